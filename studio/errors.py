@@ -1,0 +1,57 @@
+"""What a person can be told: one tree of errors, each a sentence and what to do about it."""
+
+
+class StudioError(Exception):
+    """A failure that is shown in words; faces map `code` to a toast, an exit code or an HTTP status."""
+
+    code = "error"
+
+    def __init__(self, message: str, hint: str = "", code: str = "") -> None:
+        super().__init__(message)
+        self.message = message
+        self.hint = hint
+        self.code = code or type(self).code
+
+    def __str__(self) -> str:
+        """The message and the hint as one line."""
+        return f"{self.message} {self.hint}".strip()
+
+
+class InputError(StudioError):
+    """A value that cannot be used as it was given."""
+
+    code = "invalid"
+
+
+class NotFound(StudioError):
+    """Something that was named does not exist."""
+
+    code = "not_found"
+
+
+class Conflict(StudioError):
+    """The act collides with what exists or runs already."""
+
+    code = "conflict"
+
+
+class Unreadable(StudioError):
+    """A file that is not what its name says, is damaged, or is unsafe to open."""
+
+    code = "unreadable"
+
+
+class OutOfSpace(StudioError):
+    """The disk is full; nothing that was saved before is lost."""
+
+    code = "out_of_space"
+
+
+class Diverged(StudioError):
+    """Training produced numbers that are not finite; the last good state is kept."""
+
+    code = "diverged"
+
+
+EXIT_CODES = {"invalid": 2, "not_found": 2, "conflict": 2, "unreadable": 2}
+"""Exit code of the command line by error code; anything else is 1."""

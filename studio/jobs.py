@@ -1,0 +1,291 @@
+"""The durable queue and journal: jobs, their events by sequence number, asks and heartbeats, in one SQLite file."""
+
+import json
+import sqlite3
+import time
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from enum import StrEnum
+from pathlib import Path
+from typing import Any, Protocol
+
+from studio.errors import Conflict, NotFound
+
+
+class State(StrEnum):
+    """Where a job is in its life."""
+
+    QUEUED = "queued"
+    RUNNING = "running"
+    PAUSED = "paused"
+    STOPPING = "stopping"
+    DONE = "done"
+    STOPPED = "stopped"
+    FAILED = "failed"
+    INTERRUPTED = "interrupted"
+
+    @property
+    def over(self) -> bool:
+        """Whether nothing more will happen."""
+        return self in (State.DONE, State.STOPPED, State.FAILED)
+
+
+LIVE = (State.QUEUED, State.RUNNING, State.PAUSED, State.STOPPING, State.INTERRUPTED)
+"""States of a job that will still do something; INTERRUPTED waits to be resumed."""
+
+
+@dataclass(frozen=True)
+class Job:
+    """One piece of queued work; times are seconds since 1970, None until they happen."""
+
+    id: str
+    kind: str
+    request: dict[str, Any]
+    state: State
+    created: float
+    started: float | None
+    ended: float | None
+    result: dict[str, Any] | None
+    error: str | None
+    attempts: int
+    worker: str | None
+
+
+@dataclass(frozen=True)
+class Event:
+    """Something that happened in a job; `seq` grows over the whole database."""
+
+    seq: int
+    job: str
+    at: float
+    kind: str
+    data: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Ask:
+    """Something a person asked of a running job."""
+
+    id: int
+    job: str
+    kind: str
+    data: dict[str, Any]
+
+
+class Lane(Protocol):
+    """What a service may do while it works: tell, look whether to stop, and let others in."""
+
+    job: str
+
+    def emit(self, kind: str, **data: Any) -> None:
+        """Write an event."""
+
+    def stopping(self) -> bool:
+        """Whether the person asked to stop; the service finishes its unit of work, saves and returns."""
+
+    def asked(self, kind: str) -> bool:
+        """Take one ask of this kind, if there is one."""
+
+    def breathe(self) -> None:
+        """Between two units of work: beat the heart and let a short waiting job run."""
+
+
+@dataclass
+class SilentLane:
+    """A lane without a queue: keeps the events, stops when `stop` is set."""
+
+    job: str = "silent"
+    stop: bool = False
+    events: list[tuple[str, dict[str, Any]]] = field(default_factory=list)
+    asks: list[str] = field(default_factory=list)
+
+    def emit(self, kind: str, **data: Any) -> None:
+        """Keep the event."""
+        self.events.append((kind, data))
+
+    def stopping(self) -> bool:
+        """Whether `stop` was set."""
+        return self.stop
+
+    def asked(self, kind: str) -> bool:
+        """Take one ask of this kind, if there is one."""
+        if kind in self.asks:
+            self.asks.remove(kind)
+            return True
+        return False
+
+    def breathe(self) -> None:
+        """Nothing waits here."""
+
+
+_SCHEMA = """
+CREATE TABLE IF NOT EXISTS jobs (id TEXT PRIMARY KEY, kind TEXT NOT NULL, request TEXT NOT NULL, state TEXT NOT NULL, created REAL NOT NULL,
+    started REAL, ended REAL, result TEXT, error TEXT, attempts INTEGER NOT NULL DEFAULT 0, worker TEXT, claim TEXT, key TEXT);
+CREATE UNIQUE INDEX IF NOT EXISTS jobs_key ON jobs(key) WHERE key IS NOT NULL AND state NOT IN ('done', 'stopped', 'failed');
+CREATE TABLE IF NOT EXISTS events (seq INTEGER PRIMARY KEY AUTOINCREMENT, job TEXT NOT NULL, at REAL NOT NULL, kind TEXT NOT NULL, data TEXT NOT NULL);
+CREATE INDEX IF NOT EXISTS events_job ON events(job, seq);
+CREATE TABLE IF NOT EXISTS asks (id INTEGER PRIMARY KEY AUTOINCREMENT, job TEXT NOT NULL, kind TEXT NOT NULL, data TEXT NOT NULL, at REAL NOT NULL, taken REAL);
+CREATE INDEX IF NOT EXISTS asks_job ON asks(job, taken);
+CREATE TABLE IF NOT EXISTS workers (id TEXT PRIMARY KEY, pid INTEGER NOT NULL, started REAL NOT NULL, beat REAL NOT NULL, facts TEXT NOT NULL);
+"""
+_JOB_COLUMNS = "id, kind, request, state, created, started, ended, result, error, attempts, worker"
+
+
+class JobStore:
+    """The database; every call opens its own short transaction, so any number of processes may share the file."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with self._connect() as db:
+            db.executescript(_SCHEMA)
+
+    @contextmanager
+    def _connect(self, write: bool = False) -> Iterator[sqlite3.Connection]:
+        """A connection for one transaction, committed when the block ends well."""
+        db = sqlite3.connect(self.path, timeout=30, isolation_level=None)
+        try:
+            db.row_factory = sqlite3.Row
+            db.execute("PRAGMA journal_mode=WAL")
+            db.execute("PRAGMA synchronous=NORMAL")
+            if write:
+                db.execute("BEGIN IMMEDIATE")
+            yield db
+            if db.in_transaction:
+                db.execute("COMMIT")
+        except BaseException:
+            if db.in_transaction:
+                db.execute("ROLLBACK")
+            raise
+        finally:
+            db.close()
+
+    def submit(self, kind: str, request: dict[str, Any], key: str | None = None) -> str:
+        """Queue a job and return its id; a live job with the same key raises Conflict."""
+        name = uuid.uuid4().hex[:12]
+        try:
+            with self._connect(write=True) as db:
+                db.execute("INSERT INTO jobs (id, kind, request, state, created, key) VALUES (?, ?, ?, ?, ?, ?)", (name, kind, json.dumps(request), State.QUEUED, time.time(), key))
+        except sqlite3.IntegrityError as error:
+            raise Conflict(f"This is already running or waiting: {key}.", "Watch it in Runs, or stop it first.") from error
+        return name
+
+    def job(self, name: str) -> Job:
+        """One job; raises NotFound."""
+        with self._connect() as db:
+            row = db.execute(f"SELECT {_JOB_COLUMNS} FROM jobs WHERE id = ?", (name,)).fetchone()
+        if row is None:
+            raise NotFound(f"There is no job {name!r}.")
+        return _job(row)
+
+    def jobs(self, states: tuple[State, ...] = (), kind: str | None = None, limit: int = 100) -> list[Job]:
+        """Jobs, newest first."""
+        where, values = ["1"], []
+        if states:
+            where.append(f"state IN ({','.join('?' * len(states))})")
+            values += list(states)
+        if kind:
+            where.append("kind = ?")
+            values.append(kind)
+        with self._connect() as db:
+            rows = db.execute(f"SELECT {_JOB_COLUMNS} FROM jobs WHERE {' AND '.join(where)} ORDER BY created DESC, rowid DESC LIMIT ?", (*values, limit)).fetchall()
+        return [_job(row) for row in rows]
+
+    def claim(self, worker: str, kinds: tuple[str, ...] = ()) -> Job | None:
+        """Take the oldest job that waits (interrupted ones first), marking it running."""
+        chosen = f"AND kind IN ({','.join('?' * len(kinds))})" if kinds else ""
+        with self._connect(write=True) as db:
+            row = db.execute(f"SELECT id FROM jobs WHERE state IN ('queued', 'interrupted') {chosen} ORDER BY state = 'queued', created, rowid LIMIT 1", kinds).fetchone()
+            if row is None:
+                return None
+            db.execute("UPDATE jobs SET state = 'running', worker = ?, attempts = attempts + 1, started = coalesce(started, ?) WHERE id = ?", (worker, time.time(), row["id"]))
+            taken = db.execute(f"SELECT {_JOB_COLUMNS} FROM jobs WHERE id = ?", (row["id"],)).fetchone()
+        return _job(taken)
+
+    def finish(self, name: str, state: State, result: dict[str, Any] | None = None, error: str | None = None) -> None:
+        """Close a job with its result or its reason, and say so in the journal."""
+        with self._connect(write=True) as db:
+            db.execute("UPDATE jobs SET state = ?, ended = ?, result = ?, error = ? WHERE id = ?", (state, time.time(), None if result is None else json.dumps(result), error, name))
+            _emit(db, name, "state", {"state": state, "error": error})
+
+    def interrupt(self, name: str) -> None:
+        """Mark a job whose worker died: it waits to be resumed, unless a stop was asked before it did anything."""
+        with self._connect(write=True) as db:
+            db.execute("UPDATE jobs SET state = 'interrupted', worker = NULL WHERE id = ? AND state IN ('running', 'paused', 'stopping')", (name,))
+            _emit(db, name, "state", {"state": State.INTERRUPTED, "error": None})
+
+    def emit(self, name: str, kind: str, data: dict[str, Any]) -> int:
+        """Write an event and return its sequence number."""
+        with self._connect(write=True) as db:
+            return _emit(db, name, kind, data)
+
+    def events(self, name: str, after: int = 0, kinds: tuple[str, ...] = (), limit: int = 20_000) -> list[Event]:
+        """Events of a job after a sequence number, oldest first."""
+        chosen = f"AND kind IN ({','.join('?' * len(kinds))})" if kinds else ""
+        with self._connect() as db:
+            rows = db.execute(f"SELECT * FROM events WHERE job = ? AND seq > ? {chosen} ORDER BY seq LIMIT ?", (name, after, *kinds, limit)).fetchall()
+        return [Event(r["seq"], r["job"], r["at"], r["kind"], json.loads(r["data"])) for r in rows]
+
+    def ask(self, name: str, kind: str, data: dict[str, Any] | None = None) -> bool:
+        """Ask something of a job; False when the job is already over. A waiting job that is stopped never starts."""
+        with self._connect(write=True) as db:
+            row = db.execute("SELECT state FROM jobs WHERE id = ?", (name,)).fetchone()
+            if row is None:
+                raise NotFound(f"There is no job {name!r}.")
+            state = State(row["state"])
+            if state.over:
+                return False
+            if kind == "stop" and state is State.QUEUED:
+                db.execute("UPDATE jobs SET state = 'stopped', ended = ? WHERE id = ?", (time.time(), name))
+                _emit(db, name, "state", {"state": State.STOPPED, "error": None})
+                return True
+            if kind == "stop" and state is State.RUNNING:
+                db.execute("UPDATE jobs SET state = 'stopping' WHERE id = ?", (name,))
+                _emit(db, name, "state", {"state": State.STOPPING, "error": None})
+            db.execute("INSERT INTO asks (job, kind, data, at) VALUES (?, ?, ?, ?)", (name, kind, json.dumps(data or {}), time.time()))
+        return True
+
+    def asks(self, name: str) -> list[Ask]:
+        """Asks of a job that nobody took yet, oldest first."""
+        with self._connect() as db:
+            rows = db.execute("SELECT id, job, kind, data FROM asks WHERE job = ? AND taken IS NULL ORDER BY id", (name,)).fetchall()
+        return [Ask(r["id"], r["job"], r["kind"], json.loads(r["data"])) for r in rows]
+
+    def take(self, ask: Ask) -> None:
+        """Mark an ask as answered."""
+        with self._connect(write=True) as db:
+            db.execute("UPDATE asks SET taken = ? WHERE id = ?", (time.time(), ask.id))
+
+    def beat(self, worker: str, pid: int, facts: dict[str, Any]) -> None:
+        """Say that a worker is alive."""
+        now = time.time()
+        with self._connect(write=True) as db:
+            db.execute("INSERT INTO workers VALUES (?, ?, ?, ?, ?) ON CONFLICT(id) DO UPDATE SET beat = excluded.beat, facts = excluded.facts", (worker, pid, now, now, json.dumps(facts)))
+
+    def workers(self, within: float = 15.0) -> list[dict[str, Any]]:
+        """Workers whose heart beat in the last seconds: id, pid, started, beat, facts."""
+        with self._connect() as db:
+            rows = db.execute("SELECT * FROM workers WHERE beat > ? ORDER BY started", (time.time() - within,)).fetchall()
+        return [{**dict(r), "facts": json.loads(r["facts"])} for r in rows]
+
+    def forget(self, worker: str) -> None:
+        """Take a worker that has ended off the list."""
+        with self._connect(write=True) as db:
+            db.execute("DELETE FROM workers WHERE id = ?", (worker,))
+
+
+def _emit(db: sqlite3.Connection, name: str, kind: str, data: dict[str, Any]) -> int:
+    """Insert one event in the open transaction."""
+    cursor = db.execute("INSERT INTO events (job, at, kind, data) VALUES (?, ?, ?, ?)", (name, time.time(), kind, json.dumps(data)))
+    return int(cursor.lastrowid or 0)
+
+
+def _job(row: sqlite3.Row) -> Job:
+    """A row as a Job."""
+    values = dict(row)
+    values["request"] = json.loads(values["request"])
+    values["result"] = None if values["result"] is None else json.loads(values["result"])
+    values["state"] = State(values["state"])
+    return Job(**values)

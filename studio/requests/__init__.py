@@ -1,0 +1,31 @@
+"""What may be asked of the studio: each request is a Config, and REQUESTS names them for the queue."""
+
+from studio.config import Config
+from studio.errors import InputError
+from studio.requests.generate import GenerateRequest
+from studio.requests.preprocess import PreprocessRequest
+from studio.requests.train import CreateEmbeddingRequest, TrainRequest
+
+REQUESTS: tuple[tuple[str, type[Config]], ...] = (
+    ("generate", GenerateRequest),
+    ("preprocess", PreprocessRequest),
+    ("create_embedding", CreateEmbeddingRequest),
+    ("train", TrainRequest),
+)
+"""Kind of job and the request it carries."""
+
+
+def kind_of(request: Config) -> str:
+    """The kind of job that carries this request."""
+    for kind, cls in REQUESTS:
+        if isinstance(request, cls):
+            return kind
+    raise InputError(f"{type(request).__name__} is not a request the queue knows.")
+
+
+def request_of(kind: str, values: dict) -> Config:
+    """The request of a stored job; raises InputError when the kind or a value is unknown."""
+    for name, cls in REQUESTS:
+        if name == kind:
+            return cls.check(values)
+    raise InputError(f"There is no kind of job called {kind!r}.")
