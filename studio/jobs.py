@@ -128,6 +128,7 @@ CREATE TABLE IF NOT EXISTS events (seq INTEGER PRIMARY KEY AUTOINCREMENT, job TE
 CREATE INDEX IF NOT EXISTS events_job ON events(job, seq);
 CREATE TABLE IF NOT EXISTS asks (id INTEGER PRIMARY KEY AUTOINCREMENT, job TEXT NOT NULL, kind TEXT NOT NULL, data TEXT NOT NULL, at REAL NOT NULL, taken REAL);
 CREATE INDEX IF NOT EXISTS asks_job ON asks(job, taken);
+CREATE TABLE IF NOT EXISTS library (path TEXT PRIMARY KEY, facts TEXT NOT NULL);
 CREATE TABLE IF NOT EXISTS workers (id TEXT PRIMARY KEY, pid INTEGER NOT NULL, started REAL NOT NULL, beat REAL NOT NULL, facts TEXT NOT NULL);
 """
 _JOB_COLUMNS = "id, kind, request, state, created, started, ended, result, error, attempts, worker"
@@ -269,6 +270,17 @@ class JobStore:
         with self._connect() as db:
             rows = db.execute("SELECT * FROM workers WHERE beat > ? ORDER BY started", (time.time() - within,)).fetchall()
         return [{**dict(r), "facts": json.loads(r["facts"])} for r in rows]
+
+    def cards(self) -> dict[str, dict[str, Any]]:
+        """What the worker found inside library files, by path."""
+        with self._connect() as db:
+            return {r["path"]: json.loads(r["facts"]) for r in db.execute("SELECT path, facts FROM library")}
+
+    def put_cards(self, cards: dict[str, dict[str, Any]]) -> None:
+        """Replace the library index."""
+        with self._connect(write=True) as db:
+            db.execute("DELETE FROM library")
+            db.executemany("INSERT INTO library VALUES (?, ?)", [(path, json.dumps(facts)) for path, facts in cards.items()])
 
     def forget(self, worker: str) -> None:
         """Take a worker that has ended off the list."""

@@ -1,0 +1,1 @@
+"""HTTP: the typed jobs API, and the server that carries the page."""

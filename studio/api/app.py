@@ -1,0 +1,81 @@
+"""The web server: jobs over HTTP, the page at the root, and only requests from its own origin."""
+
+from typing import Any
+from urllib.parse import urlsplit
+
+from fastapi import FastAPI, Request
+from fastapi.responses import JSONResponse
+from starlette.middleware.base import BaseHTTPMiddleware, RequestResponseEndpoint
+from starlette.responses import Response
+
+from studio import __version__
+from studio.engine import Engine
+from studio.errors import StudioError
+from studio.jobs import Job
+from studio.requests import request_of
+
+STATUS = {"invalid": 422, "not_found": 404, "conflict": 409, "unreadable": 422, "out_of_space": 507}
+"""HTTP status by error code; anything else is 500."""
+PREFIX = "/studio/v1"
+
+
+class OriginGuard(BaseHTTPMiddleware):
+    """Refuses state-changing requests that another web page sends to this one."""
+
+    async def dispatch(self, request: Request, call_next: RequestResponseEndpoint) -> Response:
+        """Compare Origin with Host on everything that is not a plain read."""
+        origin = request.headers.get("origin")
+        if origin and request.method not in ("GET", "HEAD", "OPTIONS") and urlsplit(origin).netloc != request.headers.get("host", ""):
+            return JSONResponse({"error": "forbidden", "detail": f"A page from {origin} may not use this studio."}, 403)
+        return await call_next(request)
+
+
+def jobs_api(app: FastAPI, engine: Engine) -> None:
+    """Routes under /studio/v1: submit, list, watch and ask, as every other face does."""
+
+    @app.exception_handler(StudioError)
+    async def in_words(_: Request, error: StudioError) -> JSONResponse:
+        """A failure as JSON with the sentence a person can use."""
+        return JSONResponse({"error": error.code, "detail": str(error)}, STATUS.get(error.code, 500))
+
+    @app.post(f"{PREFIX}/jobs/{{kind}}")
+    def submit(kind: str, values: dict[str, Any]) -> dict[str, str]:
+        """Queue a request of this kind."""
+        return {"id": engine.submit(request_of(kind, values))}
+
+    @app.get(f"{PREFIX}/jobs")
+    def jobs(limit: int = 100, kind: str | None = None) -> list[dict[str, Any]]:
+        """Jobs, newest first."""
+        return [_shown(job) for job in engine.jobs(min(max(limit, 1), 1000), kind)]
+
+    @app.get(f"{PREFIX}/jobs/{{name}}")
+    def job(name: str) -> dict[str, Any]:
+        """One job."""
+        return _shown(engine.job(name))
+
+    @app.get(f"{PREFIX}/jobs/{{name}}/events")
+    def events(name: str, after: int = 0) -> list[dict[str, Any]]:
+        """What happened in a job after a sequence number."""
+        return [{"seq": e.seq, "at": e.at, "kind": e.kind, "data": e.data} for e in engine.events(engine.job(name).id, after)]
+
+    @app.post(f"{PREFIX}/jobs/{{name}}/asks/{{kind}}")
+    def ask(name: str, kind: str) -> dict[str, bool]:
+        """Ask a job to stop, save or sample."""
+        return {"taken": engine.ask(name, kind)}
+
+
+def _shown(job: Job) -> dict[str, Any]:
+    """A job as JSON."""
+    return {"id": job.id, "kind": job.kind, "state": job.state, "request": job.request, "result": job.result, "error": job.error, "created": job.created, "started": job.started, "ended": job.ended}
+
+
+def create_app(engine: Engine) -> FastAPI:
+    """The whole server: the jobs API, and the page at the root."""
+    import gradio as gr
+
+    from studio.ui.app import build, mount_options
+
+    app = FastAPI(title="SD Training Studio", version=__version__)
+    jobs_api(app, engine)
+    app.add_middleware(OriginGuard)
+    return gr.mount_gradio_app(app, build(engine), path="/", **mount_options(engine.paths))

@@ -1,0 +1,88 @@
+"""What lies on the shelves: torch-free listings of checkpoints, embeddings, templates, data sets and captioners."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from studio.jobs import JobStore
+from studio.settings import Paths
+
+IMAGE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".avif"})
+EMBEDDING_SUFFIXES = frozenset({".pt", ".bin", ".safetensors"})
+CHECKPOINT_SUFFIXES = frozenset({".safetensors", ".ckpt"})
+
+
+@dataclass(frozen=True)
+class EmbeddingCard:
+    """One embedding file; the counts are None until the worker has read it, `problem` says why it cannot be used."""
+
+    name: str
+    path: Path
+    vectors: int | None = None
+    width: int | None = None
+    step: int | None = None
+    problem: str | None = None
+
+
+def checkpoints(paths: Paths) -> list[str]:
+    """Names of checkpoints: own ones first, the shipped tiny world last."""
+    names: list[str] = []
+    for folder in paths.both("checkpoints"):
+        for entry in _entries(folder):
+            found = (entry / "model_index.json").is_file() if entry.is_dir() else entry.suffix.lower() in CHECKPOINT_SUFFIXES
+            if found and entry.name not in names:
+                names.append(entry.name)
+    return names
+
+
+def embedding_files(paths: Paths) -> list[Path]:
+    """Files in the embeddings folder and below that may hold an embedding, by name."""
+    if not paths.embeddings.is_dir():
+        return []
+    files = [p for p in paths.embeddings.rglob("*") if p.suffix.lower() in EMBEDDING_SUFFIXES and p.is_file() and not p.name.startswith(".")]
+    return sorted(files, key=lambda p: p.stem.lower())
+
+
+def embeddings(paths: Paths) -> list[EmbeddingCard]:
+    """Every embedding, with what the worker found inside it."""
+    known = JobStore(paths.database).cards()
+    return [EmbeddingCard(path.stem, path, **known.get(str(path), {})) for path in embedding_files(paths)]
+
+
+def templates(paths: Paths) -> list[str]:
+    """Names of prompt templates, without the suffix."""
+    return sorted({p.stem for folder in paths.both("templates") for p in _entries(folder) if p.suffix == ".txt"})
+
+
+def template_file(paths: Paths, name: str) -> Path | None:
+    """The file of a template, own folder first; None when there is none."""
+    stem = name.removesuffix(".txt")
+    for folder in paths.both("templates"):
+        path = folder / f"{stem}.txt"
+        if path.parent == folder and path.is_file():
+            return path
+    return None
+
+
+def images(folder: Path) -> list[Path]:
+    """Picture files directly inside a folder, by name."""
+    return [p for p in _entries(folder) if p.suffix.lower() in IMAGE_SUFFIXES and p.is_file()]
+
+
+def datasets(paths: Paths) -> list[tuple[str, Path, int]]:
+    """Prepared training sets as (name, folder, number of pictures)."""
+    return [(p.name, p, len(images(p))) for p in _entries(paths.datasets) if p.is_dir()]
+
+
+def runs(paths: Paths) -> list[Path]:
+    """Folders of training runs, newest first."""
+    return sorted((p for p in _entries(paths.runs) if p.is_dir()), key=lambda p: p.stat().st_mtime, reverse=True)
+
+
+def sample_pictures() -> Path:
+    """Folder of the sample project's pictures."""
+    return Path(__file__).resolve().parent / "tinyworld" / "sample"
+
+
+def _entries(folder: Path) -> list[Path]:
+    """What is in a folder, sorted by name; nothing when it is missing."""
+    return sorted(p for p in folder.iterdir() if not p.name.startswith(".")) if folder.is_dir() else []

@@ -1,0 +1,216 @@
+"""The lane: one process per device that claims jobs, runs the services, and lets short jobs in between two steps."""
+
+import importlib
+import logging
+import os
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from filelock import FileLock, Timeout
+
+from studio import shelves
+from studio.config import Config
+from studio.errors import StudioError
+from studio.jobs import Job, JobStore, State
+from studio.requests import request_of
+from studio.settings import Paths
+
+log = logging.getLogger("studio.worker")
+
+SERVICES: tuple[tuple[str, str], ...] = (
+    ("generate", "studio.services.generation"),
+    ("preprocess", "studio.services.preprocess"),
+    ("create_embedding", "studio.services.library"),
+    ("train", "studio.services.training"),
+)
+"""Kind of job and the module whose `run(request, lane, desk)` does it."""
+SHORT = ("generate", "create_embedding")
+"""Jobs that may run between two steps of a training."""
+ATTEMPTS = 4
+"""A job that took its worker down this often is not tried again."""
+BEAT = 2.0
+"""Seconds between heartbeats."""
+LOOK = 0.2
+"""Seconds between two looks into the database."""
+LINGER = 60.0
+"""Seconds an idle worker stays when no face is there."""
+
+
+class WorkerLane:
+    """The lane of one running job, as services see it."""
+
+    def __init__(self, worker: "Worker", job: Job) -> None:
+        self.worker, self.job, self.store = worker, job.id, worker.store
+        self._looked = 0.0
+        self._asks = self.store.asks(job.id)
+
+    def emit(self, kind: str, **data: Any) -> None:
+        """Write an event into the journal."""
+        self.store.emit(self.job, kind, data)
+
+    def _look(self) -> None:
+        """Read the asks again if the last look is old."""
+        now = time.monotonic()
+        if now - self._looked > LOOK:
+            self._asks, self._looked = self.store.asks(self.job), now
+
+    def stopping(self) -> bool:
+        """Whether the person asked to stop."""
+        self._look()
+        return any(ask.kind == "stop" for ask in self._asks)
+
+    def asked(self, kind: str) -> bool:
+        """Take one ask of this kind, if there is one."""
+        self._look()
+        for ask in self._asks:
+            if ask.kind == kind:
+                self._asks.remove(ask)
+                self.store.take(ask)
+                return True
+        return False
+
+    def breathe(self) -> None:
+        """Let short jobs run on the same loaded weights."""
+        self.worker.serve_short(self.job)
+
+
+class Worker:
+    """One device's lane."""
+
+    def __init__(self, paths: Paths) -> None:
+        self.paths = paths.prepare()
+        self.store = JobStore(paths.database)
+        self.name = f"worker-{os.getpid()}"
+        self._current = ""
+        self._looked = 0.0
+        self._shelf: tuple[Any, ...] = ()
+        self._desk: Any = None
+
+    def run(self) -> None:
+        """Take up what a dead worker left, then work until nothing and nobody is left."""
+        for job in self.store.jobs(states=(State.RUNNING, State.PAUSED, State.STOPPING), limit=1000):
+            self.store.interrupt(job.id)
+        threading.Thread(target=self._beats, name="heart", daemon=True).start()
+        from studio.diffusion.cache import ModelCache
+        from studio.services.desk import Desk
+
+        self._desk = Desk(self.paths, ModelCache(self.paths))
+        idle = time.monotonic()
+        while True:
+            self.index()
+            job = self.store.claim(self.name)
+            if job is not None:
+                self.execute(job)
+                idle = time.monotonic()
+            elif time.monotonic() - idle > LINGER and not self._faces():
+                self.store.forget(self.name)
+                return
+            else:
+                time.sleep(LOOK)
+
+    def _faces(self) -> bool:
+        """Whether a web page or a command line is there."""
+        return any(w["facts"].get("role") != "worker" for w in self.store.workers())
+
+    def _beats(self) -> None:
+        """Say every few seconds that this worker lives, with its device and memory."""
+        while True:
+            self.store.beat(self.name, os.getpid(), {"role": "worker", "job": self._current, **self._facts()})
+            time.sleep(BEAT)
+
+    def _facts(self) -> dict[str, str]:
+        """Device and memory in words."""
+        if self._desk is None:
+            return {"device": "starting", "memory": ""}
+        import psutil
+
+        device = str(self._desk.cache.device)
+        if device.startswith("cuda"):
+            import torch
+
+            free, total = torch.cuda.mem_get_info()
+            return {"device": device, "memory": f"{(total - free) / 2**30:.1f} of {total / 2**30:.0f} GB"}
+        return {"device": device, "memory": f"{psutil.Process().memory_info().rss / 2**30:.1f} of {psutil.virtual_memory().total / 2**30:.0f} GB"}
+
+    def execute(self, job: Job) -> None:
+        """Run one job to its end and write how it ended; never raises."""
+        before, self._current = self._current, job.kind
+        lane = WorkerLane(self, job)
+        try:
+            if job.attempts >= ATTEMPTS:
+                raise StudioError(f"The worker died {job.attempts - 1} times while doing this, so it is not tried again.", "What was saved before is kept; see outputs/logs/worker.log for the reason.")
+            result = self._service(job.kind)(request_of(job.kind, job.request), lane, self._desk)
+            self.store.finish(job.id, State.STOPPED if result.get("stopped") else State.DONE, result)
+        except StudioError as error:
+            log.warning("job %s (%s) failed: %s", job.id, job.kind, error)
+            self.store.finish(job.id, State.FAILED, error=str(error))
+        except Exception as error:  # the lane: whatever a service did not foresee ends the job, not the worker
+            log.exception("job %s (%s) failed", job.id, job.kind)
+            self.store.finish(job.id, State.FAILED, error=_words(error))
+        finally:
+            self._current = before
+            self.index()
+
+    def _service(self, kind: str) -> Callable[[Config, WorkerLane, Any], dict[str, Any]]:
+        """The function that does this kind of job."""
+        return importlib.import_module(dict(SERVICES)[kind]).run
+
+    def serve_short(self, inside: str) -> None:
+        """Between two steps of job `inside`: run the short jobs that wait."""
+        now = time.monotonic()
+        if now - self._looked < LOOK:
+            return
+        self._looked = now
+        while (job := self.store.claim(self.name, SHORT)) is not None:
+            log.info("job %s (%s) runs between two steps of %s", job.id, job.kind, inside)
+            self.execute(job)
+
+    def index(self) -> None:
+        """Read embedding files that are new or changed, so that faces can list them without torch."""
+        files = shelves.embedding_files(self.paths)
+        shelf = tuple((p, p.stat().st_mtime_ns, p.stat().st_size) for p in files if p.exists())
+        if shelf != self._shelf:
+            self.store.put_cards({str(p): _card(p) for p in files})
+            self._shelf = shelf
+
+
+def _card(path: Path) -> dict[str, Any]:
+    """What an embedding file holds, or why it cannot be used."""
+    from studio.formats.embedding import read_embedding
+
+    try:
+        embedding = read_embedding(path)
+    except (StudioError, OSError) as error:
+        return {"problem": str(error)}
+    return {"vectors": int(embedding.vectors.shape[0]), "width": int(embedding.vectors.shape[1]), "step": embedding.step}
+
+
+def _words(error: Exception) -> str:
+    """An unforeseen failure as a sentence."""
+    if "out of memory" in str(error).lower() or isinstance(error, MemoryError):
+        return "The device is out of memory. Use a smaller batch or picture size; what was saved before is kept."
+    if isinstance(error, OSError) and error.errno == 28:
+        return "The disk is full. Free some space and start again; what was saved before is kept."
+    return f"Something unforeseen happened ({type(error).__name__}: {error}). What was saved before is kept; outputs/logs/worker.log holds the details."
+
+
+def main() -> int:
+    """Run the one worker of this root; a second one sees the lock and leaves."""
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    os.environ.setdefault("HF_HUB_OFFLINE", "1")
+    os.environ.setdefault("TRANSFORMERS_OFFLINE", "1")
+    paths = Paths.default().prepare()
+    try:
+        with FileLock(paths.outputs / "worker.lock", timeout=0):
+            log.info("worker %s serves %s", os.getpid(), paths.root)
+            Worker(paths).run()
+    except Timeout:
+        log.info("another worker serves %s already", paths.root)
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -1,0 +1,41 @@
+"""What tests share: an empty studio root, and the tiny world loaded once."""
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+os.environ.setdefault("HF_HUB_OFFLINE", "1")
+os.environ.setdefault("TRANSFORMERS_OFFLINE", "1")
+os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")
+
+from studio.jobs import SilentLane
+from studio.settings import Paths
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Paths:
+    """The folders of a new studio; the shipped models are visible through it."""
+    return Paths(tmp_path / "studio").prepare()
+
+
+@pytest.fixture
+def lane() -> SilentLane:
+    """A lane that keeps its events."""
+    return SilentLane()
+
+
+@pytest.fixture(scope="session")
+def tiny_cache(tmp_path_factory: pytest.TempPathFactory) -> object:
+    """A ModelCache shared by the whole session."""
+    from studio.diffusion.cache import ModelCache
+
+    return ModelCache(Paths(tmp_path_factory.mktemp("tiny")).prepare(), device="cpu")
+
+
+@pytest.fixture(scope="session")
+def tiny(tiny_cache: object) -> Iterator[object]:
+    """The tiny world, loaded."""
+    with tiny_cache.lend("") as model:
+        yield model
