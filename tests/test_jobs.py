@@ -1,0 +1,128 @@
+"""The durable queue on a real SQLite file."""
+
+import multiprocessing
+from pathlib import Path
+
+import pytest
+
+from studio.errors import Conflict, NotFound
+from studio.jobs import JobStore, State
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> JobStore:
+    return JobStore(tmp_path / "deep" / "studio.db")
+
+
+def test_a_job_goes_through_its_life(store: JobStore) -> None:
+    name = store.submit("generate", {"prompt": "一只猫"})
+    assert store.job(name).state is State.QUEUED
+    job = store.claim("w")
+    assert job is not None
+    assert (job.id, job.state, job.attempts, job.request) == (name, State.RUNNING, 1, {"prompt": "一只猫"})
+    store.finish(name, State.DONE, {"images": ["a.png"]})
+    job = store.job(name)
+    assert (job.state, job.result, job.error) == (State.DONE, {"images": ["a.png"]}, None)
+    assert job.ended >= job.started >= job.created
+    assert store.claim("w") is None
+
+
+def test_events_come_in_order_and_only_once(store: JobStore) -> None:
+    name, other = store.submit("train", {}), store.submit("train", {})
+    for step in range(5):
+        store.emit(name, "metric", {"step": step})
+        store.emit(other, "metric", {"step": -1})
+    events = store.events(name)
+    assert [e.data["step"] for e in events] == [0, 1, 2, 3, 4]
+    assert [e.seq for e in events] == sorted({e.seq for e in events})
+    assert [e.data["step"] for e in store.events(name, after=events[2].seq)] == [3, 4]
+    assert store.events(name, kinds=("preview",)) == []
+
+
+def test_oldest_first_but_interrupted_before_all(store: JobStore) -> None:
+    first, second = store.submit("a", {}), store.submit("a", {})
+    assert store.claim("w").id == first
+    third = store.submit("a", {})
+    store.interrupt(first)
+    assert [store.claim("w").id for _ in range(3)] == [first, second, third]
+    assert store.job(first).attempts == 2
+
+
+def test_only_asked_kinds_are_claimed(store: JobStore) -> None:
+    store.submit("train", {})
+    short = store.submit("generate", {})
+    assert store.claim("w", ("generate",)).id == short
+    assert store.claim("w", ("generate",)) is None
+
+
+def test_one_live_job_per_key(store: JobStore) -> None:
+    name = store.submit("train", {}, key="training of hero")
+    with pytest.raises(Conflict, match="training of hero"):
+        store.submit("train", {}, key="training of hero")
+    store.submit("train", {}, key="training of villain")
+    store.ask(name, "stop")
+    assert store.job(name).state is State.STOPPED
+    store.submit("train", {}, key="training of hero")
+
+
+def test_stop_twice_is_one_stop(store: JobStore) -> None:
+    name = store.submit("train", {})
+    store.claim("w")
+    assert store.ask(name, "stop")
+    assert store.ask(name, "stop")
+    assert store.job(name).state is State.STOPPING
+    store.finish(name, State.STOPPED, {})
+    assert not store.ask(name, "stop")
+    with pytest.raises(NotFound):
+        store.ask("nobody", "stop")
+
+
+def test_asks_are_taken_once(store: JobStore) -> None:
+    name = store.submit("train", {})
+    store.claim("w")
+    store.ask(name, "save")
+    (ask,) = store.asks(name)
+    store.take(ask)
+    assert store.asks(name) == []
+
+
+def _submit_many(path: Path, count: int) -> None:
+    store = JobStore(path)
+    for _ in range(count):
+        store.submit("generate", {})
+
+
+def _claim_all(path: Path, queue: "multiprocessing.Queue[list[str]]") -> None:
+    store, mine = JobStore(path), []
+    while (job := store.claim("w")) is not None:
+        mine.append(job.id)
+    queue.put(mine)
+
+
+def test_many_processes_share_the_file(store: JobStore) -> None:
+    context = multiprocessing.get_context("spawn")
+    writers = [context.Process(target=_submit_many, args=(store.path, 20)) for _ in range(2)]
+    for process in writers:
+        process.start()
+    for process in writers:
+        process.join()
+    queue = context.Queue()
+    claimers = [context.Process(target=_claim_all, args=(store.path, queue)) for _ in range(2)]
+    for process in claimers:
+        process.start()
+    claimed = queue.get(timeout=60) + queue.get(timeout=60)
+    for process in claimers:
+        process.join()
+    assert len(claimed) == len(set(claimed)) == 40
+
+
+def test_cards_and_workers(store: JobStore) -> None:
+    store.put_cards({"a.pt": {"vectors": 2}})
+    assert store.cards() == {"a.pt": {"vectors": 2}}
+    store.put_cards({})
+    assert store.cards() == {}
+    store.beat("w", 12, {"role": "worker"})
+    assert [w["pid"] for w in store.workers()] == [12]
+    assert store.workers(within=-1) == []
+    store.forget("w")
+    assert store.workers() == []
