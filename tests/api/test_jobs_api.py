@@ -1,0 +1,47 @@
+"""The jobs API over a real store."""
+
+import pytest
+from fastapi import FastAPI
+from fastapi.testclient import TestClient
+
+from studio.api.app import OriginGuard, jobs_api
+from studio.engine import Engine
+from studio.jobs import State
+from studio.settings import Paths
+
+
+@pytest.fixture
+def engine(root: Paths) -> Engine:
+    return Engine(root)
+
+
+@pytest.fixture
+def client(engine: Engine) -> TestClient:
+    app = FastAPI()
+    jobs_api(app, engine)
+    app.add_middleware(OriginGuard)
+    return TestClient(app)
+
+
+def test_submit_watch_and_stop(client: TestClient, engine: Engine) -> None:
+    name = client.post("/studio/v1/jobs/generate", json={"prompt": "a cat"}).json()["id"]
+    assert client.get(f"/studio/v1/jobs/{name}").json()["request"]["prompt"] == "a cat"
+    assert [j["id"] for j in client.get("/studio/v1/jobs").json()] == [name]
+    assert client.post(f"/studio/v1/jobs/{name}/asks/stop").json() == {"taken": True}
+    assert engine.job(name).state is State.STOPPED
+    assert [e["kind"] for e in client.get(f"/studio/v1/jobs/{name}/events").json()] == ["state"]
+
+
+def test_mistakes_are_told_with_a_status_of_the_caller(client: TestClient) -> None:
+    assert client.post("/studio/v1/jobs/generate", json={"steps": -1}).status_code == 422
+    assert "Steps" in client.post("/studio/v1/jobs/generate", json={"steps": -1}).json()["detail"]
+    assert client.post("/studio/v1/jobs/dance", json={}).status_code == 422
+    assert client.get("/studio/v1/jobs/nobody").status_code == 404
+    assert client.post("/studio/v1/jobs/train", json={"config": {"embedding": "none", "data": "/nowhere"}}).status_code == 422
+
+
+def test_another_page_may_not_use_the_studio(client: TestClient) -> None:
+    refused = client.post("/studio/v1/jobs/generate", json={}, headers={"Origin": "https://evil.example"})
+    assert refused.status_code == 403
+    own = client.post("/studio/v1/jobs/generate", json={}, headers={"Origin": "http://testserver"})
+    assert own.status_code == 200
