@@ -79,7 +79,6 @@ def make_venv():
         check = "import sys, pip; sys.exit(not {} <= sys.version_info[:2] <= {})".format(OLDEST, NEWEST)
         if subprocess.run([str(venv_python()), "-c", check], capture_output=True, check=False).returncode == 0:
             return
-    check_python()
     say("Making .venv with Python {}.{} ...".format(*sys.version_info[:2]))
     try:
         venv.EnvBuilder(with_pip=True, clear=VENV.exists(), symlinks=os.name != "nt").create(str(VENV))
@@ -140,6 +139,7 @@ def set_up(extra=""):
     torch = torch_words()
     if installed(extra, torch):
         return
+    check_python()
     make_venv()
     STAMP.unlink(missing_ok=True)
     say("Installing the packages (once; some minutes and some GB) ...")

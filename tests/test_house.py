@@ -1,0 +1,171 @@
+"""The house: size, docstrings, silence, honesty and pins, held by tests so that nobody has to remember them."""
+
+import argparse
+import ast
+import re
+import shlex
+import subprocess
+import sys
+import tomllib
+from importlib.metadata import packages_distributions
+from pathlib import Path
+
+import pytest
+
+from studio import cli
+
+ROOT = Path(__file__).resolve().parent.parent
+STUDIO = sorted((ROOT / "studio").rglob("*.py"))
+PROGRAMS = [*STUDIO, ROOT / "launch.py", ROOT / "app.py"]
+PYTHON = [*PROGRAMS, *sorted((ROOT / "tests").rglob("*.py"))]
+PAGES = [*sorted(ROOT.glob("*.md")), *(p for p in (ROOT / "static").rglob("*") if p.suffix in {".css", ".js", ".svg", ".html"})]
+MAX_LINES = 400
+SPEAKING = ("studio/cli.py", "studio/tinyworld/", "launch.py")
+"""Files that may print: what a person runs in a terminal."""
+
+
+def name_of(path: Path) -> str:
+    """A file as a person names it."""
+    return path.relative_to(ROOT).as_posix()
+
+
+def tree(path: Path) -> ast.Module:
+    """A file's syntax tree."""
+    return ast.parse(path.read_text(encoding="utf-8"))
+
+
+@pytest.mark.parametrize("path", PYTHON, ids=name_of)
+def test_a_file_is_short(path: Path) -> None:
+    assert len(path.read_text(encoding="utf-8").splitlines()) < MAX_LINES
+
+
+def undocumented(module: ast.Module) -> list[str]:
+    """Modules, public classes and public functions that do not say what they are for."""
+    found = [] if ast.get_docstring(module) else ["the module"]
+    inside = [module, *(node for node in module.body if isinstance(node, ast.ClassDef))]
+    for holder in inside:
+        for node in holder.body:
+            named = isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef)
+            if named and not node.name.startswith("_") and not ast.get_docstring(node):
+                found.append(node.name)
+    return found
+
+
+@pytest.mark.parametrize("path", PROGRAMS, ids=name_of)
+def test_everything_public_says_what_it_is_for(path: Path) -> None:
+    assert undocumented(tree(path)) == []
+
+
+def unfinished(module: ast.Module) -> list[str]:
+    """Functions that only pretend: NotImplementedError, or an empty body outside a Protocol or an overload whose docstring does not own up to it."""
+    protocols = {
+        id(function)
+        for node in ast.walk(module)
+        if isinstance(node, ast.ClassDef) and any("Protocol" in ast.unparse(base) for base in node.bases)
+        for function in node.body
+    }
+    found = [f"line {node.lineno}: NotImplementedError" for node in ast.walk(module) if isinstance(node, ast.Name) and node.id == "NotImplementedError"]
+    for node in ast.walk(module):
+        if not isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) or id(node) in protocols or any("overload" in ast.unparse(d) for d in node.decorator_list):
+            continue
+        if "nothing" in (ast.get_docstring(node) or "").lower():
+            continue
+        body = node.body[1:] if ast.get_docstring(node) else node.body
+        if all(isinstance(line, ast.Pass) or (isinstance(line, ast.Expr) and isinstance(line.value, ast.Constant)) for line in body):
+            found.append(f"line {node.lineno}: {node.name} does nothing")
+    return found
+
+
+@pytest.mark.parametrize("path", PROGRAMS, ids=name_of)
+def test_nothing_is_a_stub(path: Path) -> None:
+    assert unfinished(tree(path)) == []
+
+
+@pytest.mark.parametrize("path", STUDIO, ids=name_of)
+def test_only_commands_print(path: Path) -> None:
+    prints = [node.lineno for node in ast.walk(tree(path)) if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "print"]
+    assert name_of(path).startswith(SPEAKING) or prints == []
+
+
+def test_the_checks_see_what_they_look_for() -> None:
+    assert undocumented(ast.parse("def f(): return 1\nclass C:\n    '''C.'''\n    def g(self): return 1\n    def _h(self): return 1")) == ["the module", "f", "g"]
+    assert len(unfinished(ast.parse("def f():\n    '''F.'''\ndef g():\n    raise NotImplementedError"))) == 2
+    assert unfinished(ast.parse("class P(Protocol):\n    def f(self): ...\nclass Q:\n    def f(self):\n        '''Nothing to do.'''\ndef g(): return 1")) == []
+
+
+FOREIGN = re.compile(r"(?<![\w.])/(?:work|opt|root|home|tmp|Users)/\w+|[A-Z]:\\\\Users|pythonhosted|pypi\.org|download\.pytorch|googleapis|jsdelivr|unpkg|cdnjs")
+"""Paths that only exist on somebody's machine, package registries, and content networks."""
+
+
+@pytest.mark.parametrize("path", [*PROGRAMS, *PAGES, ROOT / "constraints.txt", ROOT / "pyproject.toml", ROOT / ".ci/run"], ids=name_of)
+def test_no_file_knows_a_machine_or_an_address_to_fetch_from(path: Path) -> None:
+    assert FOREIGN.findall(path.read_text(encoding="utf-8")) == []
+
+
+def test_a_foreign_path_is_seen() -> None:
+    assert FOREIGN.search("open('/home/ann/x.png')")
+    assert FOREIGN.search("https://cdn.jsdelivr.net/npm/x")
+    assert not FOREIGN.search("outputs/tmp/x.png and https://example.org/home/x")
+
+
+def declared() -> set[str]:
+    """Names of the packages that pyproject.toml asks for, the test tools too."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    wanted = [*project["dependencies"], *project["optional-dependencies"]["test"]]
+    return {normal(re.split(r"[<>=!~;\[ ]", line)[0]) for line in wanted}
+
+
+def normal(name: str) -> str:
+    """A package's name as registries compare it."""
+    return re.sub(r"[-_.]+", "-", name).lower()
+
+
+def test_every_package_that_is_imported_is_declared() -> None:
+    homes = packages_distributions()
+    imported = set()
+    for path in STUDIO:
+        for node in ast.walk(tree(path)):
+            names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else [node.module or ""] if isinstance(node, ast.ImportFrom) and not node.level else []
+            imported |= {name.partition(".")[0] for name in names}
+    foreign = imported - set(sys.stdlib_module_names) - {"studio"}
+    missing = {name for name in foreign if not declared() & set(map(normal, homes.get(name, [])))}
+    # starlette is fastapi's other half: every release of fastapi brings the one it is made for.
+    assert missing - {"starlette"} == set()
+
+
+def test_every_declared_package_is_pinned_by_version_alone() -> None:
+    lines = [line for line in (ROOT / "constraints.txt").read_text(encoding="utf-8").splitlines() if line and not line.startswith("#")]
+    assert [line for line in lines if not re.fullmatch(r"[A-Za-z0-9_.-]+==[0-9][0-9a-z.]*", line)] == []
+    pins = {normal(line.split("==")[0]): line.split("==")[1] for line in lines}
+    assert len(pins) == len(lines)
+    assert declared() - set(pins) == set()
+    assert int(pins["opencv-python-headless"].split(".")[0]) < 5  # opencv 5 has no face cascades
+
+
+def test_the_linter_has_nothing_to_say() -> None:
+    done = subprocess.run([sys.executable, "-m", "ruff", "check", "--no-cache", "."], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_the_faces_do_not_import_torch() -> None:
+    code = "import sys, studio.cli, studio.ui.app, studio.api.app; print(sorted({'torch', 'diffusers', 'transformers', 'open_clip', 'cv2'} & set(sys.modules)))"
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False, timeout=120)
+    assert (done.returncode, done.stdout.strip()) == (0, "[]"), done.stderr
+
+
+def commands(text: str) -> list[list[str]]:
+    """The words after `python launch.py` in every example of a page that names a studio command."""
+    lines = re.findall(r"^ *(?:python|python3) (?:launch\.py|-m studio) +([a-z][^#\n]*)", text, re.MULTILINE)
+    return [shlex.split(line) for line in lines if not line.startswith("test")]
+
+
+@pytest.mark.parametrize("words", [pytest.param(words, id=" ".join(words)) for page in sorted(ROOT.glob("*.md")) for words in commands(page.read_text(encoding="utf-8"))])
+def test_a_command_in_the_documents_is_understood(words: list[str]) -> None:
+    assert isinstance(cli._parser().parse_args(words), argparse.Namespace)
+
+
+@pytest.mark.parametrize("page", sorted(ROOT.glob("*.md")), ids=name_of)
+def test_a_link_in_the_documents_leads_to_a_file(page: Path) -> None:
+    links = re.findall(r"\]\(([^)#]+)[^)]*\)|src=\"([^\"]+)\"", page.read_text(encoding="utf-8"))
+    local = [target for pair in links for target in pair if target and not target.startswith("http")]
+    assert [target for target in local if not (ROOT / target).exists()] == []
