@@ -234,7 +234,7 @@ def _serve(arguments: argparse.Namespace, paths: Paths) -> int:
     from studio.api.app import create_app
 
     engine = Engine(paths)
-    host = "0.0.0.0" if arguments.listen else "127.0.0.1"  # noqa: S104
+    host = "0.0.0.0" if arguments.listen else "127.0.0.1"
     port = _free_port(host, arguments.port)
     app = create_app(engine)
     engine.keep_worker("web")

@@ -112,7 +112,14 @@ class Engine:
         """What the engine chip shows: whether a worker lives, its device and memory, its job, and how many wait."""
         workers = [w for w in self.store.workers() if w["facts"].get("role") == "worker"]
         facts = workers[-1]["facts"] if workers else {}
-        return {"alive": bool(workers), "device": facts.get("device", ""), "memory": facts.get("memory", ""), "job": facts.get("job", ""), "waiting": self.waiting(), **({"pid": workers[-1]["pid"]} if workers else {})}
+        return {
+            "alive": bool(workers),
+            "device": facts.get("device", ""),
+            "memory": facts.get("memory", ""),
+            "job": facts.get("job", ""),
+            "waiting": self.waiting(),
+            **({"pid": workers[-1]["pid"]} if workers else {}),
+        }
 
     def wait(self, name: str, timeout: float | None = None) -> Job:
         """Block until a job is over and return it; TimeoutError after `timeout` seconds."""
@@ -134,11 +141,16 @@ class Engine:
         name = f"{role}-{os.getpid()}"
         while not self._leave.is_set():
             self.store.beat(name, os.getpid(), {"role": role})
-            if self._child is None or self._child.poll() is not None:
-                if not any(w["facts"].get("role") == "worker" and _alive(w["pid"]) for w in self.store.workers()):
-                    self._child = start_worker(self.paths)
+            if not self._worker_lives():
+                self._child = start_worker(self.paths)
             self._leave.wait(RESTART_WAIT if self._child else 0.5)
         self.store.forget(name)
+
+    def _worker_lives(self) -> bool:
+        """Whether the worker this face started, or any other, is there."""
+        if self._child is not None and self._child.poll() is None:
+            return True
+        return any(w["facts"].get("role") == "worker" and _alive(w["pid"]) for w in self.store.workers())
 
     def close(self) -> None:
         """Stop looking after the worker; it ends by itself when it has nothing left to do."""

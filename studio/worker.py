@@ -140,8 +140,7 @@ class Worker:
         before, self._current = self._current, job.kind
         lane = WorkerLane(self, job)
         try:
-            if job.attempts >= ATTEMPTS:
-                raise StudioError(f"The worker died {job.attempts - 1} times while doing this, so it is not tried again.", "What was saved before is kept; see outputs/logs/worker.log for the reason.")
+            _worth_trying(job)
             result = self._service(job.kind)(request_of(job.kind, job.request), lane, self._desk)
             self.store.finish(job.id, State.STOPPED if result.get("stopped") else State.DONE, result)
         except StudioError as error:
@@ -175,6 +174,12 @@ class Worker:
         if shelf != self._shelf:
             self.store.put_cards({str(p): _card(p) for p in files})
             self._shelf = shelf
+
+
+def _worth_trying(job: Job) -> None:
+    """Refuse a job that took its worker down again and again."""
+    if job.attempts >= ATTEMPTS:
+        raise StudioError(f"The worker died {job.attempts - 1} times while doing this, so it is not tried again.", "What was saved before is kept; see outputs/logs/worker.log for the reason.")
 
 
 def _card(path: Path) -> dict[str, Any]:
