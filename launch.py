@@ -40,8 +40,9 @@ def check_python(version=None):
     seen = tuple(version or sys.version_info[:2])
     if not OLDEST <= seen <= NEWEST:
         raise SetupError(
-            "The studio needs Python {}.{} to {}.{}, and this is Python {}.{} ({}). "
-            "Install one of those and start again with it, for example: python3.12 launch.py".format(*OLDEST, *NEWEST, *seen, sys.executable)
+            "The studio needs Python {}.{} to {}.{}, and this is Python {}.{} ({}). Install one of those and start again with it, for example: python3.12 launch.py".format(
+                *OLDEST, *NEWEST, *seen, sys.executable
+            )
         )
 
 
@@ -128,6 +129,8 @@ def own_torch(torch, commands):
     install(torch, commands)
     ask = "from importlib.metadata import distributions as d; print(*{f'{x.name}=={x.version}' for x in d()}, sep='\\n')"
     here = subprocess.run([str(venv_python()), "-c", ask], capture_output=True, text=True, check=True).stdout.splitlines()
+    if not any(line.lower().startswith("torchvision==") for line in here):
+        raise SetupError('TORCH_COMMAND brought no torchvision, and each torch needs the one made for it. Name both, for example: TORCH_COMMAND="torch torchvision --index-url ADDRESS"')
     kept = [line for line in CONSTRAINTS.read_text(encoding="utf-8").splitlines() if not is_torch(line)]
     constraints = VENV / "constraints.txt"
     constraints.write_text("\n".join([*kept, *sorted(filter(is_torch, here))]) + "\n", encoding="utf-8")

@@ -58,12 +58,7 @@ def test_everything_public_says_what_it_is_for(path: Path) -> None:
 
 def unfinished(module: ast.Module) -> list[str]:
     """Functions that only pretend: NotImplementedError, or an empty body outside a Protocol or an overload whose docstring does not own up to it."""
-    protocols = {
-        id(function)
-        for node in ast.walk(module)
-        if isinstance(node, ast.ClassDef) and any("Protocol" in ast.unparse(base) for base in node.bases)
-        for function in node.body
-    }
+    protocols = {id(function) for node in ast.walk(module) if isinstance(node, ast.ClassDef) and any("Protocol" in ast.unparse(base) for base in node.bases) for function in node.body}
     found = [f"line {node.lineno}: NotImplementedError" for node in ast.walk(module) if isinstance(node, ast.Name) and node.id == "NotImplementedError"]
     for node in ast.walk(module):
         if not isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) or id(node) in protocols or any("overload" in ast.unparse(d) for d in node.decorator_list):
@@ -142,8 +137,9 @@ def test_every_declared_package_is_pinned_by_version_alone() -> None:
     assert int(pins["opencv-python-headless"].split(".")[0]) < 5  # opencv 5 has no face cascades
 
 
-def test_the_linter_has_nothing_to_say() -> None:
-    done = subprocess.run([sys.executable, "-m", "ruff", "check", "--no-cache", "."], cwd=ROOT, capture_output=True, text=True, check=False)
+@pytest.mark.parametrize("words", [["check"], ["format", "--check"]], ids=" ".join)
+def test_ruff_has_nothing_to_say(words: list[str]) -> None:
+    done = subprocess.run([sys.executable, "-m", "ruff", *words, "--no-cache", "."], cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
 
 

@@ -36,11 +36,12 @@ class Machine:
 
     def __init__(self, launch: ModuleType) -> None:
         self.launch, self.commands, self.broken = launch, [], set()
+        self.brought = "torch==9.9+rocm\ntorchvision==0.9+rocm\n"
 
     def run(self, command: list[str], **_: object) -> SimpleNamespace:
         """Pretend to run a command."""
         self.commands.append(command)
-        out = "torch==9.9+rocm\nnvidia-nccl-cu13==9\npillow==1\n" if "importlib.metadata" in command[-1] else ""
+        out = f"{self.brought}nvidia-nccl-cu13==9\npillow==1\n" if "importlib.metadata" in command[-1] else ""
         return SimpleNamespace(returncode=int(bool(self.broken & set(command))), stdout=out, stderr="")
 
     def make_venv(self) -> None:
@@ -181,7 +182,7 @@ def test_a_torch_of_ones_own_is_installed_first_and_kept(launch: ModuleType, mac
     assert machine.commands[1][-4:] == ["torch", "torchvision", "--index-url", "https://example.org/rocm"]
     command = machine.installs()[0]
     pins = Path(command[command.index("--constraint") + 1]).read_text(encoding="utf-8").splitlines()
-    assert [pin for pin in pins if launch.is_torch(pin)] == ["nvidia-nccl-cu13==9", "torch==9.9+rocm"]
+    assert [pin for pin in pins if launch.is_torch(pin)] == ["nvidia-nccl-cu13==9", "torch==9.9+rocm", "torchvision==0.9+rocm"]
     assert "pillow==1" not in pins
     machine.commands.clear()
     monkeypatch.delenv("TORCH_COMMAND")
@@ -190,6 +191,14 @@ def test_a_torch_of_ones_own_is_installed_first_and_kept(launch: ModuleType, mac
     monkeypatch.setenv("TORCH_COMMAND", "")
     launch.set_up()
     assert machine.installs()[-1][machine.installs()[-1].index("--constraint") + 1] == str(launch.CONSTRAINTS)
+
+
+def test_a_torch_without_its_torchvision_is_refused(launch: ModuleType, machine: Machine, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TORCH_COMMAND", "torch==9.9")
+    machine.brought = "torch==9.9\n"
+    with pytest.raises(launch.SetupError, match="no torchvision"):
+        launch.set_up()
+    assert machine.installs() == []
 
 
 @pytest.mark.parametrize(("pin", "is_one"), [("torch==2.14.1", True), ("nvidia-nvtx==13", True), ("triton==3", True), ("torchmetrics==1", False), ("open-clip-torch==3", False), ("# torch", False)])
