@@ -1,0 +1,1 @@
+"""Networks and sampling: what a checkpoint is, and how it paints."""

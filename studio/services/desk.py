@@ -1,0 +1,42 @@
+"""What a service works with: the folders and the loaded models."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from torch import Tensor
+
+from studio import shelves
+from studio.diffusion.cache import ModelCache
+from studio.errors import StudioError
+from studio.formats.embedding import read_embedding
+from studio.settings import Paths
+
+
+@dataclass(frozen=True)
+class Desk:
+    """One per worker; `live` holds the vectors of an embedding that is being trained."""
+
+    paths: Paths
+    cache: ModelCache
+    live: dict[str, Tensor] = field(default_factory=dict)
+
+    def words(self, text: str) -> Mapping[str, Tensor]:
+        """Embeddings whose name stands in a text, by name; live vectors before files. Raises StudioError for a damaged one."""
+        found: dict[str, Tensor] = {}
+        lower = text.lower()
+        for path in shelves.embedding_files(self.paths):
+            if path.stem.lower() in lower and path.stem not in found:
+                try:
+                    found[path.stem] = read_embedding(path).vectors
+                except StudioError as error:
+                    if self._stands_alone(path.stem, lower):
+                        raise StudioError(f"The embedding {path.stem!r} cannot be used: {error}", "Take its name out of the prompt, or mend the file.") from error
+        found.update({name: vectors.detach() for name, vectors in self.live.items() if name.lower() in lower})
+        return found
+
+    @staticmethod
+    def _stands_alone(name: str, text: str) -> bool:
+        """Whether a name stands in a text as a whole word."""
+        import re
+
+        return re.search(rf"(?<![\w-]){re.escape(name.lower())}(?![\w-])", text) is not None
