@@ -1,0 +1,178 @@
+"""What one step looks at: prompts from templates, tags shuffled and left out, latents encoded once; all of it a pure function of (seed, step, sample)."""
+
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from hashlib import sha256
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image
+from safetensors import SafetensorError
+from safetensors.torch import load as from_safetensors
+from safetensors.torch import save as to_safetensors
+from torch import Tensor
+
+from studio.dataset.captions import decode_caption, split_tags
+from studio.dataset.folder import open_upright
+from studio.errors import InputError
+from studio.formats.files import atomic_write
+
+ITEM, WORDS, LATENT, NOISE, TIME = range(1, 6)
+"""Purposes of randomness: each has numbers of its own, so that one more draw here moves nothing there."""
+
+Encode = Callable[[Tensor], tuple[Tensor, Tensor]]
+"""Pictures [b, 3, H, W] in -1..1 to mean and standard deviation of their latents, each [b, 4, H/8, W/8]."""
+
+
+def dice(seed: int, purpose: int, step: int = 0, sample: int = 0) -> np.random.Generator:
+    """Random numbers that depend on nothing but these four (Philox, Salmon et al. 2011): a resumed run needs no saved state."""
+    return np.random.Generator(np.random.Philox(key=seed, counter=[0, sample, step, purpose]))
+
+
+def normal(shape: Sequence[int], draw: np.random.Generator) -> Tensor:
+    """Standard normal numbers of `shape` in fp32, the same on every device."""
+    return torch.from_numpy(draw.standard_normal(tuple(shape), dtype=np.float32))
+
+
+def read_template(path: Path) -> tuple[str, ...]:
+    """The prompts of a template file, one per line; blank lines are not prompts. Raises InputError for a file without any."""
+    lines = tuple(line.strip() for line in decode_caption(path.read_bytes()).splitlines() if line.strip())
+    if not lines:
+        raise InputError(f"Prompt template: {path.name} holds no line.", 'Write one prompt per line, such as "a photo of [name]".')
+    return lines
+
+
+def fill(line: str, name: str, caption: str) -> str:
+    """A template line with [filewords] and [name] put in; commas left hanging by an empty caption go."""
+    text = line.replace("[filewords]", caption).replace("[name]", name)
+    return text if caption else re.sub(r"^[\s,]+|[\s,]+$", "", re.sub(r",(\s*,)+", ",", text))
+
+
+def vary(caption: str, shuffle: bool, drop_out: float, draw: np.random.Generator) -> str:
+    """The caption with its tags left out with probability `drop_out` and put in a new order; unchanged when neither is asked."""
+    if not shuffle and not drop_out:
+        return caption
+    tags = [tag for tag in split_tags(caption) if draw.random() >= drop_out]
+    if shuffle:
+        draw.shuffle(tags)
+    return ", ".join(tags)
+
+
+def cover(image: Image.Image, width: int, height: int) -> Image.Image:
+    """The picture scaled to cover width x height and cut around its middle; never stretched."""
+    scale = max(width / image.width, height / image.height)
+    box_width, box_height = width / scale, height / scale
+    left, top = (image.width - box_width) / 2, (image.height - box_height) / 2
+    return image.resize((width, height), Image.Resampling.LANCZOS, box=(left, top, left + box_width, top + box_height), reducing_gap=3.0)
+
+
+def pixels(image: Image.Image) -> Tensor:
+    """An RGB picture as [3, H, W] in -1..1."""
+    return torch.from_numpy(np.array(image.convert("RGB"))).permute(2, 0, 1).float().div(127.5).sub(1)
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One picture to learn from: its caption, and mean and standard deviation of its latent, each [4, h, w]."""
+
+    key: str
+    caption: str
+    mean: Tensor
+    std: Tensor
+
+
+@dataclass(frozen=True)
+class LatentStore:
+    """Encoded pictures on disk, keyed by the picture's bytes, the size and the model that encoded them."""
+
+    folder: Path
+    encode: Encode
+    model: str
+    width: int
+    height: int
+
+    def get(self, image: Path) -> tuple[str, Tensor, Tensor]:
+        """Key, mean and deviation of a picture's latent; raises Unreadable for what is not a picture."""
+        key = sha256(f"{self.model} {self.width}x{self.height} ".encode() + image.read_bytes()).hexdigest()
+        kept = self.find(key)
+        if kept is None:
+            with torch.no_grad():
+                mean, std = self.encode(pixels(cover(open_upright(image), self.width, self.height))[None])
+            kept = mean[0].float().cpu().contiguous(), std[0].float().cpu().contiguous()
+            with atomic_write(self._path(key)) as file:
+                file.write(to_safetensors({"mean": kept[0], "std": kept[1]}))
+        return key, *kept
+
+    def find(self, key: str) -> tuple[Tensor, Tensor] | None:
+        """A latent by its key; None when it is not there or damaged, so that it is encoded again."""
+        try:
+            kept = from_safetensors(self._path(key).read_bytes())
+            return kept["mean"], kept["std"]
+        except (OSError, KeyError, ValueError, SafetensorError):
+            return None
+
+    def _path(self, key: str) -> Path:
+        """Where a key lies; two letters of it spread the files over folders."""
+        path = self.folder / key[:2] / f"{key}.safetensors"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        return path
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Latents [b, 4, h, w] on the CPU and one prompt for each."""
+
+    latents: Tensor
+    prompts: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Batches:
+    """All batches of a run; `at` gives any one of them."""
+
+    samples: tuple[Sample, ...]
+    templates: tuple[str, ...]
+    name: str
+    size: int
+    seed: int
+    shuffle: bool = False
+    drop_out: float = 0.0
+    latent_sampling: str = "once"
+
+    def at(self, index: int) -> Batch:
+        """Batch number `index`: every picture once before any comes again, in a new order each time."""
+        latents, prompts = [], []
+        for i in range(self.size):
+            round_, place = divmod(index * self.size + i, len(self.samples))
+            number = _order(self.seed, round_, len(self.samples))[place]
+            latents.append(self._latent(number, index, i))
+            prompts.append(self._prompt(number, index, i))
+        return Batch(torch.stack(latents), tuple(prompts))
+
+    def _latent(self, number: int, index: int, i: int) -> Tensor:
+        """A picture's latent: its mean, one draw that stays, or a new draw."""
+        sample = self.samples[number]
+        if self.latent_sampling == "deterministic":
+            return sample.mean
+        draw = dice(self.seed, LATENT, index + 1, i) if self.latent_sampling == "random" else dice(self.seed, LATENT, 0, number)
+        return sample.mean + sample.std * normal(sample.mean.shape, draw)
+
+    def _prompt(self, number: int, index: int, i: int) -> str:
+        """A template line drawn for this picture, filled with its caption as varied for this time."""
+        draw = dice(self.seed, WORDS, index, i)
+        line = self.templates[int(draw.integers(len(self.templates)))]
+        return fill(line, self.name, vary(self.samples[number].caption, self.shuffle, self.drop_out, draw))
+
+    def naming(self) -> tuple[int, int]:
+        """How many (template, caption) pairs hold the name, and how many there are."""
+        texts = [fill(line, self.name, sample.caption).lower() for line in self.templates for sample in self.samples]
+        return sum(self.name.lower() in text for text in texts), len(texts)
+
+
+@lru_cache(maxsize=8)
+def _order(seed: int, round_: int, count: int) -> tuple[int, ...]:
+    """The order of the pictures in one round."""
+    return tuple(int(i) for i in dice(seed, ITEM, round_).permutation(count))
