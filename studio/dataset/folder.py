@@ -1,0 +1,82 @@
+"""What is in a folder of pictures: each one opened upright in plain RGB, or a sentence why it cannot be."""
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+from PIL import Image, ImageOps, UnidentifiedImageError
+
+from studio import shelves
+from studio.dataset.captions import caption_of
+from studio.errors import InputError, StudioError, Unreadable
+
+PIXEL_LIMIT = 178_956_970
+"""Larger pictures are refused from the header, before any pixel is decoded (Pillow's own limit, as an error)."""
+ALPHA_MODES = ("RGBA", "LA", "PA", "RGBa", "La")
+
+
+@dataclass(frozen=True)
+class Item:
+    """One picture of a data set and what is said about it."""
+
+    image: Path
+    caption: str
+
+
+def natural_key(path: Path) -> list[tuple[int, int, str]]:
+    """Sorts `2.png` before `10.png`."""
+    return [(0, int(part), "") if part.isdigit() else (1, 0, part.lower()) for part in re.split(r"(\d+)", path.name) if part]
+
+
+def open_upright(path: Path) -> Image.Image:
+    """A picture as RGB: first frame, turned by its EXIF, alpha laid on white, 16 bits brought to 8. Raises Unreadable in words."""
+    try:
+        with Image.open(path) as image:
+            if image.width * image.height > PIXEL_LIMIT:
+                raise Unreadable(f"{path.name} is {image.width}x{image.height} pixels, too large to open safely.", "Scale it down first.")
+            image.load()
+            upright = ImageOps.exif_transpose(image)
+            return _to_rgb(upright)
+    except Image.DecompressionBombError as error:
+        raise Unreadable(f"{path.name} claims far too many pixels to open safely.", "Scale it down first.") from error
+    except UnidentifiedImageError as error:
+        raise Unreadable(f"{path.name} is not a picture{' (it is empty)' if path.stat().st_size == 0 else ''}.", "Take it out of the folder, or get it again.") from error
+    except (OSError, ValueError, SyntaxError, EOFError, IndexError) as error:
+        raise Unreadable(f"{path.name} is damaged or cut off ({str(error)[:100]}).", "Get it again.") from error
+
+
+def _to_rgb(image: Image.Image) -> Image.Image:
+    """Any mode as RGB on white."""
+    if image.mode.startswith("I;16") or image.mode in ("I", "F"):
+        low, high = image.convert("F").getextrema()
+        top = 65535.0 if image.mode != "F" and high > 255 else max(float(high), 1.0)
+        top = 255.0 if image.mode == "I" and 1 < high <= 255 and low >= 0 else top
+        return image.convert("F").point(lambda v: v * (255.0 / top)).convert("L").convert("RGB")
+    if image.mode in ALPHA_MODES or "transparency" in image.info:
+        layer = image.convert("RGBA")
+        white = Image.new("RGBA", layer.size, (255, 255, 255, 255))
+        return Image.alpha_composite(white, layer).convert("RGB")
+    return image.convert("RGB")
+
+
+def list_pictures(folder: Path) -> list[Path]:
+    """Picture files of a folder in natural order; raises InputError when there is no folder or no picture."""
+    if not folder.is_dir():
+        raise InputError(f"{str(folder)!r} is not a folder.", "Type the path of a folder with pictures.")
+    found = sorted(shelves.images(folder), key=natural_key)
+    if not found:
+        raise InputError(f"There is no picture in {str(folder)!r}.", "Pictures are files such as .png, .jpg or .webp directly inside the folder.")
+    return found
+
+
+def read_folder(folder: Path) -> tuple[list[Item], list[tuple[Path, str]]]:
+    """Pictures with captions, and those that cannot be used with the reason; raises InputError when nothing is there at all."""
+    items: list[Item] = []
+    problems: list[tuple[Path, str]] = []
+    for path in list_pictures(folder):
+        try:
+            open_upright(path)
+            items.append(Item(path, caption_of(path)))
+        except StudioError as error:
+            problems.append((path, str(error)))
+    return items, problems
