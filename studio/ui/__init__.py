@@ -1,0 +1,1 @@
+"""The page: forms made from requests, and jobs shown from their events."""
