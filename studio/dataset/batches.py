@@ -12,10 +12,11 @@ import torch
 from PIL import Image
 from safetensors import SafetensorError
 from safetensors.torch import load as from_safetensors
-from safetensors.torch import save as to_safetensors
+from safetensors.torch import save_file
 from torch import Tensor
 
 from studio.dataset.captions import decode_caption, split_tags
+from studio.dataset.crop import center, cut, window
 from studio.dataset.folder import open_upright
 from studio.errors import InputError
 from studio.formats.files import atomic_write
@@ -62,11 +63,8 @@ def vary(caption: str, shuffle: bool, drop_out: float, draw: np.random.Generator
 
 
 def cover(image: Image.Image, width: int, height: int) -> Image.Image:
-    """The picture scaled to cover width x height and cut around its middle; never stretched."""
-    scale = max(width / image.width, height / image.height)
-    box_width, box_height = width / scale, height / scale
-    left, top = (image.width - box_width) / 2, (image.height - box_height) / 2
-    return image.resize((width, height), Image.Resampling.LANCZOS, box=(left, top, left + box_width, top + box_height), reducing_gap=3.0)
+    """The largest middle part of the picture's shape width x height, brought to that size; never stretched."""
+    return cut(image, window(image.size, (width, height), center(image.size)), (width, height))
 
 
 def pixels(image: Image.Image) -> Tensor:
@@ -102,8 +100,8 @@ class LatentStore:
             with torch.no_grad():
                 mean, std = self.encode(pixels(cover(open_upright(image), self.width, self.height))[None])
             kept = mean[0].float().cpu().contiguous(), std[0].float().cpu().contiguous()
-            with atomic_write(self._path(key)) as file:
-                file.write(to_safetensors({"mean": kept[0], "std": kept[1]}))
+            with atomic_write(self._path(key)) as temporary:
+                save_file({"mean": kept[0], "std": kept[1]}, temporary)
         return key, *kept
 
     def find(self, key: str) -> tuple[Tensor, Tensor] | None:
@@ -116,9 +114,7 @@ class LatentStore:
 
     def _path(self, key: str) -> Path:
         """Where a key lies; two letters of it spread the files over folders."""
-        path = self.folder / key[:2] / f"{key}.safetensors"
-        path.parent.mkdir(parents=True, exist_ok=True)
-        return path
+        return self.folder / key[:2] / f"{key}.safetensors"
 
 
 @dataclass(frozen=True)

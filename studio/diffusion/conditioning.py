@@ -33,7 +33,10 @@ def condition(model: Model, prompts: Sequence[str], words: Mapping[str, Tensor],
     for name in dict.fromkeys(used):
         vectors = words[name]
         if vectors.shape[1] != model.width:
-            raise InputError(f"The embedding {name!r} has vectors of width {vectors.shape[1]}, but {model.checkpoint} needs {model.width}.", "It was made for another kind of checkpoint; choose that one, or take the word out of the prompt.")
+            raise InputError(
+                f"The embedding {name!r} has vectors of width {vectors.shape[1]}, but {model.checkpoint} needs {model.width}.",
+                "It was made for another kind of checkpoint; choose that one, or take the word out of the prompt.",
+            )
         offsets[name] = model.token_table.shape[0] + sum(len(r) for r in rows)
         rows.append(vectors.to(model.device))
     count = max(len(c) for c in chunked)

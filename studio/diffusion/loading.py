@@ -15,7 +15,16 @@ from studio.formats.files import sha256
 from studio.settings import Paths
 
 DEFAULT = "tiny-world"
-SD_SCHEDULE: dict[str, Any] = {"beta_start": 0.00085, "beta_end": 0.012, "beta_schedule": "scaled_linear", "prediction_type": "epsilon", "num_train_timesteps": 1000, "steps_offset": 1, "clip_sample": False, "set_alpha_to_one": False}
+SD_SCHEDULE: dict[str, Any] = {
+    "beta_start": 0.00085,
+    "beta_end": 0.012,
+    "beta_schedule": "scaled_linear",
+    "prediction_type": "epsilon",
+    "num_train_timesteps": 1000,
+    "steps_offset": 1,
+    "clip_sample": False,
+    "set_alpha_to_one": False,
+}
 
 
 def find_checkpoint(paths: Paths, name: str) -> Path:
@@ -49,7 +58,9 @@ def _load_folder(path: Path, device: torch.device, dtype: torch.dtype) -> Model:
         text_encoder = CLIPTextModel.from_pretrained(path / "text_encoder", local_files_only=True, dtype=dtype)
         config = json.loads((path / "scheduler" / "scheduler_config.json").read_text(encoding="utf-8"))
     except (OSError, ValueError, KeyError, RuntimeError) as error:
-        raise Unreadable(f"The checkpoint {path.name} cannot be loaded ({str(error).splitlines()[0][:200]}).", "Its folder must hold unet, vae, text_encoder and scheduler of a Stable Diffusion 1 model.") from error
+        raise Unreadable(
+            f"The checkpoint {path.name} cannot be loaded ({str(error).splitlines()[0][:200]}).", "Its folder must hold unet, vae, text_encoder and scheduler of a Stable Diffusion 1 model."
+        ) from error
     weights = next(iter(sorted((path / "unet").glob("*.safetensors"))), None)
     schedule = {**SD_SCHEDULE, **{k: v for k, v in config.items() if not k.startswith("_")}}
     return Model(SD1, path.name, sha256(weights)[:10] if weights else "", unet, vae, text_encoder, schedule, device, dtype)

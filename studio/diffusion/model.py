@@ -33,7 +33,7 @@ class Model:
 
     @property
     def prediction_type(self) -> str:
-        """"epsilon" or "v_prediction"."""
+        """ "epsilon" or "v_prediction"."""
         return str(self.schedule.get("prediction_type", "epsilon"))
 
     @property
@@ -68,6 +68,7 @@ class Model:
         if vectors is None or not bool((ids != known).any()):
             hidden = self._hidden(known, clip_skip)
         else:
+
             def splice(_module: nn.Module, _inputs: Any, output: Tensor) -> Tensor:
                 rows = (ids - self.token_table.shape[0]).clamp(min=0)
                 return torch.where((ids != known)[..., None], vectors.to(output.dtype)[rows], output)

@@ -83,7 +83,16 @@ def _parts(state: dict[str, torch.Tensor]) -> tuple[Any, Any, Any]:
     text_state = {k.removeprefix(root): v for k, v in state.items() if k.startswith(root) and "position_ids" not in k}
     table = text_state["embeddings.token_embedding.weight"]
     layers = 1 + max(int(k.split(".")[2]) for k in text_state if k.startswith("encoder.layers."))
-    config = CLIPTextConfig(vocab_size=table.shape[0], hidden_size=table.shape[1], intermediate_size=text_state["encoder.layers.0.mlp.fc1.weight"].shape[0], num_hidden_layers=layers, num_attention_heads=max(1, table.shape[1] // 64), bos_token_id=49406, eos_token_id=49407, pad_token_id=49407)
+    config = CLIPTextConfig(
+        vocab_size=table.shape[0],
+        hidden_size=table.shape[1],
+        intermediate_size=text_state["encoder.layers.0.mlp.fc1.weight"].shape[0],
+        num_hidden_layers=layers,
+        num_attention_heads=max(1, table.shape[1] // 64),
+        bos_token_id=49406,
+        eos_token_id=49407,
+        pad_token_id=49407,
+    )
     text = CLIPTextModel(config)
     prefix = "text_model." if any(k.startswith("text_model.") for k in text.state_dict()) else ""
     text.load_state_dict({prefix + k: v for k, v in text_state.items()}, strict=True)
@@ -105,7 +114,18 @@ def _unet_config(state: dict[str, torch.Tensor]) -> dict[str, Any]:
     attends = [f"{root}input_blocks.{3 * i + 1}.1.norm.weight" in state for i in range(levels)]
     down = tuple("CrossAttnDownBlock2D" if a else "DownBlock2D" for a in attends)
     up = tuple("CrossAttnUpBlock2D" if a else "UpBlock2D" for a in reversed(attends))
-    return {"sample_size": 64, "in_channels": int(base.shape[1]), "out_channels": 4, "block_out_channels": widths, "layers_per_block": 2, "down_block_types": down, "up_block_types": up, "cross_attention_dim": context, "attention_head_dim": 8, "norm_num_groups": min(32, widths[0])}
+    return {
+        "sample_size": 64,
+        "in_channels": int(base.shape[1]),
+        "out_channels": 4,
+        "block_out_channels": widths,
+        "layers_per_block": 2,
+        "down_block_types": down,
+        "up_block_types": up,
+        "cross_attention_dim": context,
+        "attention_head_dim": 8,
+        "norm_num_groups": min(32, widths[0]),
+    }
 
 
 def _vae_config(state: dict[str, torch.Tensor]) -> dict[str, Any]:
@@ -114,4 +134,14 @@ def _vae_config(state: dict[str, torch.Tensor]) -> dict[str, Any]:
     levels = _count(state, f"{root}encoder.down.")
     widths = tuple(int(state[f"{root}encoder.down.{i}.block.0.conv2.weight"].shape[0]) for i in range(levels))
     kind = {"down_block_types": ("DownEncoderBlock2D",) * levels, "up_block_types": ("UpDecoderBlock2D",) * levels}
-    return {"in_channels": 3, "out_channels": 3, "latent_channels": 4, "block_out_channels": widths, "layers_per_block": 2, "sample_size": 512, "scaling_factor": 0.18215, "norm_num_groups": min(32, widths[0]), **kind}
+    return {
+        "in_channels": 3,
+        "out_channels": 3,
+        "latent_channels": 4,
+        "block_out_channels": widths,
+        "layers_per_block": 2,
+        "sample_size": 512,
+        "scaling_factor": 0.18215,
+        "norm_num_groups": min(32, widths[0]),
+        **kind,
+    }

@@ -6,11 +6,13 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save as to_safetensors
-from studio.formats.files import atomic_write, load_pickle
+from safetensors.torch import save_file
 from torch import Tensor
+from torch.nn import ParameterDict
+from torch.serialization import safe_globals
 
 from studio.errors import InputError, Unreadable
+from studio.formats.files import atomic_write, load_pickle
 
 MAX_VECTORS = 75
 """One prompt chunk has 75 places; a word cannot be longer."""
@@ -60,11 +62,11 @@ def write_embedding(path: Path, embedding: Embedding) -> None:
     if vectors.ndim != 2 or not vectors.numel() or not torch.isfinite(vectors).all():
         raise InputError(f"The vectors of {embedding.name!r} are not finite numbers of shape [n, d] (shape {list(vectors.shape)}), so they were not saved.", "The file on disk is unchanged.")
     facts = {"name": embedding.name, "step": embedding.step, "sd_checkpoint": embedding.checkpoint_hash, "sd_checkpoint_name": embedding.checkpoint_name}
-    with atomic_write(path) as file:
+    with atomic_write(path) as temporary:
         if path.suffix.lower() == ".safetensors":
-            file.write(to_safetensors({"emb_params": vectors}, metadata={k: str(v) for k, v in facts.items() if v is not None}))
+            save_file({"emb_params": vectors}, temporary, metadata={k: str(v) for k, v in facts.items() if v is not None})
         else:
-            torch.save({"string_to_token": {"*": 265}, "string_to_param": {"*": vectors}, **facts}, file, _use_new_zipfile_serialization=False)
+            torch.save({"string_to_token": {"*": 265}, "string_to_param": {"*": vectors}, **facts}, temporary, _use_new_zipfile_serialization=False)
 
 
 def _read_safetensors(path: Path) -> tuple[Tensor, dict[str, Any]]:
@@ -80,7 +82,8 @@ def _read_safetensors(path: Path) -> tuple[Tensor, dict[str, Any]]:
 
 def _read_pickle(path: Path) -> tuple[Tensor, dict[str, Any]]:
     """The tensor and the facts of a .pt or .bin file."""
-    data = load_pickle(path)
+    with safe_globals([ParameterDict]):  # 2022's files hold one; unpickling it only fills in its fields
+        data = load_pickle(path)
     if not isinstance(data, dict):
         raise Unreadable(f"{path.name} holds a {type(data).__name__}, not an embedding.", "Choose a textual inversion file.")
     if "string_to_param" not in data:

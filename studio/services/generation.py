@@ -191,4 +191,3 @@ def _save(folder: Path, image: Image.Image, text: str, seed: int) -> Path:
     with atomic_write(path) as temporary:
         image.save(temporary, "PNG", pnginfo=png_info(text))
     return path
-

@@ -1,4 +1,4 @@
-"""The library: create embeddings, find them, and load those that a prompt may name."""
+"""The library: create embeddings and find them."""
 
 from pathlib import Path
 from typing import Any
@@ -8,8 +8,9 @@ from torch import Tensor
 
 from studio import shelves
 from studio.diffusion.model import Model
-from studio.errors import Conflict, NotFound, StudioError
-from studio.formats.embedding import Embedding, read_embedding, write_embedding
+from studio.diffusion.tokenizer import clip_tokenizer, tokens_of
+from studio.errors import Conflict, NotFound
+from studio.formats.embedding import Embedding, write_embedding
 from studio.jobs import Lane
 from studio.requests.train import CreateEmbeddingRequest
 from studio.services.desk import Desk
@@ -38,12 +39,12 @@ def create_embedding(request: CreateEmbeddingRequest, desk: Desk) -> dict[str, A
 
 def initial_vectors(model: Model, text: str, count: int) -> tuple[Tensor, str]:
     """Vectors [count, d] from the rows of the text's tokens, spread evenly (A1111); empty text gives zeros. Also the part of the text that found no room."""
-    ids = list(model.tokenizer(text, add_special_tokens=False)["input_ids"]) if text.strip() else []
+    ids = tokens_of(text)
     if not ids:
         return torch.zeros(count, model.width), ""
     rows = model.token_table[torch.tensor(ids[:count])].detach().float().cpu()
     spread = torch.tensor([i * len(rows) // count for i in range(count)])
-    return rows[spread].clone(), model.tokenizer.decode(ids[count:]).strip()
+    return rows[spread].clone(), clip_tokenizer().decode(ids[count:]).strip()
 
 
 def find_embedding(paths: Paths, name: str) -> Path:
@@ -53,26 +54,6 @@ def find_embedding(paths: Paths, name: str) -> Path:
     if not found:
         raise NotFound(f"Embedding: there is no {name!r} in {paths.embeddings.name}.", "Create it first.")
     return found[0]
-
-
-def load_words(paths: Paths, width: int, text: str) -> tuple[dict[str, Tensor], list[str]]:
-    """Vectors [n, width] of the embeddings whose names occur in `text`, and sentences about those that cannot be used."""
-    words: dict[str, Tensor] = {}
-    problems: list[str] = []
-    lowered = text.lower()
-    for path in shelves.embedding_files(paths):
-        if path.stem.lower() not in lowered:
-            continue
-        try:
-            embedding = read_embedding(path)
-        except StudioError as error:
-            problems.append(str(error))
-            continue
-        if embedding.width == width:
-            words[path.stem] = embedding.vectors
-        else:
-            problems.append(f"The embedding {path.stem!r} has vectors of width {embedding.width}, this checkpoint needs {width}; it was left as plain text.")
-    return words, problems
 
 
 def _check_free(paths: Paths, path: Path, overwrite: bool) -> None:

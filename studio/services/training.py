@@ -1,7 +1,9 @@
 """Training as a job: check, open the run, lend the model, encode the pictures, learn, and put the result on the shelf."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from datetime import datetime
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -15,12 +17,13 @@ from studio.diffusion.model import Model
 from studio.errors import InputError, StudioError, Unreadable
 from studio.formats.embedding import read_embedding
 from studio.formats.files import atomic_write
+from studio.formats.infotext import png_info
 from studio.jobs import Lane
 from studio.requests.generate import GenerateRequest
 from studio.requests.train import TextualInversionConfig, TrainRequest
 from studio.services.desk import Desk
-from studio.services.generation import paint
-from studio.services.library import find_embedding, load_words
+from studio.services.generation import infotext, paint
+from studio.services.library import find_embedding
 from studio.settings import Paths
 from studio.training.loop import Plan, train
 from studio.training.methods import method_of
@@ -48,7 +51,7 @@ def run(request: TrainRequest, lane: Lane, desk: Desk) -> dict[str, Any]:
         samples = _samples(folder, _store(config, paths, model), Path(config.data), lane)
         if not samples:
             return {"embedding": str(shelf), "run": str(folder.folder), "steps": tally.first, "stopped": True}
-        plan = _plan(config, folder, model, samples, (schedule, shelf.stem, paths))
+        plan = _plan(config, folder, model, samples, (schedule, shelf.stem, desk))
         if kept is None:
             _describe(folder, request, model, tally.first)
             _warn_unnamed(plan.batches, lane)
@@ -58,10 +61,22 @@ def run(request: TrainRequest, lane: Lane, desk: Desk) -> dict[str, Any]:
         watch = Watch(folder, lane, learner, optimizer, rhythm, shelf, painter, tally, step=tally.first)
         if kept is not None:
             _take_up(kept, watch)
-        watch.begin(resumed=kept is not None)
-        finished = train(model, learner, optimizer, plan, watch)
-        watch.finish()
+        with _shown(desk, learner):
+            watch.begin(resumed=kept is not None)
+            finished = train(model, learner, optimizer, plan, watch)
+            watch.finish()
     return {"embedding": str(shelf), "run": str(folder.folder), "steps": watch.step, "stopped": not finished}
+
+
+@contextmanager
+def _shown(desk: Desk, learner: Trainable) -> Iterator[None]:
+    """Let prompts painted between two steps use the live vectors."""
+    desk.live.update(learner.words())
+    try:
+        yield
+    finally:
+        for name in learner.words():
+            desk.live.pop(name, None)
 
 
 def check(config: TextualInversionConfig, paths: Paths) -> None:
@@ -104,8 +119,9 @@ class Painter:
         path = self.folder / f"{step:06d}.png"
         with torch.no_grad():
             picture = paint(self.model, self.request, words)[0]
-        with atomic_write(path) as file:
-            picture.save(file, format="PNG")
+        text = infotext(self.model, self.request, picture.size, self.request.seed)
+        with atomic_write(path) as temporary:
+            picture.save(temporary, format="PNG", pnginfo=png_info(text))
         return path, self.request.prompt
 
 
@@ -129,14 +145,16 @@ def _preview(config: TextualInversionConfig, model: Model, name: str) -> Generat
 
 def size_of(config: TextualInversionConfig, model: Model) -> tuple[int, int]:
     """Width and height in pixels; what the checkpoint was made for where the config says 0."""
-    native = model.resolution
-    return config.width or native, config.height or native
+    return config.width or model.native_size, config.height or model.native_size
 
 
 def _store(config: TextualInversionConfig, paths: Paths, model: Model) -> LatentStore:
-    """Where this model's encoded pictures lie."""
+    """Where this model's encoded pictures lie; another autoencoder, precision or device has latents of its own."""
     width, height = size_of(config, model)
-    return LatentStore(paths.latents, lambda x: model.encode_images(x.to(model.device, model.dtype)), model.hash, width, height)
+    mark = sha256(f"{model.dtype} {model.device.type}".encode())
+    for parameter in model.vae.parameters():
+        mark.update(parameter.detach().flatten()[:64].float().cpu().numpy().tobytes())
+    return LatentStore(paths.latents, model.encode_images, mark.hexdigest(), width, height)
 
 
 def _samples(folder: Run, store: LatentStore, data: Path, lane: Lane) -> tuple[Sample, ...]:
@@ -172,16 +190,16 @@ def _with_caption(encoded: tuple[str, Tensor, Tensor], caption: str) -> tuple[st
     return key, caption, mean, std
 
 
-def _plan(config: TextualInversionConfig, folder: Run, model: Model, samples: tuple[Sample, ...], rest: tuple[Schedule, str, Paths]) -> Plan:
+def _plan(config: TextualInversionConfig, folder: Run, model: Model, samples: tuple[Sample, ...], rest: tuple[Schedule, str, Desk]) -> Plan:
     """What each step does; the template's lines are noted, so that editing the file does not change a run that goes on."""
-    schedule, name, paths = rest
+    schedule, name, desk = rest
     lines = tuple(folder.noted("template") or ())
     if not lines:
-        lines = read_template(_template(config, paths))
+        lines = read_template(_template(config, desk.paths))
         folder.note("template", lines)
     batches = Batches(samples, lines, name, config.batch_size, config.seed, config.shuffle_tags, config.drop_out_tags, config.latent_sampling)
     text = "\n".join([*lines, *(s.caption for s in samples), config.preview_prompt, config.preview_negative_prompt])
-    others = {word: vectors.to(model.device) for word, vectors in load_words(paths, model.width, text)[0].items() if word != name}
+    others = {word: vectors.to(model.device) for word, vectors in desk.words(text).items() if word != name}
     return Plan(batches, schedule, config.seed, config.gradient_accumulation, config.min_snr_gamma, config.clip_skip, others)
 
 

@@ -1,20 +1,16 @@
 """Run: the folder of one training, with its config, curve, samples, copies, and checkpoints that survive a kill at any moment."""
 
 import json
-import os
-import shutil
-from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
 from typing import Any
 
 from safetensors import SafetensorError
-from safetensors.torch import load as from_safetensors
-from safetensors.torch import save as to_safetensors
+from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from studio.formats.files import atomic_write, fsync_folder, sha256
+from studio.formats.files import atomic_write, sha256
 
 KEEP = 2
 """Valid checkpoints that are kept."""
@@ -67,8 +63,7 @@ class Run:
 
     def note(self, name: str, facts: Any) -> None:
         """Keep plain facts as <name>.json."""
-        with atomic_write(self.folder / f"{name}.json") as file:
-            file.write(json.dumps(facts, indent=2, ensure_ascii=False).encode())
+        _write_json(self.folder / f"{name}.json", facts)
 
     def noted(self, name: str) -> Any:
         """Facts kept before, None when there are none."""
@@ -78,58 +73,51 @@ class Run:
             return None
 
     def save(self, checkpoint: Checkpoint) -> None:
-        """Write a checkpoint under a temporary name, flush it, rename it, and keep the newest two that are valid."""
-        final, temporary = self._at(checkpoint.step), self.checkpoints / f".{checkpoint.step:08d}.{os.getpid()}.tmp"
-        shutil.rmtree(temporary, ignore_errors=True)
-        temporary.mkdir()
-        state = to_safetensors({k: v.detach().cpu().contiguous() for k, v in checkpoint.tensors.items()})
-        with atomic_write(temporary / "state.safetensors") as file:
-            file.write(state)
-        manifest = {"step": checkpoint.step, "facts": checkpoint.facts, "files": {"state.safetensors": sha256(temporary / "state.safetensors")}}
-        with atomic_write(temporary / "manifest.json") as file:
-            file.write(json.dumps(manifest, indent=2).encode())
-        shutil.rmtree(final, ignore_errors=True)
-        temporary.rename(final)
-        fsync_folder(self.checkpoints)
+        """Write the tensors, then the manifest that makes them a checkpoint, each whole or not at all; keep the newest two that are valid."""
+        manifest = self.checkpoints / f"{checkpoint.step:08d}.json"
+        with atomic_write(manifest.with_suffix(".safetensors")) as temporary:
+            save_file({k: v.detach().cpu().contiguous() for k, v in checkpoint.tensors.items()}, temporary)
+            digest = sha256(temporary)
+        _write_json(manifest, {"step": checkpoint.step, "sha256": digest, "facts": checkpoint.facts})
         self._prune()
 
     def latest(self) -> Checkpoint | None:
-        """The newest checkpoint whose files are what their manifest says; None when there is none."""
-        return next((c for c in map(_load, self._folders()) if c is not None), None)
+        """The newest checkpoint whose file is what its manifest says; None when there is none."""
+        return next((c for c in map(_load, self._manifests()) if c is not None), None)
 
-    def _at(self, step: int) -> Path:
-        """Folder of the checkpoint at `step`."""
-        return self.checkpoints / f"{step:08d}"
-
-    def _folders(self) -> list[Path]:
-        """Checkpoint folders, newest first."""
-        return sorted((p for p in self.checkpoints.iterdir() if p.name.isdigit()), reverse=True)
+    def _manifests(self) -> list[Path]:
+        """Manifests of checkpoints, newest first."""
+        return sorted((p for p in self.checkpoints.glob("*.json") if p.stem.isdigit()), reverse=True)
 
     def _prune(self) -> None:
-        """Remove what is older than the newest valid ones, and leavings of a killed save."""
-        valid = 0
-        for folder in self._folders():
-            if valid >= KEEP:
-                shutil.rmtree(folder, ignore_errors=True)
-            elif _load(folder) is not None:
-                valid += 1
-        for leaving in self.checkpoints.glob(".*.tmp"):
-            shutil.rmtree(leaving, ignore_errors=True)
+        """Remove what is older than the newest valid ones, and what a killed save left behind."""
+        valid: list[str] = []
+        for manifest in self._manifests():
+            if len(valid) < KEEP and _load(manifest) is not None:
+                valid.append(manifest.stem)
+        for file in self.checkpoints.iterdir():
+            if len(valid) == KEEP and file.stem.isdigit() and file.stem < valid[-1]:
+                file.unlink(missing_ok=True)
 
     def rewind_curve(self, step: int) -> None:
         """Cut the curve back to `step`, where the run goes on; a half-written last line goes too."""
         lines = self.curve.read_text(encoding="utf-8").splitlines(keepends=True)[1:] if self.curve.exists() else []
         kept = [line for line in lines if line.endswith("\n") and line.split(",")[0].isdigit() and int(line.split(",")[0]) <= step]
-        with atomic_write(self.curve) as file:
-            file.write((CURVE + "".join(kept)).encode())
+        with atomic_write(self.curve) as temporary:
+            temporary.write_text(CURVE + "".join(kept), encoding="utf-8")
 
 
-def _load(folder: Path) -> Checkpoint | None:
-    """A checkpoint, None when anything in it is missing or is not what the manifest says."""
+def _write_json(path: Path, facts: Any) -> None:
+    """Plain facts as a file that is whole or not there."""
+    with atomic_write(path) as temporary:
+        temporary.write_text(json.dumps(facts, indent=2, ensure_ascii=False), encoding="utf-8")
+
+
+def _load(manifest: Path) -> Checkpoint | None:
+    """A checkpoint; None when anything of it is missing or is not what the manifest says."""
     try:
-        manifest: Mapping[str, Any] = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))
-        if any(sha256(folder / name) != digest for name, digest in manifest["files"].items()):
-            return None
-        return Checkpoint(int(manifest["step"]), from_safetensors((folder / "state.safetensors").read_bytes()), manifest["facts"])
-    except (OSError, ValueError, KeyError, SafetensorError):
+        said = json.loads(manifest.read_text(encoding="utf-8"))
+        state = manifest.with_suffix(".safetensors")
+        return Checkpoint(int(said["step"]), load_file(state), said["facts"]) if sha256(state) == said["sha256"] else None
+    except (OSError, ValueError, KeyError, TypeError, SafetensorError):
         return None

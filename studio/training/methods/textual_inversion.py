@@ -17,7 +17,7 @@ class TextualInversion:
 
     def __init__(self, model: Model, embedding: Embedding) -> None:
         self.name = embedding.name
-        self.checkpoint = (model.hash, model.checkpoint)
+        self.checkpoint = (model.hash[:10] or None, model.checkpoint.removesuffix(".safetensors").removesuffix(".ckpt") or None)
         self.vectors = nn.Parameter(embedding.vectors.to(model.device).clone())
         self.start = self.vectors.detach().clone()
 
@@ -37,7 +37,7 @@ class TextualInversion:
     def shelve(self, path: Path, step: int) -> None:
         """Write the embedding with its step and the checkpoint it was trained on."""
         name = path.stem if path.stem.startswith(self.name) else self.name
-        write_embedding(path, Embedding(name, self.vectors, step, self.checkpoint[0][:10] or None, self.checkpoint[1] or None))
+        write_embedding(path, Embedding(name, self.vectors, step, *self.checkpoint))
 
     def state(self) -> dict[str, Tensor]:
         """Vectors now and at the start."""
