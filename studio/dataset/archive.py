@@ -22,7 +22,7 @@ def unpack(file: Path, folder: Path) -> int:
             for member in members:
                 left -= _extract(archive, member, _free(folder, _name(member)), left)
             return len(members)
-    except (zipfile.BadZipFile, RuntimeError, NotImplementedError, EOFError, OSError) as error:
+    except (zipfile.BadZipFile, RuntimeError, EOFError, OSError) as error:
         raise Unreadable(f"{file.name} is not a zip file that can be read ({str(error)[:100]}).", "Pack it again without a password, or drop the pictures themselves.") from error
 
 

@@ -10,38 +10,54 @@ BREAK = "BREAK"
 
 def attention(text: str) -> list[tuple[str, float]]:
     """Text as (piece, weight) pairs; BREAK comes as ("BREAK", -1). Unbalanced brackets reach to the end."""
-    pieces: list[list] = []
-    rounds: list[int] = []
-    squares: list[int] = []
+    reader = _Reader()
+    for match in _TOKEN.finditer(text):
+        reader.take(match.group(0), match.group(1))
+    return reader.finish()
 
-    def multiply(start: int, factor: float) -> None:
-        for piece in pieces[start:]:
+
+class _Reader:
+    """Pieces read so far, and where each open bracket began."""
+
+    def __init__(self) -> None:
+        self.pieces: list[list] = []
+        self.open: dict[str, list[int]] = {"(": [], "[": []}
+
+    def take(self, token: str, weight: str | None) -> None:
+        """One token of the grammar."""
+        number = None if weight is None else _number(weight)
+        if token.startswith("\\") and len(token) == 2:
+            self.pieces.append([token[1], 1.0])
+        elif token in self.open:
+            self.open[token].append(len(self.pieces))
+        elif number is not None and self.open["("]:
+            self.close("(", number)
+        elif token == ")" and self.open["("]:
+            self.close("(", ROUND)
+        elif token == "]" and self.open["["]:
+            self.close("[", SQUARE)
+        else:
+            self.text(token)
+
+    def close(self, bracket: str, factor: float) -> None:
+        """Weigh everything since the last open bracket of this kind."""
+        for piece in self.pieces[self.open[bracket].pop() :]:
             piece[1] *= factor
 
-    for match in _TOKEN.finditer(text):
-        token, weight = match.group(0), match.group(1)
-        if token.startswith("\\") and len(token) == 2:
-            pieces.append([token[1], 1.0])
-        elif token == "(":
-            rounds.append(len(pieces))
-        elif token == "[":
-            squares.append(len(pieces))
-        elif weight is not None and rounds and _number(weight) is not None:
-            multiply(rounds.pop(), _number(weight) or 0.0)
-        elif token == ")" and rounds:
-            multiply(rounds.pop(), ROUND)
-        elif token == "]" and squares:
-            multiply(squares.pop(), SQUARE)
-        else:
-            for i, part in enumerate(_BREAK.split(token)):
-                if i:
-                    pieces.append([BREAK, -1.0])
-                pieces.append([part, 1.0])
-    for start in rounds:
-        multiply(start, ROUND)
-    for start in squares:
-        multiply(start, SQUARE)
-    return _merged(pieces)
+    def text(self, token: str) -> None:
+        """Plain text, cut at BREAK."""
+        for i, part in enumerate(_BREAK.split(token)):
+            if i:
+                self.pieces.append([BREAK, -1.0])
+            self.pieces.append([part, 1.0])
+
+    def finish(self) -> list[tuple[str, float]]:
+        """All pieces; brackets that were never closed reach to the end."""
+        while self.open["("]:
+            self.close("(", ROUND)
+        while self.open["["]:
+            self.close("[", SQUARE)
+        return _merged(self.pieces)
 
 
 def _number(text: str) -> float | None:
