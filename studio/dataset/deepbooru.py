@@ -50,10 +50,8 @@ class DeepBooru(nn.Module):
         x = F.max_pool2d(F.pad(x, (0, 1, 0, 1), value=float("-inf")), 3, 2)
         i = 1
         for blocks, stride, projection_first in STAGES:
-            if projection_first:
-                x = self._block(i + 1, x, stride, self._conv(i, x, stride))
-            else:
-                x = self._block(i, x, stride, self._conv(i + 3, x, stride))
+            projection, block = (i, i + 1) if projection_first else (i + 3, i)
+            x = self._block(block, x, stride, self._conv(projection, x, stride))
             i += 4
             for _ in range(blocks - 1):
                 x = self._block(i, x, 1, x)
