@@ -23,6 +23,8 @@ from studio.formats.files import atomic_write
 
 ITEM, WORDS, LATENT, NOISE, TIME = range(1, 6)
 """Purposes of randomness: each has numbers of its own, so that one more draw here moves nothing there."""
+TIMES = 1000
+"""Noise levels of Stable Diffusion."""
 
 Encode = Callable[[Tensor], tuple[Tensor, Tensor]]
 """Pictures [b, 3, H, W] in -1..1 to mean and standard deviation of their latents, each [b, 4, H/8, W/8]."""
@@ -119,46 +121,58 @@ class LatentStore:
 
 @dataclass(frozen=True)
 class Batch:
-    """Latents [b, 4, h, w] on the CPU and one prompt for each."""
+    """Latents and noise [b, 4, h, w], timesteps [b] and one prompt for each, on the CPU."""
 
     latents: Tensor
+    noise: Tensor
+    times: Tensor
     prompts: tuple[str, ...]
 
 
 @dataclass(frozen=True)
 class Batches:
-    """All batches of a run; `at` gives any one of them."""
+    """All batches of a run; `at` gives any one of them. A step looks at `parts` batches of `size` pictures."""
 
     samples: tuple[Sample, ...]
     templates: tuple[str, ...]
     name: str
     size: int
     seed: int
+    parts: int = 1
     shuffle: bool = False
     drop_out: float = 0.0
     latent_sampling: str = "once"
 
-    def at(self, index: int) -> Batch:
-        """Batch number `index`: every picture once before any comes again, in a new order each time."""
-        latents, prompts = [], []
-        for i in range(self.size):
-            round_, place = divmod(index * self.size + i, len(self.samples))
-            number = _order(self.seed, round_, len(self.samples))[place]
-            latents.append(self._latent(number, index, i))
-            prompts.append(self._prompt(number, index, i))
-        return Batch(torch.stack(latents), tuple(prompts))
+    def at(self, step: int, part: int = 0) -> Batch:
+        """One part of a step: every picture comes once before any comes again, in a new order each time."""
+        places = range(part * self.size, (part + 1) * self.size)
+        numbers = [self._number(step, place) for place in places]
+        latents = [self._latent(number, step, place) for number, place in zip(numbers, places, strict=True)]
+        prompts = [self._prompt(number, step, place) for number, place in zip(numbers, places, strict=True)]
+        noise = [normal(latent.shape, dice(self.seed, NOISE, step, place)) for latent, place in zip(latents, places, strict=True)]
+        return Batch(torch.stack(latents), torch.stack(noise), self._times(step, places), tuple(prompts))
 
-    def _latent(self, number: int, index: int, i: int) -> Tensor:
+    def _number(self, step: int, place: int) -> int:
+        """Which picture stands at a place of a step."""
+        round_, at = divmod(step * self.size * self.parts + place, len(self.samples))
+        return _order(self.seed, round_, len(self.samples))[at]
+
+    def _latent(self, number: int, step: int, place: int) -> Tensor:
         """A picture's latent: its mean, one draw that stays, or a new draw."""
         sample = self.samples[number]
         if self.latent_sampling == "deterministic":
             return sample.mean
-        draw = dice(self.seed, LATENT, index + 1, i) if self.latent_sampling == "random" else dice(self.seed, LATENT, 0, number)
+        draw = dice(self.seed, LATENT, step + 1, place) if self.latent_sampling == "random" else dice(self.seed, LATENT, 0, number)
         return sample.mean + sample.std * normal(sample.mean.shape, draw)
 
-    def _prompt(self, number: int, index: int, i: int) -> str:
+    def _times(self, step: int, places: range) -> Tensor:
+        """Timesteps spread evenly over all pictures of a step from one draw: each is uniform, together they cover the range, which steadies the gradient."""
+        first, count = dice(self.seed, TIME, step).random(), self.size * self.parts
+        return torch.tensor([int((first + place / count) % 1.0 * TIMES) for place in places])
+
+    def _prompt(self, number: int, step: int, place: int) -> str:
         """A template line drawn for this picture, filled with its caption as varied for this time."""
-        draw = dice(self.seed, WORDS, index, i)
+        draw = dice(self.seed, WORDS, step, place)
         line = self.templates[int(draw.integers(len(self.templates)))]
         return fill(line, self.name, vary(self.samples[number].caption, self.shuffle, self.drop_out, draw))
 

@@ -197,10 +197,10 @@ def _plan(config: TextualInversionConfig, folder: Run, model: Model, samples: tu
     if not lines:
         lines = read_template(_template(config, desk.paths))
         folder.note("template", lines)
-    batches = Batches(samples, lines, name, config.batch_size, config.seed, config.shuffle_tags, config.drop_out_tags, config.latent_sampling)
+    batches = Batches(samples, lines, name, config.batch_size, config.seed, config.gradient_accumulation, config.shuffle_tags, config.drop_out_tags, config.latent_sampling)
     text = "\n".join([*lines, *(s.caption for s in samples), config.preview_prompt, config.preview_negative_prompt])
     others = {word: vectors.to(model.device) for word, vectors in desk.words(text).items() if word != name}
-    return Plan(batches, schedule, config.seed, config.gradient_accumulation, config.min_snr_gamma, config.clip_skip, others)
+    return Plan(batches, schedule, config.min_snr_gamma, config.clip_skip, others)
 
 
 def _template(config: TextualInversionConfig, paths: Paths) -> Path:

@@ -1,12 +1,13 @@
 """The loop: draw, noise, predict, compare, step, tell. It knows neither the method nor the family."""
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
 
-from studio.dataset.batches import NOISE, TIME, Batches, dice, normal
+from studio.dataset.batches import Batch, Batches
 from studio.diffusion.conditioning import condition
 from studio.diffusion.model import Model
 from studio.training.methods.trainable import Trainable
@@ -21,8 +22,6 @@ class Plan:
 
     batches: Batches
     schedule: Schedule
-    seed: int
-    accumulation: int = 1
     min_snr_gamma: float = 0.0
     clip_skip: int = 1
     others: Mapping[str, Tensor] = field(default_factory=dict)
@@ -37,40 +36,28 @@ def train(model: Model, learner: Trainable, optimizer: torch.optim.Optimizer, pl
         set_rate(optimizer, rate)
         optimizer.zero_grad(set_to_none=True)
         loss, prompt = 0.0, ""
-        for part in range(plan.accumulation):
-            error, prompt = _backward(model, learner, plan, (step, part), watch.scale)
-            loss += error / plan.accumulation
-        used = _unscale(learner, watch.scale) and loss == loss and abs(loss) != float("inf")
+        for part in range(plan.batches.parts):
+            batch = plan.batches.at(step, part)
+            loss += backward(model, learner, plan, batch, watch.scale) / plan.batches.parts
+            prompt = batch.prompts[0]
+        used = _unscale(learner, watch.scale) and math.isfinite(loss)
         if used:
             optimizer.step()
         watch.stepped(Step(step + 1, loss, rate, prompt, used))
     return True
 
 
-def _backward(model: Model, learner: Trainable, plan: Plan, at: tuple[int, int], scale: float) -> tuple[float, str]:
-    """Gradients of one batch, times `scale`; returns its plain mean squared error and its first prompt."""
-    step, part = at
-    index = step * plan.accumulation + part
-    batch = plan.batches.at(index)
-    count = len(batch.prompts)
-    latents = batch.latents.to(model.device)
-    noise = torch.stack([normal(batch.latents.shape[1:], dice(plan.seed, NOISE, index, i)) for i in range(count)]).to(model.device)
-    times = _times(plan, step, part, count).to(model.device)
-    signal = model.alphas_cumprod.to(model.device, torch.float32)[times]
+def backward(model: Model, learner: Trainable, plan: Plan, batch: Batch, scale: float) -> float:
+    """Add the gradients of one batch, times `scale`; returns its plain mean squared error."""
+    latents, noise, times = (x.to(model.device) for x in (batch.latents, batch.noise, batch.times))
+    signal = model.alphas_cumprod[times]
     context = condition(model, batch.prompts, {**plan.others, **learner.words()}, plan.clip_skip).context
     answer = model.predict(add_noise(latents, noise, signal), times, context).float()
     errors = (answer - target(model.prediction_type, latents, noise, signal)).square().mean(dim=(1, 2, 3))
-    loss = (errors * weights(model.prediction_type, signal, plan.min_snr_gamma)).mean() / plan.accumulation
-    if loss.requires_grad:  # a prompt without the word has nothing to teach
+    loss = (errors * weights(model.prediction_type, signal, plan.min_snr_gamma)).mean() / plan.batches.parts
+    if loss.requires_grad:  # a batch without the word has nothing to teach
         (loss * scale).backward()
-    return float(errors.detach().mean()), batch.prompts[0]
-
-
-def _times(plan: Plan, step: int, part: int, count: int) -> Tensor:
-    """Timesteps [count], spread evenly over all pictures of a step from one draw: each is uniform, together they cover the range (less noise in the gradient)."""
-    total = count * plan.accumulation
-    first = dice(plan.seed, TIME, step).random()
-    return torch.tensor([int((first + (part * count + i) / total) % 1.0 * 1000) for i in range(count)], dtype=torch.long)
+    return float(errors.detach().mean())
 
 
 def _unscale(learner: Trainable, scale: float) -> bool:
