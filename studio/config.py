@@ -1,5 +1,6 @@
 """One declaration per knob: a strict frozen model whose fields can be seen as controls by every face."""
 
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from types import UnionType
@@ -41,7 +42,7 @@ def label_of(name: str) -> str:
     """`batch_size` as a person reads it: `Batch size`."""
     words = name.replace("_", " ")
     words = words[:1].upper() + words[1:]
-    return words.replace("Cfg", "CFG")
+    return re.sub(r"\b(cfg|snr|vae|ti)\b", lambda m: m[0].upper(), words, flags=re.IGNORECASE)
 
 
 @dataclass(frozen=True)

@@ -105,6 +105,11 @@ class Paths:
         return self.outputs / "cache" / "latents"
 
     @property
+    def crops(self) -> Path:
+        """Small originals with the crop drawn on them, by job."""
+        return self.outputs / "cache" / "crops"
+
+    @property
     def logs(self) -> Path:
         """What the worker printed."""
         return self.outputs / "logs"

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import cv2
 import numpy as np
-from PIL import Image
+from PIL import Image, ImageDraw, ImageEnhance
 
 from studio.errors import InputError
 
@@ -121,3 +121,14 @@ def _entropy(tile: np.ndarray) -> float:
 def cut(image: Image.Image, box: Box, target: tuple[int, int]) -> Image.Image:
     """The crop, brought to the target size."""
     return image.crop(box).resize(target, Image.Resampling.LANCZOS)
+
+
+def drawn(image: Image.Image, box: Box, side: int = 320) -> Image.Image:
+    """The picture made small, dimmed outside the crop and framed along it."""
+    factor = min(1.0, side / max(image.size))
+    small = image.convert("RGB").resize((max(1, round(image.width * factor)), max(1, round(image.height * factor))), Image.Resampling.LANCZOS)
+    frame = tuple(round(v * factor) for v in box)
+    shown = ImageEnhance.Brightness(small).enhance(0.4)
+    shown.paste(small.crop(frame), frame[:2])
+    ImageDraw.Draw(shown).rectangle((frame[0], frame[1], frame[2] - 1, frame[3] - 1), outline=(13, 148, 136), width=2)
+    return shown

@@ -28,15 +28,15 @@ class GenerateRequest(Config):
     steps: int = Field(20, ge=1, le=150, title="Sampling steps")
     """How many times the picture is improved, from noise to done."""
     width: int = Field(0, ge=0, le=2048, json_schema_extra={"step": 8})
-    """Width in pixels, a multiple of 8; 0 means what the checkpoint was made for."""
+    """Pixels, a multiple of 8; 0 = the checkpoint's own."""
     height: int = Field(0, ge=0, le=2048, json_schema_extra={"step": 8})
-    """Height in pixels, a multiple of 8; 0 means what the checkpoint was made for."""
+    """Pixels, a multiple of 8; 0 = the checkpoint's own."""
     cfg_scale: float = Field(5.0, ge=1, le=30, title="CFG Scale", json_schema_extra={"step": 0.5})
     """How strictly the prompt is followed."""
     batch_size: int = Field(1, ge=1, le=16)
     """How many pictures are made at once; picture i uses seed + i."""
     seed: int = Field(-1, ge=-1, le=2**32 - 1)
-    """The number the noise is drawn from; -1 draws a new one each time."""
+    """-1 draws a new one each time."""
     clip_skip: int = Field(1, ge=1, le=4, title="Clip skip")
     """Stop the text encoder this many layers before its end (1 = all of it)."""
     preview_every: int = Field(4, ge=0, le=150, title="Live preview every (steps)")

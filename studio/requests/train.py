@@ -62,9 +62,9 @@ class TextualInversionConfig(Config):
     template: str = Field("subject_filewords", title="Prompt template")
     """File of training prompts; [name] is the embedding, [filewords] the caption."""
     width: int = Field(0, ge=0, le=2048, json_schema_extra={"step": 8})
-    """Training width in pixels, a multiple of 8; 0 means what the checkpoint was made for."""
+    """Pixels, a multiple of 8; 0 = the checkpoint's own."""
     height: int = Field(0, ge=0, le=2048, json_schema_extra={"step": 8})
-    """Training height in pixels, a multiple of 8; 0 means what the checkpoint was made for."""
+    """Pixels, a multiple of 8; 0 = the checkpoint's own."""
     steps: int = Field(1000, ge=1, le=1_000_000, title="Max steps")
     """Stop at this step, counted from the embedding's first step ever."""
     save_every: int = Field(100, ge=0, title="Save a copy of embedding every N steps")

@@ -11,7 +11,7 @@ from PIL import Image, ImageOps
 from studio.dataset import archive
 from studio.dataset.captioners import CAPTIONERS, Captioner
 from studio.dataset.captions import existing_caption, merge_captions
-from studio.dataset.crop import Box, Weights, center, cut, focal_point, window
+from studio.dataset.crop import Box, Weights, center, cut, drawn, focal_point, window
 from studio.dataset.folder import list_pictures, open_upright
 from studio.errors import InputError, StudioError, Unreadable
 from studio.formats.files import atomic_write
@@ -31,13 +31,15 @@ def run(request: PreprocessRequest, lane: Lane, desk: Desk) -> dict[str, Any]:
         pictures = list_pictures(folder)
         speakers = [lent.enter_context(desk.cache.lend_part("captioner", path, _loader(load, path, desk))) for path, load in _wanted(request, desk)]
         destination.mkdir(parents=True, exist_ok=True)
+        crops = desk.paths.crops / lane.job
+        crops.mkdir(parents=True, exist_ok=True)
         first = _next_index(destination)
         for number, picture in enumerate(pictures):
             if lane.stopping():
                 return {"written": written, "skipped": skipped, "destination": str(destination), "stopped": True}
             lane.emit("progress", step=number, total=len(pictures), text=picture.name)
             try:
-                written += _prepare(picture, first + number, request, lane, speakers)
+                written += _prepare(picture, first + number, request, lane, speakers, crops)
             except StudioError as error:
                 skipped.append({"source": picture.name, "reason": str(error)})
                 lane.emit("warning", text=str(error), source=picture.name)
@@ -77,20 +79,22 @@ def _next_index(destination: Path) -> int:
     return 1 + max((int(p.name[:5]) for p in destination.glob("[0-9][0-9][0-9][0-9][0-9]-*")), default=-1)
 
 
-def _prepare(picture: Path, index: int, request: PreprocessRequest, lane: Lane, speakers: Sequence[Captioner]) -> int:
-    """Write one picture's copies with captions; returns how many."""
+def _prepare(picture: Path, index: int, request: PreprocessRequest, lane: Lane, speakers: Sequence[Captioner], crops: Path) -> int:
+    """Write one picture's copies with captions, and into `crops` what was cut; returns how many."""
     image = open_upright(picture)
     if min(image.size) < SMALLEST:
         raise Unreadable(f"{picture.name} is {image.width}x{image.height} pixels, too small to learn from.", f"Use pictures of at least {SMALLEST} pixels each way.")
     target = (request.width, request.height)
     box = _box(image, request)
+    shown = crops / f"{index:05d}.jpg"
+    drawn(image, box).save(shown, "JPEG", quality=85)
     copies = [cut(image, box, target)]
     if request.flip:
         copies.append(ImageOps.mirror(copies[0]))
     for sub, copy in enumerate(copies):
         caption = merge_captions(request.existing_captions, existing_caption(picture), ", ".join(filter(None, (s.caption(copy, request.threshold) for s in speakers))))
         path = _write(Path(request.destination), f"{index:05d}-{sub}-{_stem(picture)}", copy, caption)
-        lane.emit("item", source=str(picture), path=str(path), caption=caption, box=list(box), size=list(image.size), flipped=sub == 1)
+        lane.emit("item", source=str(picture), path=str(path), drawn=str(shown), caption=caption, box=list(box), size=list(image.size), flipped=sub == 1)
     return len(copies)
 
 

@@ -1,41 +1,85 @@
 """The page, built over an Engine; never imports torch."""
 
 import os
+from collections.abc import Callable
 from typing import Any
 
 os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")
 
 import gradio as gr
 
+from studio import shelves
 from studio.engine import Engine
-from studio.errors import StudioError
-from studio.jobs import State
-from studio.requests import GenerateRequest
 from studio.settings import Paths
+from studio.ui import header, theme
+from studio.ui.live import Follower
+from studio.ui.tabs import embedding, inpaint, preprocess, runs, train, txt2img
+from studio.ui.widgets import Page
+from studio.ui.words import say, translations
+
+TICK = 0.7
+"""Seconds between two looks at the journal."""
+LARGEST_DROP = "2gb"
 
 
 def mount_options(paths: Paths) -> dict[str, Any]:
-    """What mounting the page needs besides the page: folders whose files it may show."""
-    return {"allowed_paths": [str(paths.outputs)], "footer_links": []}
+    """What mounting the page needs besides the page: its look, its words, and folders whose files it may show."""
+    return {
+        "allowed_paths": [str(paths.outputs), str(shelves.sample_pictures())],
+        "footer_links": [],
+        "run_history": False,
+        "theme": theme.theme(),
+        "css_paths": [theme.STYLE],
+        "head": theme.head(),
+        "favicon_path": theme.FAVICON,
+        "i18n": translations(),
+        "max_file_size": LARGEST_DROP,
+        "show_error": True,
+    }
 
 
 def build(engine: Engine) -> gr.Blocks:
     """The whole page."""
-    with gr.Blocks(title="SD Training Studio", analytics_enabled=False) as page, gr.Tab("txt2img"):
-        prompt = gr.Textbox(label="Prompt", lines=2)
-        steps = gr.Slider(1, 150, 20, step=1, label="Sampling steps")
-        seed = gr.Number(-1, label="Seed", precision=0)
-        start = gr.Button("Generate", variant="primary")
-        gallery = gr.Gallery(label="Pictures")
+    with gr.Blocks(title="SD Training Studio", analytics_enabled=False, fill_width=True) as blocks:
+        timer = gr.Timer(TICK)
+        checkpoint, chip = header.top(engine)
+        checklist = header.Checklist.build()
+        with gr.Tabs(elem_id="tabs") as tabs:
+            page = Page(engine, Follower(engine), blocks, timer, checkpoint, tabs)
+            with gr.Tab("txt2img", id="txt2img"):
+                painting = txt2img.build(page)
+            with gr.Tab(say("Inpaint"), id="inpaint"):
+                inpaint.build(page, painting)
+            with gr.Tab(say("Preprocess"), id="preprocess"):
+                preparing = preprocess.build(page)
+            with gr.Tab(say("Embedding"), id="embedding"):
+                creating = embedding.build(page)
+            with gr.Tab(say("Train"), id="train"):
+                training = train.build(page, painting)
+            with gr.Tab(say("Runs"), id="runs"):
+                runs.build(page)
+        header.follow(page, chip, checklist)
+        checklist.offer(page, (preparing, creating, training, painting))
+        preparing.use.click(_newest_set(engine), None, [tabs, training.form.parts["data"]])
+        creating.train.click(_newest_embedding(engine), None, [tabs, training.form.parts["embedding"]])
+    return blocks
 
-        def generate(prompt: str, steps: int, seed: int) -> list[str]:
-            try:
-                job = engine.wait(engine.submit(GenerateRequest.check({"prompt": prompt, "steps": steps, "seed": seed})))
-            except StudioError as error:
-                raise gr.Error(str(error)) from error
-            if job.state is State.FAILED or job.result is None:
-                raise gr.Error(job.error or "It was stopped.")
-            return list(job.result["images"])
 
-        start.click(generate, [prompt, steps, seed], gallery)
-    return page
+def _newest_set(engine: Engine) -> Callable[[], list[Any]]:
+    """Open the Train tab with the data set that was prepared last."""
+
+    def use() -> list[Any]:
+        done = [job for job in engine.jobs(20, "preprocess") if job.result]
+        return [gr.Tabs(selected="train"), done[0].result["destination"] if done and done[0].result else gr.skip()]
+
+    return use
+
+
+def _newest_embedding(engine: Engine) -> Callable[[], list[Any]]:
+    """Open the Train tab with the embedding that was created last."""
+
+    def use() -> list[Any]:
+        done = [job for job in engine.jobs(20, "create_embedding") if job.result]
+        return [gr.Tabs(selected="train"), done[0].result["name"] if done and done[0].result else gr.skip()]
+
+    return use

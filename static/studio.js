@@ -1,0 +1,67 @@
+// Hotkeys as in A1111 and the dark switch. Nothing is done while an input method is composing.
+(() => {
+  "use strict";
+  const DARK = "studio-dark";
+  const visible = (selector) => [...document.querySelectorAll(selector)].find((e) => e.offsetParent !== null && !e.disabled);
+
+  function apply(dark) {
+    document.body.classList.toggle("dark", dark);
+    const button = document.querySelector("#theme_switch");
+    if (button) button.setAttribute("aria-pressed", String(dark));
+  }
+
+  function wanted() {
+    const kept = localStorage.getItem(DARK);
+    return kept === null ? matchMedia("(prefers-color-scheme: dark)").matches : kept === "1";
+  }
+
+  addEventListener("DOMContentLoaded", () => apply(wanted()));
+  document.addEventListener("click", (event) => {
+    if (!event.target.closest("#theme_switch")) return;
+    const dark = !document.body.classList.contains("dark");
+    localStorage.setItem(DARK, dark ? "1" : "0");
+    apply(dark);
+  });
+
+  // Attention of the selected words: (words:1.1), by 0.1 up or down.
+  function attention(area, delta) {
+    let { selectionStart: from, selectionEnd: to } = area;
+    const text = area.value;
+    if (from === to) {
+      while (from > 0 && /[^\s,()[\]]/.test(text[from - 1])) from--;
+      while (to < text.length && /[^\s,()[\]]/.test(text[to])) to++;
+    }
+    if (from === to) return;
+    const before = text.slice(0, from), words = text.slice(from, to), after = text.slice(to);
+    const weighted = /^:(\d+(?:\.\d+)?)\)/.exec(after);
+    let result, head = before, tail = after, weight = 1 + delta;
+    if (weighted && before.endsWith("(")) {
+      weight = parseFloat(weighted[1]) + delta;
+      head = before.slice(0, -1);
+      tail = after.slice(weighted[0].length);
+    }
+    weight = Math.max(0, Math.round(weight * 100) / 100);
+    result = weight === 1 ? words : `(${words}:${weight})`;
+    area.value = head + result + tail;
+    const start = head.length + (weight === 1 ? 0 : 1);
+    area.setSelectionRange(start, start + words.length);
+    area.dispatchEvent(new Event("input", { bubbles: true }));
+  }
+
+  document.addEventListener("keydown", (event) => {
+    if (event.isComposing || event.keyCode === 229) return;
+    if (event.key === "Enter" && (event.ctrlKey || event.metaKey)) {
+      const button = visible("#txt2img_generate, #inpaint_generate");
+      if (button) { event.preventDefault(); button.click(); }
+    } else if (event.key === "Escape") {
+      const button = visible("#txt2img_interrupt, #inpaint_interrupt");
+      if (button && !document.querySelector(".preview, .fullscreen")) button.click();
+    } else if ((event.key === "ArrowUp" || event.key === "ArrowDown") && (event.ctrlKey || event.metaKey)) {
+      const area = event.target;
+      if (area.tagName === "TEXTAREA" && area.closest(".prompt")) {
+        event.preventDefault();
+        attention(area, event.key === "ArrowUp" ? 0.1 : -0.1);
+      }
+    }
+  });
+})();

@@ -1,0 +1,130 @@
+"""What stands above the tabs: the mark, the checkpoint, the engine chip, and the checklist of a first visit."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from html import escape
+from typing import Any
+
+import gradio as gr
+
+from studio import shelves
+from studio.engine import Engine
+from studio.jobs import State
+from studio.ui.tabs.embedding import EmbeddingTab
+from studio.ui.tabs.painting import Painting
+from studio.ui.tabs.preprocess import SHOWN, PreprocessTab
+from studio.ui.tabs.train import TrainTab
+from studio.ui.theme import icon
+from studio.ui.widgets import Page
+from studio.ui.words import say, tell, titled
+
+STEPS = (
+    ("Pictures", "Drop 10 to 20 pictures of one thing."),
+    ("Captions", "Let BLIP or DeepBooru describe them."),
+    ("Embedding", "Give the new word a name."),
+    ("Train", "Stop when the previews look right."),
+    ("Use", "Write the name in a prompt."),
+)
+"""The way from pictures to a word that paints them."""
+SAMPLE_NAME = "mo-teal"
+SAMPLE_SET = "sample-monster"
+
+
+def top(engine: Engine) -> tuple[gr.Dropdown, gr.HTML]:
+    """The bar at the top; returns the checkpoint choice and the engine chip."""
+    names = shelves.checkpoints(engine.paths)
+    with gr.Row(elem_id="header"):
+        gr.HTML(f'<div class="brand" translate="no">{icon()}<span>SD Training Studio</span></div>', elem_id="brand", container=False)
+        checkpoint = gr.Dropdown(names, value=names[0] if names else None, label=say("Checkpoint"), elem_id="checkpoint", scale=0, min_width=300)
+        refresh = gr.Button("⟳", elem_classes=["tool"], elem_id="refresh_checkpoints")
+        chip = gr.HTML(elem_id="engine")
+        gr.Button("◐", elem_classes=["tool"], elem_id="theme_switch")
+    refresh.click(lambda: gr.update(choices=shelves.checkpoints(engine.paths)), None, checkpoint)
+    return checkpoint, chip
+
+
+@dataclass(frozen=True)
+class Checklist:
+    """Five steps with a mark at each that is done, and a button that fills everything from the sample project."""
+
+    row: gr.Row
+    steps: gr.HTML
+    sample: gr.Button
+
+    @classmethod
+    def build(cls) -> "Checklist":
+        """Make it here."""
+        with gr.Row(elem_id="checklist") as row:
+            steps = gr.HTML(elem_id="checklist_steps")
+            sample = gr.Button(say("Try the sample"), variant="primary", elem_id="try_sample")
+        return cls(row, steps, sample)
+
+    def offer(self, page: Page, tabs: tuple[PreprocessTab, EmbeddingTab, TrainTab, Painting]) -> None:
+        """Connect the button: it fills the forms and opens the first tab of the way."""
+        preparing, creating, training, painting = tabs
+        knobs = {
+            preparing.form.parts["source"]: str(shelves.sample_pictures()),
+            preparing.form.parts["destination"]: SAMPLE_SET,
+            preparing.form.parts["captioners"]: ["BLIP"],
+            creating.form.parts["name"]: SAMPLE_NAME,
+            creating.form.parts["initialization_text"]: "monster",
+            creating.form.parts["vectors"]: 2,
+            training.form.parts["learn_rate"]: "0.02",
+            training.form.parts["steps"]: 250,
+            training.form.parts["batch_size"]: 4,
+            training.form.parts["preview_every"]: 50,
+            training.form.parts["preview_prompt"]: "a photo of a [name] on the beach",
+            painting.form.parts["prompt"]: f"a photo of a {SAMPLE_NAME} on the beach",
+        }
+        pictures = [str(p) for p in shelves.images(shelves.sample_pictures())[:SHOWN]]
+
+        def fill() -> dict[Any, Any]:
+            return {**knobs, preparing.originals: pictures, page.tabs: gr.Tabs(selected="preprocess")}
+
+        self.sample.click(fill, None, [*knobs, preparing.originals, page.tabs], show_progress="hidden")
+
+
+def follow(page: Page, chip: gr.HTML, checklist: Checklist) -> None:
+    """Keep the chip and the checklist true."""
+    page.follow(lambda lang: [_chip(lang, page.engine)], [chip])
+    page.follow(_progress(page.engine), [checklist.row, checklist.steps])
+
+
+def _chip(lang: str, engine: Engine) -> str:
+    """The engine in a line: device, memory, what it does, how many wait."""
+    facts = engine.device()
+    if not facts["alive"]:
+        return f'<div class="chip"><i class="dot off"></i>{escape(tell(lang, "The engine is starting …"))}</div>'
+    parts = [f"<b>{escape(facts['device'])}</b>", escape(facts["memory"])]
+    parts.append(escape(tell(lang, titled(facts["job"]))) if facts["job"] else escape(tell(lang, "ready")))
+    if facts["waiting"]:
+        parts.append(escape(tell(lang, "{count} waiting", count=facts["waiting"])))
+    return f'<div class="chip"><i class="dot {"busy" if facts["job"] else "on"}"></i><span>{" · ".join(p for p in parts if p)}</span></div>'
+
+
+def _progress(engine: Engine) -> Callable[[str], list[Any]]:
+    """The checklist's marks; it steps aside once something was trained and used."""
+
+    def draw(lang: str) -> list[Any]:
+        done = finished_steps(engine)
+        if all(done):
+            return [gr.update(visible=False), ""]
+        items = "".join(_item(lang, number, ok) for number, ok in enumerate(done, 1))
+        return [gr.update(visible=True), f'<ol class="steps">{items}</ol>']
+
+    return draw
+
+
+def _item(lang: str, number: int, done: bool) -> str:
+    """One step of the way."""
+    head, text = (escape(tell(lang, words)) for words in STEPS[number - 1])
+    return f'<li class="{"done" if done else ""}"><span class="mark">{"✓" if done else number}</span><span><b>{head}</b><span class="small">{text}</span></span></li>'
+
+
+def finished_steps(engine: Engine) -> list[bool]:
+    """Which of the five steps were done in this studio."""
+    sets = [folder for _, folder, count in shelves.datasets(engine.paths) if count]
+    names = [card.name.lower() for card in shelves.embeddings(engine.paths)]
+    trained = any(job.state in (State.DONE, State.STOPPED) and job.result for job in engine.jobs(50, "train"))
+    used = any(name in str(job.request.get("prompt", "")).lower() for job in engine.jobs(50, "generate") if job.result for name in names)
+    return [bool(sets), any(next(folder.glob("*.txt"), None) for folder in sets), bool(names), trained, used]

@@ -1,0 +1,54 @@
+"""One look: a calm grey, one accent, one radius, system fonts; nothing is fetched from elsewhere."""
+
+from pathlib import Path
+
+import gradio as gr
+from gradio.themes.utils import colors
+
+from studio.settings import SHIPPED_ROOT
+
+STATIC = SHIPPED_ROOT / "static"
+STYLE = STATIC / "studio.css"
+FAVICON = STATIC / "icon.svg"
+_FONTS = ("system-ui", "-apple-system", "Segoe UI", "Noto Sans", "PingFang SC", "Microsoft YaHei", "Noto Sans CJK SC", "sans-serif")
+
+
+def theme() -> gr.themes.Base:
+    """The studio's theme, light and dark."""
+    base = gr.themes.Base(
+        primary_hue=colors.teal,
+        neutral_hue=colors.slate,
+        radius_size=gr.themes.sizes.radius_md,
+        spacing_size=gr.themes.sizes.spacing_sm,
+        text_size=gr.themes.sizes.text_sm,
+        font=_FONTS,
+        font_mono=("ui-monospace", "Menlo", "Consolas", "monospace"),
+    )
+    return base.set(
+        body_background_fill="*neutral_50",
+        body_background_fill_dark="*neutral_950",
+        block_background_fill="white",
+        block_background_fill_dark="*neutral_900",
+        block_border_width="1px",
+        block_shadow="none",
+        button_primary_background_fill="*primary_600",
+        button_primary_background_fill_hover="*primary_700",
+        button_primary_text_color="white",
+        button_primary_background_fill_dark="*primary_600",
+        button_primary_background_fill_hover_dark="*primary_500",
+        button_large_text_size="*text_md",
+        button_large_text_weight="600",
+        button_large_padding="8px 14px",
+        slider_color="*primary_600",
+    )
+
+
+def head() -> str:
+    """The page's own script, inline: hotkeys, the dark switch."""
+    script = (STATIC / "studio.js").read_text(encoding="utf-8")
+    return f"<script>{script}</script>"
+
+
+def icon() -> str:
+    """The mark of the studio as inline SVG."""
+    return Path(FAVICON).read_text(encoding="utf-8")

@@ -1,0 +1,163 @@
+"""What the tabs are built of: forms from declarations, views that follow a job, and notes in words."""
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from html import escape
+from typing import Any
+
+import gradio as gr
+from gradio.components import Component
+
+from studio import shelves
+from studio.config import Config, Control, controls
+from studio.engine import Engine
+from studio.errors import InputError, StudioError
+from studio.jobs import Job, State
+from studio.ui.live import Follower, View
+from studio.ui.words import language, say, tell
+
+
+@dataclass(frozen=True)
+class Page:
+    """What every tab works with: the engine, the views, and the parts of the page that all tabs share."""
+
+    engine: Engine
+    follower: Follower
+    blocks: gr.Blocks
+    timer: gr.Timer
+    checkpoint: gr.Dropdown
+    tabs: gr.Tabs
+
+    def follow(self, draw: Callable[..., Sequence[Any]], outputs: Sequence[Component], inputs: Sequence[Component] = ()) -> None:
+        """Call `draw(language, *inputs)` at every tick and when the page opens, and send only what changed since."""
+        sent = gr.State([""] * len(outputs))
+
+        def tick(request: gr.Request, before: list[str], *values: Any) -> list[Any]:
+            now = list(draw(language(request.headers.get("accept-language")), *values))
+            marks = [repr(value) for value in now]
+            return [marks, *(gr.skip() if mark == old else value for mark, old, value in zip(marks, before, now, strict=True))]
+
+        for event in (self.timer.tick, self.blocks.load):
+            event(tick, [sent, *inputs], [sent, *outputs], show_progress="hidden", concurrency_limit=8, api_visibility="private")
+
+
+class Form:
+    """The knobs of a request as components, wired by component and never by position."""
+
+    def __init__(self, cls: type[Config], prefix: str) -> None:
+        self.cls, self.prefix = cls, prefix
+        self._controls = {control.name: control for control in controls(cls)}
+        self.parts: dict[str, Component] = {}
+
+    def add(self, *names: str, **more: Any) -> Component:
+        """Make the components of these fields here, and return the last; `more` overrides what the declaration says."""
+        for name in names:
+            self.parts[name] = component(self._controls[name], f"{self.prefix}_{name}", **more)
+        return self.parts[name]
+
+    def hold(self, name: str, part: Component) -> Component:
+        """Use a component made elsewhere for a field."""
+        self.parts[name] = part
+        return part
+
+    @property
+    def inputs(self) -> set[Component]:
+        """What an event that reads the form takes as its inputs."""
+        return set(self.parts.values())
+
+    def values(self, data: dict[Component, Any]) -> dict[str, Any]:
+        """Values by field name, out of what an event delivers."""
+        return {name: data[part] for name, part in self.parts.items()}
+
+
+def component(control: Control, elem_id: str, **more: Any) -> Component:
+    """The component that suits a knob; `more` overrides what the declaration says."""
+    options: dict[str, Any] = {"value": control.default, "elem_id": elem_id, **more}
+    options.setdefault("label", say(control.label) if "label" not in more else None)
+    options.setdefault("info", say(control.help) if control.help and "info" not in more else None)
+    if control.kind == "flag":
+        return gr.Checkbox(**options)
+    if control.kind == "choices":
+        return gr.CheckboxGroup(list(control.choices), **{**options, "value": list(options["value"] or ())})
+    if control.kind == "choice":
+        return gr.Dropdown(list(control.choices), **options) if len(control.choices) > 4 else gr.Radio(list(control.choices), **options)
+    if control.kind == "text":
+        return gr.Textbox(**{"lines": 3 if control.multiline else 1, **options, "value": options["value"] or ""})
+    if control.maximum is not None and control.minimum is not None and control.maximum <= 2048:
+        return gr.Slider(control.minimum, control.maximum, step=control.step or (1 if control.kind == "integer" else 0.01), **options)
+    return gr.Number(precision=0 if control.kind == "integer" else None, **options)
+
+
+def submit(engine: Engine, cls: type[Config], values: dict[str, Any]) -> tuple[str, str]:
+    """Queue a request; returns the job's id (empty when it was refused) and a note to show."""
+    try:
+        return engine.submit(cls.check(values)), ""
+    except StudioError as error:
+        return "", note("bad", str(error))
+
+
+def asked(engine: Engine, job: str, kind: str) -> None:
+    """Ask something of a job; one that is over or unknown needs no answer, its own line says so."""
+    try:
+        engine.ask(job, kind)
+    except InputError:
+        return
+
+
+def note(kind: str, text: str, more: str = "") -> str:
+    """A sentence in a coloured box: `good`, `bad`, `warn`, `busy` or plain; `more` is HTML below it."""
+    return f'<div class="note {kind}" role="status">{escape(text)}{more}</div>' if text or more else ""
+
+
+def bar(done: float, total: float) -> str:
+    """A progress bar as HTML."""
+    share = 100 * done / total if total else 0
+    return f'<div class="bar" role="progressbar" aria-valuenow="{share:.0f}" aria-valuemin="0" aria-valuemax="100"><i style="width:{share:.1f}%"></i></div>'
+
+
+def duration(seconds: float | None) -> str:
+    """Seconds as a person says them."""
+    if seconds is None:
+        return ""
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole} s"
+    if whole < 3600:
+        return f"{whole // 60} min {whole % 60} s"
+    return f"{whole // 3600} h {whole % 3600 // 60} min"
+
+
+def progress(lang: str, job: Job, view: View) -> str:
+    """The line of a job that is not over: where it is, how fast, how long still."""
+    if job.state is State.QUEUED:
+        return note("busy", tell(lang, "Waiting for its turn."))
+    if job.state is State.INTERRUPTED:
+        return note("warn", tell(lang, "The worker died; this goes on from where it was as soon as a new one is up."))
+    facts = view.progress
+    if not facts:
+        return note("busy", tell(lang, "Loading the model …"))
+    text = tell(lang, "Step {step} of {total}", step=facts["step"], total=facts["total"])
+    if facts.get("rate"):
+        text += " · " + tell(lang, "{rate} steps per second", rate=f"{facts['rate']:.2g}")
+    if facts.get("eta"):
+        text += " · " + tell(lang, "{time} left", time=duration(facts["eta"]))
+    if job.state is State.STOPPING:
+        text = tell(lang, "Stopping after this step, and keeping what is there …") + " " + text
+    return note("busy", text, bar(facts["step"], facts["total"]))
+
+
+def failed(lang: str, job: Job) -> str:
+    """Why a job failed, in words."""
+    return note("bad", tell(lang, "Failed: {reason}", reason=job.error or "?"))
+
+
+def took(job: Job) -> str:
+    """How long a job ran."""
+    end = job.ended or time.time()
+    return duration(end - job.started) if job.started else ""
+
+
+def embedding_names(engine: Engine) -> list[str]:
+    """Embeddings that can be used in a prompt."""
+    return [card.name for card in shelves.embeddings(engine.paths) if not card.problem]
