@@ -15,6 +15,44 @@
     return kept === null ? matchMedia("(prefers-color-scheme: dark)").matches : kept === "1";
   }
 
+  // The page asks the server whether anything happened, which costs nothing, and redraws only then.
+  const LOOK = 700;
+  let seen = "", server = "", missed = 0;
+  function refresh() {
+    document.querySelector("#pulse")?.click();
+  }
+  function lost(on) {
+    let bar = document.querySelector("#lost");
+    if (on && !bar) {
+      bar = document.createElement("div");
+      bar.id = "lost";
+      bar.setAttribute("role", "alert");
+      bar.textContent = navigator.language.startsWith("zh")
+        ? "页面的服务器没有应答；训练不受影响。恢复后此页会自动重新加载。"
+        : "The page's server does not answer; a training goes on without it. This page comes back by itself.";
+      document.body.append(bar);
+    } else if (!on && bar) {
+      bar.remove();
+    }
+  }
+  async function look() {
+    if (document.hidden) return;
+    try {
+      const answer = await fetch(new URL("studio/v1/pulse", document.baseURI), { cache: "no-store" });
+      if (!answer.ok) throw new Error(String(answer.status));
+      const now = await answer.json();
+      missed = 0;
+      lost(false);
+      if (server && now.server !== server) return location.reload();
+      server = now.server;
+      if (now.pulse !== seen) { seen = now.pulse; refresh(); }
+    } catch {
+      lost(++missed > 3);
+    }
+  }
+  setInterval(look, LOOK);
+  window.studio = { refresh };
+
   addEventListener("DOMContentLoaded", () => apply(wanted()));
   document.addEventListener("click", (event) => {
     if (!event.target.closest("#theme_switch")) return;

@@ -104,6 +104,10 @@ class Engine:
         """Events of a job after a sequence number, oldest first."""
         return self.store.events(name, after_seq, kinds)
 
+    def pulse(self) -> str:
+        """A word that changes whenever a job or the journal does."""
+        return self.store.pulse()
+
     def ask(self, name: str, kind: str, data: dict[str, Any] | None = None) -> bool:
         """Ask a job to "stop", "save" or "sample"; False when it is already over."""
         return self.store.ask(name, kind, data)

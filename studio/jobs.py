@@ -229,6 +229,13 @@ class JobStore:
             rows = db.execute(f"SELECT * FROM events WHERE job = ? AND seq > ? {chosen} ORDER BY seq LIMIT ?", (name, after, *kinds, limit)).fetchall()
         return [Event(r["seq"], r["job"], r["at"], r["kind"], json.loads(r["data"])) for r in rows]
 
+    def pulse(self) -> str:
+        """A word that changes with every event and every change of a job's state."""
+        with self._connect() as db:
+            newest = db.execute("SELECT max(seq) FROM events").fetchone()[0]
+            states = db.execute("SELECT state, count(*) FROM jobs GROUP BY state ORDER BY state").fetchall()
+        return f"{newest or 0}-" + "-".join(f"{row[0]}{row[1]}" for row in states)
+
     def ask(self, name: str, kind: str, data: dict[str, Any] | None = None) -> bool:
         """Ask something of a job; False when the job is already over. A waiting job that is stopped never starts."""
         with self._connect(write=True) as db:

@@ -98,6 +98,7 @@ class Worker:
         from studio.services.desk import Desk
 
         self._desk = Desk(self.paths, ModelCache(self.paths))
+        _leave_room(str(self._desk.cache.device))
         idle = time.monotonic()
         while True:
             self.index()
@@ -174,6 +175,14 @@ class Worker:
         if shelf != self._shelf:
             self.store.put_cards({str(p): _card(p) for p in files})
             self._shelf = shelf
+
+
+def _leave_room(device: str) -> None:
+    """On a CPU, leave one core to the page: threads that wait for each other lose far more to a shared core than to a missing one."""
+    if device == "cpu" and "OMP_NUM_THREADS" not in os.environ:
+        import torch
+
+        torch.set_num_threads(max(1, torch.get_num_threads() - 1))
 
 
 def _worth_trying(job: Job) -> None:

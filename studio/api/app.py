@@ -2,6 +2,7 @@
 
 from typing import Any
 from urllib.parse import urlsplit
+from uuid import uuid4
 
 from fastapi import FastAPI, Request
 from fastapi.responses import JSONResponse
@@ -32,6 +33,7 @@ class OriginGuard(BaseHTTPMiddleware):
 
 def jobs_api(app: FastAPI, engine: Engine) -> None:
     """Routes under /studio/v1: submit, list, watch and ask, as every other face does."""
+    server = uuid4().hex
 
     @app.exception_handler(StudioError)
     async def in_words(_: Request, error: StudioError) -> JSONResponse:
@@ -47,6 +49,11 @@ def jobs_api(app: FastAPI, engine: Engine) -> None:
     def jobs(limit: int = 100, kind: str | None = None) -> list[dict[str, Any]]:
         """Jobs, newest first."""
         return [_shown(job) for job in engine.jobs(min(max(limit, 1), 1000), kind)]
+
+    @app.get(f"{PREFIX}/pulse")
+    def pulse() -> dict[str, str]:
+        """A word that changes whenever anything happened, and one that changes when the server is another."""
+        return {"pulse": engine.pulse(), "server": server}
 
     @app.get(f"{PREFIX}/jobs/{{name}}")
     def job(name: str) -> dict[str, Any]:

@@ -17,8 +17,8 @@ from studio.ui.tabs import embedding, inpaint, preprocess, runs, train, txt2img
 from studio.ui.widgets import Page
 from studio.ui.words import say, translations
 
-TICK = 0.7
-"""Seconds between two looks at the journal."""
+TICK = 5.0
+"""Seconds between two looks that happen even when the journal is still: heartbeats and folders change without it."""
 LARGEST_DROP = "2gb"
 
 
@@ -42,10 +42,11 @@ def build(engine: Engine) -> gr.Blocks:
     """The whole page."""
     with gr.Blocks(title="SD Training Studio", analytics_enabled=False, fill_width=True) as blocks:
         timer = gr.Timer(TICK)
+        pulse = gr.Button("pulse", elem_id="pulse", elem_classes=["unseen"])
         checkpoint, chip = header.top(engine)
         checklist = header.Checklist.build()
         with gr.Tabs(elem_id="tabs") as tabs:
-            page = Page(engine, Follower(engine), blocks, timer, checkpoint, tabs)
+            page = Page(engine, Follower(engine), blocks, checkpoint, tabs)
             with gr.Tab("txt2img", id="txt2img"):
                 painting = txt2img.build(page)
             with gr.Tab(say("Inpaint"), id="inpaint"):
@@ -60,6 +61,7 @@ def build(engine: Engine) -> gr.Blocks:
                 runs.build(page)
         header.follow(page, chip, checklist)
         checklist.offer(page, (preparing, creating, training, painting))
+        page.attach(pulse, timer)
         preparing.use.click(_newest_set(engine), None, [tabs, training.form.parts["data"]])
         creating.train.click(_newest_embedding(engine), None, [tabs, training.form.parts["embedding"]])
     return blocks

@@ -15,7 +15,8 @@ def chart(points: Sequence[Point], total: int, moments: Sequence[int], words: tu
     """An SVG of (step, loss, smoothed) points up to step `total`; `words` are the names of the two lines and what to say while there is none."""
     if not points:
         return f'<svg class="chart" viewBox="0 0 {WIDTH} {HEIGHT}" role="img"><text class="empty" x="{WIDTH / 2}" y="{HEIGHT / 2}" text-anchor="middle">{escape(words[2])}</text></svg>'
-    first, last = points[0][0], max(total, points[-1][0])
+    first = points[0][0]
+    last = max(points[-1][0], min(total, first + max(20, round((points[-1][0] - first) * 1.15))))
     low, high = _range(points)
     x = _scale(first, max(last, first + 1), LEFT, WIDTH - RIGHT)
     y = _scale(low, high, HEIGHT - BOTTOM, TOP)

@@ -34,10 +34,12 @@ def top(engine: Engine) -> tuple[gr.Dropdown, gr.HTML]:
     """The bar at the top; returns the checkpoint choice and the engine chip."""
     names = shelves.checkpoints(engine.paths)
     with gr.Row(elem_id="header"):
-        gr.HTML(f'<div class="brand" translate="no">{icon()}<span>SD Training Studio</span></div>', elem_id="brand", container=False)
+        with gr.Column(scale=0, min_width=230):
+            gr.HTML(f'<div class="brand" translate="no">{icon()}<span>SD Training Studio</span></div>', elem_id="brand", container=False, padding=False)
         checkpoint = gr.Dropdown(names, value=names[0] if names else None, label=say("Checkpoint"), elem_id="checkpoint", scale=0, min_width=300)
         refresh = gr.Button("⟳", elem_classes=["tool"], elem_id="refresh_checkpoints")
-        chip = gr.HTML(elem_id="engine")
+        with gr.Column(scale=1, min_width=200):
+            chip = gr.HTML(elem_id="engine", padding=False)
         gr.Button("◐", elem_classes=["tool"], elem_id="theme_switch")
     refresh.click(lambda: gr.update(choices=shelves.checkpoints(engine.paths)), None, checkpoint)
     return checkpoint, chip

@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from html import escape
 from typing import Any
 
@@ -17,6 +17,20 @@ from studio.jobs import Job, State
 from studio.ui.live import Follower, View
 from studio.ui.words import language, say, tell
 
+Draw = Callable[..., Sequence[Any]]
+"""`draw(language, *inputs)` gives one value or update for each output of a screen."""
+REFRESH = "() => window.studio && window.studio.refresh()"
+"""What a handler says in the browser when its outcome should be seen at once."""
+
+
+@dataclass(frozen=True)
+class Screen:
+    """A part of the page that shows how things are."""
+
+    draw: Draw
+    outputs: tuple[Component, ...]
+    inputs: tuple[Component, ...]
+
 
 @dataclass(frozen=True)
 class Page:
@@ -25,21 +39,36 @@ class Page:
     engine: Engine
     follower: Follower
     blocks: gr.Blocks
-    timer: gr.Timer
     checkpoint: gr.Dropdown
     tabs: gr.Tabs
+    screens: list[Screen] = field(default_factory=list)
+    fills: list[tuple[Callable[[], list[Any]], list[Component]]] = field(default_factory=list)
 
-    def follow(self, draw: Callable[..., Sequence[Any]], outputs: Sequence[Component], inputs: Sequence[Component] = ()) -> None:
-        """Call `draw(language, *inputs)` at every tick and when the page opens, and send only what changed since."""
+    def follow(self, draw: Draw, outputs: Sequence[Component], inputs: Sequence[Component] = ()) -> None:
+        """Keep `outputs` as `draw` says they should be, from `inputs`."""
+        self.screens.append(Screen(draw, tuple(outputs), tuple(inputs)))
+
+    def fill(self, values: Callable[[], list[Any]], parts: Sequence[Component]) -> None:
+        """Put these values into these components whenever the page is opened."""
+        self.fills.append((values, list(parts)))
+
+    def attach(self, pulse: gr.Button, timer: gr.Timer) -> None:
+        """Draw all screens when the page opens and whenever the journal has grown, and send only what changed since."""
+        inputs = list(dict.fromkeys(part for screen in self.screens for part in screen.inputs))
+        outputs = [part for screen in self.screens for part in screen.outputs]
         sent = gr.State([""] * len(outputs))
 
-        def tick(request: gr.Request, before: list[str], *values: Any) -> list[Any]:
-            now = list(draw(language(request.headers.get("accept-language")), *values))
+        def refresh(request: gr.Request, before: list[str], *values: Any) -> list[Any]:
+            lang, given = language(request.headers.get("accept-language")), dict(zip(inputs, values, strict=True))
+            now = [value for screen in self.screens for value in screen.draw(lang, *(given[part] for part in screen.inputs))]
             marks = [repr(value) for value in now]
             return [marks, *(gr.skip() if mark == old else value for mark, old, value in zip(marks, before, now, strict=True))]
 
-        for event in (self.timer.tick, self.blocks.load):
-            event(tick, [sent, *inputs], [sent, *outputs], show_progress="hidden", concurrency_limit=8, api_visibility="private")
+        options: dict[str, Any] = {"show_progress": "hidden", "concurrency_limit": 8, "api_visibility": "private"}
+        for values, parts in self.fills:
+            self.blocks.load(values, None, parts, **options)
+        for event in (pulse.click, timer.tick, self.blocks.load):
+            event(refresh, [sent, *inputs], [sent, *outputs], trigger_mode="always_last", **options)
 
 
 class Form:
@@ -65,6 +94,10 @@ class Form:
     def inputs(self) -> set[Component]:
         """What an event that reads the form takes as its inputs."""
         return set(self.parts.values())
+
+    def restore(self, values: dict[str, Any]) -> list[Any]:
+        """Updates that put a former request's values back, for all parts in order; what it does not name stays."""
+        return [gr.update(value=values[name]) if name in values else gr.skip() for name in self.parts]
 
     def values(self, data: dict[Component, Any]) -> dict[str, Any]:
         """Values by field name, out of what an event delivers."""

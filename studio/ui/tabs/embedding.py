@@ -12,7 +12,7 @@ from studio import shelves
 from studio.engine import Engine
 from studio.jobs import State
 from studio.requests import CreateEmbeddingRequest
-from studio.ui.widgets import Form, Page, failed, note, submit
+from studio.ui.widgets import REFRESH, Form, Page, failed, note, submit
 from studio.ui.words import say, tell
 
 
@@ -39,7 +39,7 @@ def build(page: Page) -> EmbeddingTab:
     def run(data: dict[Component, Any]) -> str:
         return submit(page.engine, CreateEmbeddingRequest, {**form.values(data), "checkpoint": data[page.checkpoint] or ""})[1]
 
-    start.click(run, form.inputs | {page.checkpoint}, refused, show_progress="hidden")
+    start.click(run, form.inputs | {page.checkpoint}, refused, show_progress="hidden").then(None, js=REFRESH)
     page.follow(_drawer(page), [status, table], [refused])
     return EmbeddingTab(form, train)
 

@@ -9,7 +9,7 @@ from gradio.components import Component
 
 from studio.jobs import Job, State
 from studio.requests import GenerateRequest
-from studio.ui.widgets import Form, Page, asked, embedding_names, failed, note, progress, submit, took
+from studio.ui.widgets import REFRESH, Form, Page, asked, embedding_names, failed, note, progress, submit, took
 from studio.ui.words import say, tell
 
 LOOKED_BACK = 50
@@ -59,7 +59,7 @@ class Painting:
     def results(self, send: Any) -> None:
         """The state of the job, its pictures and their infotext, and the button that carries one on."""
         self.status = gr.HTML(elem_id=f"{self.name}_status")
-        self.gallery = gr.Gallery(label=say("Pictures"), columns=2, height=460, object_fit="contain", elem_id=f"{self.name}_gallery", format="png", interactive=False)
+        self.gallery = gr.Gallery(label=say("Pictures"), columns=4, height=460, object_fit="contain", preview=True, elem_id=f"{self.name}_gallery", format="png", interactive=False)
         self.infotext = gr.HTML(elem_id=f"{self.name}_infotext")
         self.send = gr.Button(send, elem_id=f"{self.name}_send_to_inpaint")
 
@@ -72,12 +72,13 @@ class Painting:
             job, refused = submit(engine, GenerateRequest, prepare(values, data) if prepare else values)
             return {self.refused: refused, **({self.job: job, self.chosen: 0} if job else {})}
 
-        self.start.click(generate, form.inputs | {self.page.checkpoint} | (extra or set()), [self.job, self.refused, self.chosen], show_progress="hidden", concurrency_limit=8)
+        self.start.click(generate, form.inputs | {self.page.checkpoint} | (extra or set()), [self.job, self.refused, self.chosen], show_progress="hidden", concurrency_limit=8).then(None, js=REFRESH)
         self.stop.click(self._interrupt, self.job, None, queue=False)
         self.words.input(_inserted, [form.parts["prompt"], self.words], [form.parts["prompt"], self.words], show_progress="hidden")
-        self.gallery.select(_index, None, self.chosen, show_progress="hidden")
+        self.gallery.select(_index, None, self.chosen, show_progress="hidden").then(None, js=REFRESH)
         self.dice.click(lambda: -1, None, form.parts["seed"])
         self.reuse.click(self._seed, [self.job, self.chosen], form.parts["seed"])
+        self.page.fill(self._last, list(form.parts.values()))
         self.page.follow(self._draw, [self.status, self.gallery, self.infotext, self.stop, self.words], [self.job, self.chosen, self.refused])
 
     def _interrupt(self, job_id: str) -> None:
@@ -85,6 +86,11 @@ class Painting:
         job = self._shown(job_id)
         if job is not None:
             asked(self.page.engine, job.id, "stop")
+
+    def _last(self) -> list[Any]:
+        """The form as it was when this tab was used last."""
+        job = self._shown("")
+        return self.form.restore({} if job is None else job.request)
 
     def _shown(self, job: str) -> Job | None:
         """The job this page started, else the newest of this kind of painting."""

@@ -14,7 +14,7 @@ from studio import shelves
 from studio.jobs import State
 from studio.requests import PreprocessRequest
 from studio.settings import Paths
-from studio.ui.widgets import Form, Page, asked, failed, note, progress, submit, took
+from studio.ui.widgets import REFRESH, Form, Page, asked, failed, note, progress, submit, took
 from studio.ui.words import language, say, tell
 
 SHOWN = 60
@@ -55,7 +55,7 @@ def build(page: Page) -> PreprocessTab:
         values["source"] = located(page.engine.paths, values["source"])
         return submit(page.engine, PreprocessRequest, values)[1]
 
-    start.click(run, form.inputs, refused, show_progress="hidden")
+    start.click(run, form.inputs, refused, show_progress="hidden").then(None, js=REFRESH)
     stop.click(lambda: _stop(page), None, None, queue=False)
     dropped.upload(_taker(page.engine.paths), dropped, [form.parts["source"], took_in, originals])
     page.follow(_drawer(page), [status, result, originals, stop, use], [refused])

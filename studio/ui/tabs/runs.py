@@ -10,7 +10,7 @@ import gradio as gr
 from studio.errors import StudioError
 from studio.jobs import Job
 from studio.ui.curve import Screen, look
-from studio.ui.widgets import Page, asked, note, took
+from studio.ui.widgets import REFRESH, Page, asked, note, took
 from studio.ui.words import say, tell, titled
 
 ROWS = 40
@@ -26,6 +26,7 @@ def build(page: Page) -> None:
         run = gr.Dropdown([], label=say("Training to look at"), elem_id="runs_run")
     screen = Screen.build("runs")
     stop.click(lambda name: asked(page.engine, name, "stop") if name else None, job, None, queue=False)
+    run.change(None, js=REFRESH)
     page.follow(_drawer(page), [table, job, stop, run], [job])
     page.follow(_past(page), screen.parts, [run])
 

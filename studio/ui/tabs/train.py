@@ -16,7 +16,7 @@ from studio.requests.train import TextualInversionConfig
 from studio.ui.curve import Screen, look
 from studio.ui.tabs.painting import Painting
 from studio.ui.tabs.preprocess import located
-from studio.ui.widgets import Form, Page, asked, embedding_names, note, submit
+from studio.ui.widgets import REFRESH, Form, Page, asked, embedding_names, note, submit
 from studio.ui.words import say, tell
 
 READ = {"preview_prompt": "prompt", "preview_negative_prompt": "negative_prompt", "preview_seed": "seed", "preview_sampler": "sampler", "preview_steps": "steps", "preview_cfg_scale": "cfg_scale"}
@@ -53,9 +53,12 @@ def build(page: Page, txt2img: Painting) -> TrainTab:
         config = {name: "" if value is None and name in ("embedding", "data", "template") else value for name, value in config.items()}
         return submit(page.engine, TrainRequest, {"config": config})[1]
 
-    start.click(run, form.inputs | {from_txt2img, page.checkpoint} | {txt2img.form.parts[there] for there in READ.values()}, refused, show_progress="hidden")
+    start.click(run, form.inputs | {from_txt2img, page.checkpoint} | {txt2img.form.parts[there] for there in READ.values()}, refused, show_progress="hidden").then(None, js=REFRESH)
     for button, kind in zip(asks, ASKS, strict=True):
         button.click(_asker(page, kind), None, None, queue=False)
+    for name in ("embedding", "data"):
+        form.parts[name].change(None, js=REFRESH)
+    page.fill(lambda: _last(page, form), list(form.parts.values()))
     page.follow(_watched(page), [*screen.parts, *asks], [refused])
     chosen = [form.parts[name] for name in ("embedding", "data", "template")]
     page.follow(_shelved(page), [*chosen, start, missing], chosen)
@@ -90,6 +93,12 @@ def _knobs(form: Form) -> gr.Checkbox:
             form.add("gradient_accumulation", "latent_sampling")
         form.add("shuffle_tags", "drop_out_tags", "preview_negative_prompt", "preview_seed", "preview_sampler", "preview_steps", "preview_cfg_scale", "min_snr_gamma", "clip_skip", "seed")
     return from_txt2img
+
+
+def _last(page: Page, form: Form) -> list[Any]:
+    """The form as it was for the newest training."""
+    job = page.follower.newest("train")
+    return form.restore({} if job is None else job.request["config"])
 
 
 def _read(values: dict[str, Any]) -> dict[str, Any]:

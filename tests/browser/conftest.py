@@ -1,0 +1,43 @@
+"""A served studio and a real Chromium that looks at it."""
+
+import shutil
+from collections.abc import Iterator
+
+import pytest
+from playwright.sync_api import Browser, Page, sync_playwright
+
+from tests.browser.served import Studio
+
+CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), "/usr/bin/chromium")
+FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-dev-shm-usage"]
+
+
+@pytest.fixture(scope="session")
+def studio(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Studio]:
+    served = Studio(tmp_path_factory.mktemp("studio"))
+    served.start()
+    yield served
+    served.end()
+
+
+@pytest.fixture(scope="session")
+def browser() -> Iterator[Browser]:
+    with sync_playwright() as playwright:
+        chromium = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
+        yield chromium
+        chromium.close()
+
+
+@pytest.fixture
+def page(browser: Browser, studio: Studio) -> Iterator[Page]:
+    """A fresh page of the studio; asking any other machine for anything fails the test."""
+    context = browser.new_context(viewport={"width": 1440, "height": 1000}, locale="en-US")
+    opened = context.new_page()
+    opened.set_default_timeout(60_000)
+    outside: list[str] = []
+    opened.on("request", lambda r: outside.append(r.url) if not r.url.startswith((studio.url, "data:", "blob:")) else None)
+    opened.goto(studio.url)
+    opened.wait_for_selector("#txt2img_prompt textarea")
+    yield opened
+    context.close()
+    assert outside == []
