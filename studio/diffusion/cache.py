@@ -78,8 +78,9 @@ class ModelCache:
 
 
 def _stamp(path: Path) -> int:
-    """When a file or folder was last changed."""
-    return path.stat().st_mtime_ns if path.exists() else 0
+    """When a file, or the newest file of a folder, was last changed."""
+    files = [p for p in path.rglob("*") if p.is_file()] if path.is_dir() else [path]
+    return max((p.stat().st_mtime_ns for p in files if p.exists()), default=0)
 
 
 def _best_device() -> str:

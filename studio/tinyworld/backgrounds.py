@@ -32,11 +32,12 @@ PATTERNS = ("striped", "checkered", "dotted")
 
 @dataclass(frozen=True)
 class Background:
-    """A picture with nothing in it yet, what a caption says of it, and its tags."""
+    """A picture with nothing in it yet, what a caption says of it, its tags, and what a careful caption says."""
 
     image: Image.Image
     words: str
     tags: tuple[str, ...]
+    full: str
 
     @property
     def joined(self) -> str:
@@ -50,13 +51,14 @@ def plain(name: str, dice: Random) -> Background:
     flat = dice.random() < 0.7
     image = Image.new("RGB", (SIDE, SIDE), colour) if flat else gradient(colour, shade((int(colour[0] * 0.8), int(colour[1] * 0.8), int(colour[2] * 0.8)), dice, 6), dice.uniform(0, 6.28))
     words = dice.choice((f"on {a(name)} background", f"on {a(name)} background", f"{name} background", f"in front of {a(name)} wall"))
-    return Background(image, words, ("simple background", f"{name} background"))
+    return Background(image, words, ("simple background", f"{name} background"), f"on {a(name)} background")
 
 
 def blended(dice: Random) -> Background:
     """From one colour at the top to another at the bottom."""
     first, second = dice.sample(NAMES, 2)
-    return Background(gradient(named(first, dice), named(second, dice)), f"on {a(first)} and {second} gradient background", ("gradient background",))
+    words = f"on {a(first)} and {second} gradient background"
+    return Background(gradient(named(first, dice), named(second, dice)), words, ("gradient background",), words)
 
 
 def patterned(dice: Random) -> Background:
@@ -66,7 +68,8 @@ def patterned(dice: Random) -> Background:
     offset = dice.randrange(pitch)
     image = Image.new("RGB", (SIDE, SIDE), named(first, dice))
     _pattern(ImageDraw.Draw(image), kind, pitch, offset, named(second, dice))
-    return Background(image, f"on a {kind} {first} and {second} background", (f"{kind} background",))
+    words = f"on a {kind} {first} and {second} background"
+    return Background(image, words, (f"{kind} background",), words)
 
 
 def _pattern(pen: ImageDraw.ImageDraw, kind: str, pitch: int, offset: int, fill: Colour) -> None:
@@ -86,7 +89,7 @@ def _pattern(pen: ImageDraw.ImageDraw, kind: str, pitch: int, offset: int, fill:
 def scene(name: str, dice: Random) -> Background:
     """One of SCENES."""
     image = _landscape(name, dice) if name in GROUNDS else _depth(name, dice)
-    return Background(image, dice.choice(SCENES[name]), (name,))
+    return Background(image, dice.choice(SCENES[name]), (name,), SCENES[name][0])
 
 
 def _landscape(name: str, dice: Random) -> Image.Image:

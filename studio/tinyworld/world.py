@@ -63,20 +63,22 @@ TAGS: tuple[str, ...] = (
 
 @dataclass(frozen=True)
 class Subject:
-    """Something in a picture: how it looks, a noun phrase, its tags."""
+    """Something in a picture: how it looks, a noun phrase, its tags, and a phrase that leaves nothing out."""
 
     image: Image.Image
     phrase: str
     tags: tuple[str, ...]
+    full: str
 
 
 @dataclass(frozen=True)
 class Picture:
-    """A picture of the world, 128 x 128, with a caption and the tags of all that is in it."""
+    """A picture of the world, 128 x 128, with a caption as people write them, the tags of all that is in it, and a caption that leaves nothing out."""
 
     image: Image.Image
     caption: str
     tags: tuple[str, ...]
+    full: str
 
 
 def picture(number: int) -> Picture:
@@ -84,7 +86,7 @@ def picture(number: int) -> Picture:
     dice = Random(number)
     background = random_background(dice)
     image = background.image
-    phrase, place, tags = _pair(image, dice) if dice.random() < 0.1 else _single(image, dice)
+    phrase, place, tags, full = _pair(image, dice) if dice.random() < 0.1 else _single(image, dice)
     style = dice.choice(tuple(STYLES)) if dice.random() < 0.05 else ""
     opening = dice.choice(OPENINGS) if dice.random() < 0.6 else ""
     if style:
@@ -93,7 +95,8 @@ def picture(number: int) -> Picture:
     caption = _caption(opening, phrase, place, background if dice.random() < 0.9 else None)
     if dice.random() < 0.06:
         caption += ", " + ", ".join(dice.sample(QUALITIES, dice.randint(1, 2)))
-    return Picture(image.convert("RGB"), caption, tuple(t for t in TAGS if t in {*tags, *shown, "rating:safe"}))
+    full = f"{STYLES[style][0] + ' ' if style else ''}{full} {background.full}"
+    return Picture(image.convert("RGB"), caption, tuple(t for t in TAGS if t in {*tags, *shown, "rating:safe"}), full)
 
 
 def portrait(monster: Monster, number: int, name: str = "monster") -> Picture:
@@ -102,25 +105,27 @@ def portrait(monster: Monster, number: int, name: str = "monster") -> Picture:
     background = random_background(dice)
     image = background.image
     _put(image, draw(monster, Random(5)), SIZES[""], (0, 0))
-    return Picture(image.convert("RGB"), f"{a(name)}{background.joined}", (*monster_tags(monster), *background.tags))
+    full = f"{a(describe(monster, dice, always=True))} {background.full}"
+    return Picture(image.convert("RGB"), f"{a(name)}{background.joined}", (*monster_tags(monster), *background.tags), full)
 
 
-def _single(image: Image.Image, dice: Random) -> tuple[str, str, tuple[str, ...]]:
-    """Put one subject into the picture; returns phrase, place and tags."""
+def _single(image: Image.Image, dice: Random) -> tuple[str, str, tuple[str, ...], str]:
+    """Put one subject into the picture; returns phrase, place, tags and full phrase."""
     subject = random_subject(dice)
     size = dice.choice(("", "", "", "", "", "", "", "", "small", "big"))
     place = dice.choice(tuple(PLACES)) if size == "small" and dice.random() < 0.1 else ""
     _put(image, subject.image, SIZES[size], PLACES.get(place, (0, 0)))
     phrase = f"{dice.choice(SIZE_WORDS[size])} {subject.phrase}" if size else subject.phrase
-    return a(phrase), place, subject.tags
+    return a(phrase), place, subject.tags, a(subject.full)
 
 
-def _pair(image: Image.Image, dice: Random) -> tuple[str, str, tuple[str, ...]]:
-    """Put two things side by side; returns phrase, place and tags."""
+def _pair(image: Image.Image, dice: Random) -> tuple[str, str, tuple[str, ...], str]:
+    """Put two things side by side; returns phrase, place, tags and full phrase."""
     left, right = random_thing(dice), random_thing(dice)
     _put(image, left.image, SIZES["small"], (-32, 0))
     _put(image, right.image, SIZES["small"], (32, 0))
-    return f"{a(left.phrase)} and {a(right.phrase)}", "", (*left.tags, *right.tags)
+    phrase = f"{a(left.phrase)} and {a(right.phrase)}"
+    return phrase, "", (*left.tags, *right.tags), phrase
 
 
 def random_subject(dice: Random) -> Subject:
@@ -132,18 +137,18 @@ def random_subject(dice: Random) -> Subject:
         monster = random_monster(dice)
         while held_out(monster):
             monster = random_monster(dice)
-        return Subject(draw(monster, dice), describe(monster, dice), monster_tags(monster))
+        return Subject(draw(monster, dice), describe(monster, dice), monster_tags(monster), describe(monster, dice, always=True))
     name, colour = dice.choice(SHAPES), dice.choice(NAMES)
-    return Subject(shape(name, colour, dice), f"{colour} {name}", (name, f"{colour} body"))
+    return Subject(shape(name, colour, dice), f"{colour} {name}", (name, f"{colour} body"), f"{colour} {name}")
 
 
 def random_thing(dice: Random) -> Subject:
     """A thing, now and then in another colour."""
     name = dice.choice(tuple(EMOJI))
     if dice.random() >= 0.15:
-        return Subject(thing(name), name, (name,))
+        return Subject(thing(name), name, (name,), name)
     colour = dice.choice(NAMES)
-    return Subject(thing(name, colour), f"{colour} {name}", (name, f"{colour} body"))
+    return Subject(thing(name, colour), f"{colour} {name}", (name, f"{colour} body"), f"{colour} {name}")
 
 
 def monster_tags(monster: Monster) -> tuple[str, ...]:

@@ -1,0 +1,151 @@
+"""The tiny tagger: a network of DeepBooru's topology over the world's tags.
+
+DeepBooru's 54 blocks are kept by number and by kind; in all but the first few of each stage the middle is one channel wide
+and adds nothing, so that a small network lies inside the large shape. Normalisation is folded away before the file is written.
+"""
+
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from studio.dataset.deepbooru import LAST, STAGES
+from studio.formats.files import atomic_write
+from studio.tinyworld.study import Drawn, Plan, drawn, shaken, study
+from studio.tinyworld.world import TAGS
+
+STEM = 6
+WIDTHS = ((6, 20, 2), (12, 40, 2), (20, 80, 3), (28, 112, 3), (40, 160, 2), (56, 224, 2))
+"""Middle width, outer width and working blocks of each stage."""
+BATCH = 20
+SIDE = 512
+SEEN, FRESH = 20_000_000, 30_000_000
+
+
+class Layer(nn.Module):
+    """A convolution with "SAME" padding and batch normalisation."""
+
+    def __init__(self, into: int, out: int, size: int, stride: int = 1) -> None:
+        super().__init__()
+        self.size, self.stride = size, stride
+        self.conv = nn.Conv2d(into, out, size, stride, bias=False)
+        self.norm = nn.BatchNorm2d(out)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Convolve and normalise."""
+        if self.size == 3:
+            x = F.pad(x, (0, 1, 0, 1) if self.stride == 2 else (1, 1, 1, 1))
+        elif self.size == 7:
+            x = F.pad(x, (2, 3, 2, 3))
+        return self.norm(self.conv(x))
+
+    def folded(self) -> tuple[Tensor, Tensor]:
+        """Weight and bias that do the same without normalisation (Jacob et al. 2018, section 3.2)."""
+        factor = self.norm.weight / torch.sqrt(self.norm.running_var + self.norm.eps)
+        return self.conv.weight * factor[:, None, None, None], self.norm.bias - self.norm.running_mean * factor
+
+
+class Block(nn.Module):
+    """1x1, 3x3, 1x1 added to a shortcut."""
+
+    def __init__(self, into: int, middle: int, out: int, stride: int = 1, projects: bool = False) -> None:
+        super().__init__()
+        self.shortcut = Layer(into, out, 1, stride) if projects else None
+        self.layers = nn.ModuleList((Layer(into, middle, 1), Layer(middle, middle, 3, stride), Layer(middle, out, 1)))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """The block's answer."""
+        y = F.relu(self.layers[0](x))
+        y = F.relu(self.layers[1](y))
+        return F.relu(self.layers[2](y) + (x if self.shortcut is None else self.shortcut(x)))
+
+
+class Small(nn.Module):
+    """The working part of the tagger: pictures [b, 3, 512, 512] in 0..1 to one number per tag."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem = Layer(3, STEM, 7, 2)
+        into, stages = STEM, []
+        for (middle, out, working), (_, stride, _) in zip(WIDTHS, STAGES, strict=True):
+            stages.append(nn.ModuleList([Block(into, middle, out, stride, True), *(Block(out, middle, out) for _ in range(working - 1))]))
+            into = out
+        self.stages = nn.ModuleList(stages)
+        self.head = nn.Conv2d(into, len(TAGS), 1, bias=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Scores before the sigmoid."""
+        x = F.relu(self.stem(x))
+        x = F.max_pool2d(F.pad(x, (0, 1, 0, 1), value=float("-inf")), 3, 2)
+        for stage in self.stages:
+            for block in stage:
+                x = block(x)
+        return self.head(x).mean((2, 3))
+
+
+def exported(small: Small) -> dict[str, object]:
+    """The state dict of the full topology, with its entry `tags`."""
+    state: dict[str, object] = {}
+
+    def put(number: int, weight: Tensor, bias: Tensor | None) -> None:
+        state[f"n_Conv_{number}.weight"] = weight.detach().half()
+        if bias is not None:
+            state[f"n_Conv_{number}.bias"] = bias.detach().half()
+
+    put(0, *small.stem.folded())
+    number = 1
+    for stage, (blocks, _, projection_first), (_, out, _) in zip(small.stages, STAGES, WIDTHS, strict=True):
+        first = stage[0]
+        put(number if projection_first else number + 3, *first.shortcut.folded())
+        for i, layer in enumerate(first.layers):
+            put(number + projection_first + i, *layer.folded())
+        number += 4
+        for place in range(1, blocks):
+            for i in range(3):
+                put(number + i, *(stage[place].layers[i].folded() if place < len(stage) else _nothing(i, out)))
+            number += 3
+    put(LAST, small.head.weight, None)
+    return {**state, "tags": list(TAGS)}
+
+
+def _nothing(place: int, out: int) -> tuple[Tensor, Tensor]:
+    """Weight and bias of layer `place` in a block that adds nothing."""
+    shapes = ((1, out, 1, 1), (1, 1, 3, 3), (out, 1, 1, 1))
+    return torch.zeros(shapes[place]), torch.zeros(shapes[place][0])
+
+
+def truth(facts: Drawn) -> Tensor:
+    """Which tags are true [n, tags]."""
+    return torch.tensor([[float(tag in set(f.tags)) for tag in TAGS] for f in facts.facts])
+
+
+def train(file: Path, state: Path, seconds: float, pictures: int = 20_000) -> None:
+    """Learn to tag, and write the file that models/torch_deepdanbooru holds."""
+    known, fresh = drawn(SEEN, pictures), drawn(FRESH, 256)
+    right = truth(known)
+    network = Small()
+
+    def loss_of(step: int) -> Tensor:
+        dice = torch.Generator().manual_seed(step)
+        numbers = torch.randint(len(right), (BATCH,), generator=dice)
+        pixels = F.interpolate(shaken(known.batch(numbers.tolist()), dice), (SIDE, SIDE), mode="bicubic", align_corners=False).clamp(0, 1)
+        return F.binary_cross_entropy_with_logits(network(pixels), right[numbers], pos_weight=torch.full((len(TAGS),), 3.0)) * 10
+
+    def save(average: nn.Module) -> None:
+        with atomic_write(file) as temporary:
+            torch.save(exported(average), temporary)  # type: ignore[arg-type]
+
+    file.parent.mkdir(parents=True, exist_ok=True)
+    study(network, loss_of, Plan(state, seconds, 4e-3, lambda average: f"F1 {f1(average, fresh):.3f}", save))
+
+
+@torch.no_grad()
+def f1(network: nn.Module, fresh: Drawn) -> float:
+    """F1 over all tags and pictures at a score of one half."""
+    network.eval()
+    logits = [network(F.interpolate(fresh.batch(range(at, min(at + 32, len(fresh.facts)))), (SIDE, SIDE), mode="bicubic", align_corners=False)) for at in range(0, len(fresh.facts), 32)]
+    network.train()
+    said, right = torch.cat(logits) > 0, truth(fresh) > 0.5
+    hit = (said & right).sum().item()
+    return 2 * hit / max(1, said.sum().item() + right.sum().item())
