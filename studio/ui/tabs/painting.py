@@ -116,7 +116,7 @@ class Painting:
         images, texts = job.result["images"], job.result["infotexts"]
         sentence = "Stopped early; the picture is what was there by then." if job.result.get("stopped") else "Done in {time}."
         text = texts[min(chosen, len(texts) - 1)] if texts else ""
-        return [refused + note("good", tell(lang, sentence, time=took(job))), images, f'<div class="infotext">{escape(text)}</div>', stop, names]
+        return [refused + note("good", tell(lang, sentence, time=took(job))), gr.update(value=images, selected_index=0), f'<div class="infotext">{escape(text)}</div>', stop, names]
 
     def _seed(self, job_id: str, index: int) -> int:
         """The seed of the chosen finished picture; -1 when there is none."""
