@@ -257,6 +257,8 @@ def _free_port(host: str, first: int) -> int:
 
     for port in range(first, first + 100):
         with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as probe:
+            if sys.platform != "win32":  # there, the option would let two programs share the port
+                probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # a server that was killed leaves its port at once
             try:
                 probe.bind((host, port))
             except OSError:

@@ -1,6 +1,5 @@
 """The whole job, clicked in Chromium: drop pictures, crop, caption, create, train, reload, stop, paint, inpaint."""
 
-import json
 import re
 from pathlib import Path
 
@@ -8,38 +7,11 @@ import numpy as np
 from PIL import Image
 from playwright.sync_api import Page, expect
 
-from studio.jobs import JobStore
 from studio.shelves import sample_pictures
-from tests.browser.served import SCREENS, Studio
+from tests.browser.clicks import LONG, fill, newest, shot, tab
+from tests.browser.served import Studio
 
-LONG = 240_000
-"""Milliseconds that a step of the journey may take on a slow machine."""
 NAME = "mo-teal"
-
-
-def tab(page: Page, name: str) -> None:
-    """Open a tab."""
-    page.get_by_role("tab", name=name, exact=True).click()
-
-
-def shot(page: Page, name: str) -> None:
-    """Keep a picture of the page."""
-    SCREENS.mkdir(parents=True, exist_ok=True)
-    page.wait_for_timeout(600)
-    page.screenshot(path=SCREENS / f"{name}.png", full_page=True)
-
-
-def fill(page: Page, field: str, value: str) -> None:
-    """Type into a text box, number or slider by its id."""
-    box = page.locator(f"#{field} textarea, #{field} input[type=text], #{field} input[type=number]").first
-    box.fill(value)
-    box.press("Tab")
-
-
-def newest(studio: Studio, kind: str) -> dict:
-    """The newest job of a kind, out of the database."""
-    job = JobStore(studio.root / "outputs" / "studio.db").jobs(kind=kind, limit=1)[0]
-    return {"id": job.id, "state": str(job.state), "result": job.result, "request": job.request, "error": job.error}
 
 
 def prepare(page: Page, studio: Studio) -> None:
@@ -49,7 +21,7 @@ def prepare(page: Page, studio: Studio) -> None:
     page.locator("#preprocess_drop input[type=file]").set_input_files([str(p) for p in pictures])
     expect(page.locator("#preprocess_took_in")).to_contain_text("12 files are taken in")
     fill(page, "preprocess_destination", "monster")
-
+    page.locator("#preprocess_captioners").get_by_label("BLIP").check()
     page.locator("#preprocess_start").click()
     expect(page.locator("#preprocess_status")).to_contain_text("12 pictures are ready", timeout=LONG)
     expect(page.locator("#preprocess_gallery img")).to_have_count(12)
@@ -57,6 +29,7 @@ def prepare(page: Page, studio: Studio) -> None:
     shot(page, "preprocess")
     made = sorted((studio.root / "outputs/datasets/monster").glob("*.png"))
     assert [Image.open(p).size for p in made] == [(128, 128)] * 12
+    assert all("monster" in p.with_suffix(".txt").read_text(encoding="utf-8") for p in made)
 
 
 def create(page: Page, studio: Studio) -> None:
@@ -97,7 +70,7 @@ def watch(page: Page, studio: Studio) -> None:
     tab(page, "Train")
     expect(page.locator("#train_status")).to_contain_text("of 5000")
     expect(previews.nth(2)).to_be_visible()
-    assert newest(studio, "train")["id"] == job["id"]
+    assert newest(studio, "train").id == job.id
     expect(page.locator("#train_chart polyline.raw")).to_have_count(1)
     assert len(page.locator("#train_chart polyline.raw").get_attribute("points").split()) >= points
     shot(page, "train-running")
@@ -109,8 +82,8 @@ def stop(page: Page, studio: Studio) -> None:
     expect(page.locator("#train_status")).to_contain_text(f"and saved: write {NAME} in a prompt", timeout=LONG)
     shot(page, "train")
     job = newest(studio, "train")
-    assert job["state"] == "stopped"
-    samples = sorted((Path(job["result"]["run"]) / "samples").glob("*.png"))
+    assert job.state == "stopped"
+    samples = sorted((Path(job.result["run"]) / "samples").glob("*.png"))
     assert samples[0].stem == "000000"
     first, last = (np.asarray(Image.open(p).convert("RGB"), dtype=int) for p in (samples[0], samples[-1]))
     assert np.abs(first - last).mean() > 1
@@ -129,7 +102,7 @@ def paint(page: Page, studio: Studio) -> Path:
     expect(page.locator("#txt2img_infotext")).to_contain_text("Seed: 7")
     expect(page.locator("#txt2img_gallery img").first).to_be_visible()
     shot(page, "txt2img")
-    path = Path(newest(studio, "generate")["result"]["images"][0])
+    path = Path(newest(studio, "generate").result["images"][0])
     assert Image.open(path).text["parameters"].startswith(f"a photo of a {NAME}\nSteps: 20")
     return path
 
@@ -155,9 +128,9 @@ def inpaint(page: Page, studio: Studio, original: Path) -> None:
     shot(page, "inpaint")
     job = newest(studio, "generate")
     before = np.asarray(Image.open(original).convert("RGB"), dtype=int)
-    given = np.asarray(Image.open(job["request"]["init_image"]).convert("RGB"), dtype=int)
-    after = np.asarray(Image.open(job["result"]["images"][0]).convert("RGB"), dtype=int)
-    mask = np.asarray(Image.open(job["request"]["mask"]).convert("RGBA"))[..., 3]
+    given = np.asarray(Image.open(job.request["init_image"]).convert("RGB"), dtype=int)
+    after = np.asarray(Image.open(job.result["images"][0]).convert("RGB"), dtype=int)
+    mask = np.asarray(Image.open(job.request["mask"]).convert("RGBA"))[..., 3]
     assert np.array_equal(before, given)
     assert 0 < (mask > 0).mean() < 0.5
     reach = _grown(mask > 0, 12)
@@ -186,4 +159,4 @@ def test_from_a_dozen_pictures_to_an_inpainted_one(page: Page, studio: Studio) -
     expect(page.locator("#checklist")).to_be_hidden()
     shot(page, "runs")
     assert not re.search(r"Traceback|Error", (studio.root / "serve.log").read_text(encoding="utf-8"))
-    assert json.loads(json.dumps(newest(studio, "train")["result"]))["steps"] > 20
+    assert newest(studio, "train").result["steps"] > 20

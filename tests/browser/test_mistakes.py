@@ -1,0 +1,125 @@
+"""What a person can do wrong on the page, and what goes wrong around it: a sentence each, and nothing lost."""
+
+import re
+import shutil
+from pathlib import Path
+
+from playwright.sync_api import Page, expect
+
+from studio.shelves import sample_pictures
+from tests.browser.clicks import LONG, fill, newest, tab
+from tests.browser.served import Studio
+
+
+def data_set(studio: Studio, name: str) -> Path:
+    """A prepared data set, put there by hand."""
+    folder = studio.root / "outputs" / "datasets" / name
+    folder.mkdir(parents=True, exist_ok=True)
+    for picture in sorted(sample_pictures().glob("*.png"))[:3]:
+        shutil.copy(picture, folder)
+    return folder
+
+
+def make_embedding(page: Page, name: str) -> None:
+    tab(page, "Embedding")
+    fill(page, "embedding_name", name)
+    fill(page, "embedding_initialization_text", "monster")
+    page.locator("#embedding_create").click()
+
+
+def test_a_name_that_is_taken_or_cannot_be_a_file_is_refused_in_words(page: Page) -> None:
+    make_embedding(page, "a/b")
+    expect(page.locator("#embedding_status")).to_contain_text("a name cannot hold '/'")
+    make_embedding(page, "twice")
+    expect(page.locator("#embedding_status")).to_contain_text("twice is created", timeout=LONG)
+    make_embedding(page, "Twice")
+    expect(page.locator("#embedding_status")).to_contain_text("prompts could not tell 'Twice' from 'twice.pt'", timeout=LONG)
+    make_embedding(page, "小猫")
+    expect(page.locator("#embedding_status")).to_contain_text("小猫 is created", timeout=LONG)
+
+
+def test_files_that_are_no_pictures_are_named_and_the_rest_goes_on(page: Page, studio: Studio, tmp_path: Path) -> None:
+    good = shutil.copy(sample_pictures() / "01.png", tmp_path / "好图.png")
+    cut = tmp_path / "cut.png"
+    cut.write_bytes((sample_pictures() / "02.png").read_bytes()[:900])
+    empty, text = tmp_path / "empty.jpg", tmp_path / "text.png"
+    empty.write_bytes(b"")
+    text.write_text("I am no picture", encoding="utf-8")
+    tab(page, "Preprocess")
+    page.locator("#preprocess_drop input[type=file]").set_input_files([str(p) for p in (good, cut, empty, text)])
+    expect(page.locator("#preprocess_took_in")).to_contain_text("4 files are taken in")
+    fill(page, "preprocess_destination", "mixed")
+    page.locator("#preprocess_start").click()
+    status = page.locator("#preprocess_status")
+    expect(status).to_contain_text("1 pictures are ready", timeout=LONG)
+    for name in ("cut.png", "empty.jpg", "text.png"):
+        expect(status).to_contain_text(name)
+    made = list((studio.root / "outputs" / "datasets" / "mixed").glob("*.png"))
+    assert [re.sub(r"^\d+-\d-", "", p.stem) for p in made] == ["好图"]
+
+
+def test_a_source_that_is_not_there_is_said(page: Page) -> None:
+    tab(page, "Preprocess")
+    fill(page, "preprocess_source", "/nowhere/at all")
+    page.locator("#preprocess_start").click()
+    expect(page.locator("#preprocess_status")).to_contain_text("'/nowhere/at all' does not exist")
+
+
+def test_a_learning_rate_that_is_no_number_is_refused_before_anything_starts(page: Page, studio: Studio) -> None:
+    data_set(studio, "three")
+    make_embedding(page, "rated")
+    expect(page.locator("#embedding_status")).to_contain_text("rated is created", timeout=LONG)
+    page.locator("#embedding_train").click()
+    expect(page.locator("#train_start")).to_be_enabled()
+    fill(page, "train_learn_rate", "abc")
+    page.locator("#train_start").click()
+    expect(page.locator("#train_status")).to_contain_text("'abc' is not")
+    fill(page, "train_learn_rate", "0.005")
+
+
+def test_a_prompt_of_ten_thousand_characters_is_painted(page: Page) -> None:
+    tab(page, "txt2img")
+    fill(page, "txt2img_prompt", "a cat, " * 1429)
+    fill(page, "txt2img_steps", "2")
+    page.locator("#txt2img_generate").click()
+    expect(page.locator("#txt2img_status")).to_contain_text("Done in", timeout=LONG)
+
+
+def test_a_size_that_no_model_can_paint_is_refused(page: Page) -> None:
+    tab(page, "txt2img")
+    fill(page, "txt2img_prompt", "a cat")
+    box = page.locator("#txt2img_width input[type=number]")
+    box.fill("8")
+    box.press("Tab")
+    page.locator("#txt2img_generate").click()
+    expect(page.locator("#txt2img_status")).to_contain_text("Width must be a multiple of 8 and at least 64, not 8")
+
+
+def test_inpainting_without_a_picture_or_a_mask_says_what_is_missing(page: Page) -> None:
+    tab(page, "Inpaint")
+    page.locator("#inpaint_generate").click()
+    expect(page.get_by_text("There is no picture to repaint yet")).to_be_visible()
+
+
+def test_the_page_comes_back_by_itself_when_its_server_was_killed_and_the_run_goes_on(page: Page, studio: Studio) -> None:
+    data_set(studio, "three")
+    make_embedding(page, "outlives")
+    expect(page.locator("#embedding_status")).to_contain_text("outlives is created", timeout=LONG)
+    page.locator("#embedding_train").click()
+    expect(page.locator("#train_start")).to_be_enabled()
+    for field, value in (("train_steps", "4000"), ("train_preview_every", "0"), ("train_save_every", "0"), ("train_learn_rate", "0.01")):
+        fill(page, field, value)
+    page.locator("#train_start").click()
+    expect(page.locator("#train_status")).to_contain_text("of 4000", timeout=LONG)
+    job = newest(studio, "train")
+    studio.kill()
+    expect(page.locator("#lost")).to_be_visible()
+    studio.start()
+    page.wait_for_selector("#txt2img_prompt textarea", timeout=LONG)
+    tab(page, "Train")
+    expect(page.locator("#train_status")).to_contain_text("of 4000", timeout=LONG)
+    page.locator("#train_stop").click()
+    page.locator("#train_stop").click(force=True)
+    expect(page.locator("#train_status")).to_contain_text("and saved: write outlives in a prompt", timeout=LONG)
+    ended = newest(studio, "train")
+    assert (ended.id, ended.state, ended.attempts) == (job.id, "stopped", 1)
