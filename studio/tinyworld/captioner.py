@@ -14,7 +14,7 @@ from studio.tinyworld.backgrounds import SCENES
 from studio.tinyworld.monsters import BODIES, EYES, HATS, MOUTHS
 from studio.tinyworld.monsters import PATTERNS as SKIN_PATTERNS
 from studio.tinyworld.palette import NAMES, SIDE
-from studio.tinyworld.study import Drawn, Plan, drawn, shaken, study
+from studio.tinyworld.study import Drawn, Plan, chosen, drawn, shaken, study
 from studio.tinyworld.things import EMOJI, SHAPES
 from studio.tinyworld.world import STYLES
 
@@ -84,7 +84,7 @@ def ids_of(sentences: Sequence[str], words: Sequence[str]) -> Tensor:
     return rows
 
 
-def train(folder: Path, state: Path, seconds: float, pictures: int = 20_000) -> None:
+def train(folder: Path, state: Path, seconds: float, pictures: int = 40_000) -> None:
     """Learn to caption, and write models/BLIP's layout into `folder`."""
     words = vocabulary()
     write_words(folder, words)
@@ -94,7 +94,7 @@ def train(folder: Path, state: Path, seconds: float, pictures: int = 20_000) -> 
 
     def loss_of(step: int) -> Tensor:
         dice = torch.Generator().manual_seed(step)
-        numbers = torch.randint(len(sentences), (BATCH,), generator=dice)
+        numbers = chosen(known.facts, BATCH, dice)
         ids = sentences[numbers]
         ids = ids[:, : int((ids != 0).sum(1).max())]
         labels = ids.masked_fill(ids == 0, -100)

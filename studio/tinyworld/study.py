@@ -122,11 +122,19 @@ def _part(numbers: range) -> tuple[np.ndarray, list[Picture]]:
     return pixels, [Picture(None, p.caption, p.tags, p.full) for p in pictures]  # type: ignore[arg-type]
 
 
+def chosen(facts: Sequence[Picture], count: int, dice: torch.Generator) -> Tensor:
+    """Numbers of `count` pictures, every second one with a monster, whose parts take longest to learn."""
+    monsters = [i for i, f in enumerate(facts) if "monster" in f.tags]
+    numbers = torch.randint(len(facts), (count,), generator=dice)
+    numbers[::2] = torch.tensor(monsters)[torch.randint(len(monsters), (len(numbers[::2]),), generator=dice)]
+    return numbers
+
+
 def shaken(pixels: Tensor, dice: torch.Generator) -> Tensor:
     """Pictures in 0..1 moved, enlarged and lit a little differently, as crops of other pictures are."""
     count = len(pixels)
-    scale = 0.7 + 0.4 * torch.rand(count, generator=dice)
-    shift = (torch.rand(count, 2, generator=dice) - 0.5) * 0.3
+    scale = 0.9 + 0.25 * torch.rand(count, generator=dice)
+    shift = (torch.rand(count, 2, generator=dice) - 0.5) * 0.12
     affine = torch.zeros(count, 2, 3)
     affine[:, 0, 0] = affine[:, 1, 1] = scale
     affine[:, :, 2] = shift

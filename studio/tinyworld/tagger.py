@@ -12,7 +12,7 @@ from torch.nn import functional as F
 
 from studio.dataset.deepbooru import LAST, STAGES
 from studio.formats.files import atomic_write
-from studio.tinyworld.study import Drawn, Plan, drawn, shaken, study
+from studio.tinyworld.study import Drawn, Plan, chosen, drawn, shaken, study
 from studio.tinyworld.world import TAGS
 
 STEM = 6
@@ -120,7 +120,7 @@ def truth(facts: Drawn) -> Tensor:
     return torch.tensor([[float(tag in set(f.tags)) for tag in TAGS] for f in facts.facts])
 
 
-def train(file: Path, state: Path, seconds: float, pictures: int = 20_000) -> None:
+def train(file: Path, state: Path, seconds: float, pictures: int = 40_000) -> None:
     """Learn to tag, and write the file that models/torch_deepdanbooru holds."""
     known, fresh = drawn(SEEN, pictures), drawn(FRESH, 256)
     right = truth(known)
@@ -128,7 +128,7 @@ def train(file: Path, state: Path, seconds: float, pictures: int = 20_000) -> No
 
     def loss_of(step: int) -> Tensor:
         dice = torch.Generator().manual_seed(step)
-        numbers = torch.randint(len(right), (BATCH,), generator=dice)
+        numbers = chosen(known.facts, BATCH, dice)
         pixels = F.interpolate(shaken(known.batch(numbers.tolist()), dice), (SIDE, SIDE), mode="bicubic", align_corners=False).clamp(0, 1)
         return F.binary_cross_entropy_with_logits(network(pixels), right[numbers], pos_weight=torch.full((len(TAGS),), 3.0)) * 10
 

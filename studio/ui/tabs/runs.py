@@ -27,19 +27,24 @@ def build(page: Page) -> None:
     screen = Screen.build("runs")
     stop.click(lambda name: asked(page.engine, name, "stop") if name else None, job, None, queue=False)
     run.change(None, js=REFRESH)
-    page.follow(_drawer(page), [table, job, stop, run], [job])
+    page.follow(_drawer(page), [table, job, stop, run], [job, run])
     page.follow(_past(page), screen.parts, [run])
 
 
 def _drawer(page: Page) -> Callable[..., list[Any]]:
     """The table, the jobs that can be stopped, and the trainings that can be looked at."""
 
-    def draw(lang: str, chosen: str | None) -> list[Any]:
+    def draw(lang: str, chosen: str | None, seen: str | None) -> list[Any]:
         jobs = page.engine.jobs(ROWS)
         live = [(about(lang, j), j.id) for j in jobs if not j.state.over]
         value = chosen if chosen in [name for _, name in live] else (live[0][1] if live else None)
         trainings = [(about(lang, j), j.id) for j in page.engine.jobs(ROWS, "train")]
-        return [_table(lang, jobs), gr.update(choices=live, value=value), gr.update(interactive=bool(live)), gr.update(choices=trainings)]
+        return [
+            _table(lang, jobs),
+            gr.update(choices=live, value=value),
+            gr.update(interactive=bool(live)),
+            gr.update(choices=trainings) if seen or not trainings else gr.update(choices=trainings, value=trainings[0][1]),
+        ]
 
     return draw
 
