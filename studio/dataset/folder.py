@@ -49,7 +49,7 @@ def _to_rgb(image: Image.Image) -> Image.Image:
     """Any mode as RGB on white."""
     if image.mode.startswith("I;16") or image.mode in ("I", "F"):
         low, high = image.convert("F").getextrema()
-        top = 65535.0 if image.mode != "F" and high > 255 else max(float(high), 1.0)
+        top = 65535.0 if image.mode.startswith("I;16") or (image.mode == "I" and high > 255) else max(float(high), 1.0)
         top = 255.0 if image.mode == "I" and 1 < high <= 255 and low >= 0 else top
         return image.convert("F").point(lambda v: v * (255.0 / top)).convert("L").convert("RGB")
     if image.mode in ALPHA_MODES or "transparency" in image.info:
