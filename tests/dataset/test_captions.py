@@ -3,7 +3,7 @@
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from studio.dataset.captions import caption_file, caption_of, decode_caption, existing_caption, merge_captions, split_tags
@@ -41,6 +41,7 @@ def test_nul_characters_are_dropped() -> None:
     assert decode_caption(b"a\0 cat\0") == "a cat"
 
 
+@settings(deadline=None)
 @given(st.binary(max_size=200))
 def test_any_bytes_give_a_text_without_nul_and_outer_space(data: bytes) -> None:
     text = decode_caption(data)
@@ -49,6 +50,7 @@ def test_any_bytes_give_a_text_without_nul_and_outer_space(data: bytes) -> None:
     text.encode("utf-8")
 
 
+@settings(deadline=None)
 @given(st.text(st.characters(codec="utf-8", exclude_characters="\0\ufeff"), max_size=60))
 def test_what_was_written_as_utf8_is_read_back(text: str) -> None:
     assert decode_caption(text.encode()) == text.strip()
