@@ -127,7 +127,8 @@ def drawn(image: Image.Image, box: Box, side: int = 320) -> Image.Image:
     """The picture made small, dimmed outside the crop and framed along it."""
     factor = min(1.0, side / max(image.size))
     small = image.convert("RGB").resize((max(1, round(image.width * factor)), max(1, round(image.height * factor))), Image.Resampling.LANCZOS)
-    frame = tuple(round(v * factor) for v in box)
+    left, top = (min(round(v * factor), most - 1) for v, most in zip(box[:2], small.size, strict=True))
+    frame = left, top, max(left + 1, round(box[2] * factor)), max(top + 1, round(box[3] * factor))
     shown = ImageEnhance.Brightness(small).enhance(0.4)
     shown.paste(small.crop(frame), frame[:2])
     ImageDraw.Draw(shown).rectangle((frame[0], frame[1], frame[2] - 1, frame[3] - 1), outline=(13, 148, 136), width=2)
