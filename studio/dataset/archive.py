@@ -1,6 +1,7 @@
 """Unpacking a zip of pictures without trusting it: no path leaves the folder, and count and size are bounded."""
 
 import zipfile
+import zlib
 from pathlib import Path, PurePosixPath
 
 from studio import shelves
@@ -19,10 +20,10 @@ def unpack(file: Path, folder: Path) -> int:
             if len(archive.infolist()) > MOST_FILES:
                 raise Unreadable(f"{file.name} holds {len(archive.infolist())} files; at most {MOST_FILES} are taken.", "Split it.")
             left = MOST_BYTES
-            for member in members:
-                left -= _extract(archive, member, _free(folder, _name(member)), left)
+            for member, name in zip(members, _flat([_name(m) for m in members]), strict=True):
+                left -= _extract(archive, member, folder / name, left)
             return len(members)
-    except (zipfile.BadZipFile, RuntimeError, EOFError, OSError) as error:
+    except (zipfile.BadZipFile, zlib.error, RuntimeError, ValueError, EOFError, OSError) as error:
         raise Unreadable(f"{file.name} is not a zip file that can be read ({str(error)[:100]}).", "Pack it again without a password, or drop the pictures themselves.") from error
 
 
@@ -34,23 +35,27 @@ def _wanted(member: zipfile.ZipInfo) -> bool:
 
 
 def _name(member: zipfile.ZipInfo) -> str:
-    """The bare file name; names written in GBK by Chinese systems are read as such."""
+    """The name with plain slashes and no drive; names written in GBK by Chinese systems are read as such."""
     name = member.filename
     if not member.flag_bits & 0x800:
         try:
             name = name.encode("cp437").decode("gbk")
         except (UnicodeEncodeError, UnicodeDecodeError):
             name = member.filename
-    return name.replace("\\", "/").rsplit("/", 1)[-1]
+    return name.replace("\\", "/").replace(":", "_")
 
 
-def _free(folder: Path, name: str) -> Path:
-    """A path for a name that is not taken yet; a caption goes with the picture of its number."""
-    path, number = folder / name, 1
-    while path.exists():
-        path = folder / f"{Path(name).stem}-{number}{Path(name).suffix}"
-        number += 1
-    return path
+def _flat(names: list[str]) -> list[str]:
+    """Bare names that do not collide; files of one stem in one folder keep one stem, so that a caption stays with its picture."""
+    stems: dict[str, str] = {}
+    taken: set[str] = set()
+    for path in map(PurePosixPath, names):
+        stem, number = path.stem, 1
+        while str(path.with_suffix("")) not in stems and stem.lower() in taken:
+            stem, number = f"{path.stem}-{number}", number + 1
+        stems.setdefault(str(path.with_suffix("")), stem)
+        taken.add(stem.lower())
+    return [f"{stems[str(path.with_suffix(''))]}{path.suffix}" for path in map(PurePosixPath, names)]
 
 
 def _extract(archive: zipfile.ZipFile, member: zipfile.ZipInfo, path: Path, left: int) -> int:
@@ -60,6 +65,6 @@ def _extract(archive: zipfile.ZipFile, member: zipfile.ZipInfo, path: Path, left
         while piece := source.read(_PIECE):
             size += len(piece)
             if size > left:
-                raise Unreadable(f"{archive.filename} unpacks to more than {MOST_BYTES // 2**30} GB.", "Split it.")
+                raise Unreadable(f"{Path(str(archive.filename)).name} unpacks to more than {MOST_BYTES // 2**30} GB.", "Split it.")
             target.write(piece)
     return size
