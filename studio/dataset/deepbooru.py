@@ -68,7 +68,9 @@ def load_deepbooru(path: Path) -> DeepBooru:
     try:
         network = DeepBooru({k: tuple(v.shape) for k, v in state.items()}, tags)
         network.load_state_dict(state)
-    except (KeyError, ValueError, RuntimeError) as error:
+        if len(tags) != getattr(network, f"n_Conv_{LAST}").out_channels:
+            raise ValueError(f"{len(tags)} tags for {getattr(network, f'n_Conv_{LAST}').out_channels} scores")  # noqa: TRY301
+    except (AttributeError, KeyError, ValueError, RuntimeError) as error:
         raise Unreadable(f"{path.name} is not a DeepBooru tagger ({str(error).splitlines()[0][:120]}).", "Get it again.") from error
     return network.float().eval().requires_grad_(False)
 
