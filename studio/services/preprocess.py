@@ -1,5 +1,6 @@
 """Preprocess: from raw pictures to a training set; the source is only read, and a bad file is told, never a stop."""
 
+import re
 import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
@@ -8,6 +9,7 @@ from typing import Any
 
 from PIL import Image, ImageOps
 
+from studio import shelves
 from studio.dataset import archive
 from studio.dataset.captioners import CAPTIONERS, Captioner
 from studio.dataset.captions import existing_caption, merge_captions
@@ -30,7 +32,7 @@ def run(request: PreprocessRequest, lane: Lane, desk: Desk) -> dict[str, Any]:
     with _source(Path(request.source), destination) as folder, ExitStack() as lent:
         pictures = list_pictures(folder)
         speakers = [lent.enter_context(desk.cache.lend_part("captioner", path, _loader(load, path, desk))) for path, load in _wanted(request, desk)]
-        destination.mkdir(parents=True, exist_ok=True)
+        _make(destination)
         crops = desk.paths.crops / lane.job
         crops.mkdir(parents=True, exist_ok=True)
         first = _next_index(destination)
@@ -61,6 +63,8 @@ def _source(source: Path, destination: Path) -> Iterator[Path]:
         raise InputError(f"{str(source)!r} is neither a folder nor a .zip file.", "Choose a folder of pictures.")
     with tempfile.TemporaryDirectory() as folder:
         archive.unpack(source, Path(folder))
+        if not shelves.images(Path(folder)):
+            raise InputError(f"There is no picture in {source.name}.", "Pack files such as .png, .jpg or .webp.")
         yield Path(folder)
 
 
@@ -74,9 +78,17 @@ def _loader(load: Any, path: Path, desk: Desk) -> Any:
     return lambda: load(path, desk.cache.device)
 
 
+def _make(destination: Path) -> None:
+    """Make the destination; raises InputError."""
+    try:
+        destination.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(f"The destination {str(destination)!r} cannot be made ({error.strerror}).", "Choose another folder.") from error
+
+
 def _next_index(destination: Path) -> int:
     """The first number that no picture of the destination uses, so that nothing is overwritten."""
-    return 1 + max((int(p.name[:5]) for p in destination.glob("[0-9][0-9][0-9][0-9][0-9]-*")), default=-1)
+    return 1 + max((int(found[1]) for p in destination.iterdir() if (found := re.match(r"(\d{5,})-[01]-", p.name, re.ASCII))), default=-1)
 
 
 def _prepare(picture: Path, index: int, request: PreprocessRequest, lane: Lane, speakers: Sequence[Captioner], crops: Path) -> int:
