@@ -2,7 +2,6 @@
 
 import hashlib
 import os
-import pickle
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
