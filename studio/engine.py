@@ -15,6 +15,8 @@ from studio.jobs import LIVE, Event, Job, JobStore, State
 from studio.requests import GenerateRequest, PreprocessRequest, TrainRequest, kind_of
 from studio.settings import SHIPPED_ROOT, Paths
 
+PATIENT_THREADS = {"GOMP_SPINCOUNT": "2000"}
+"""Torch's threads wait for each other awake for a moment only: just as fast on an idle machine, and several times faster beside a busy browser (`ARCHITECTURE.md`)."""
 RESTART_WAIT = 3.0
 """Seconds between two looks at the worker."""
 
@@ -166,7 +168,7 @@ class Engine:
 def start_worker(paths: Paths) -> "subprocess.Popen[bytes]":
     """Start a worker in a session of its own, so that it outlives this process; its words go to outputs/logs/worker.log."""
     paths.prepare()
-    env = {**os.environ, "STUDIO_ROOT": str(paths.root), "PYTHONPATH": os.pathsep.join(filter(None, (str(SHIPPED_ROOT), os.environ.get("PYTHONPATH", "")))), "PYTHONUNBUFFERED": "1"}
+    env = {**PATIENT_THREADS, **os.environ, "STUDIO_ROOT": str(paths.root), "PYTHONPATH": os.pathsep.join(filter(None, (str(SHIPPED_ROOT), os.environ.get("PYTHONPATH", "")))), "PYTHONUNBUFFERED": "1"}
     options: dict[str, Any] = {"start_new_session": True}
     if sys.platform == "win32":
         options = {"creationflags": subprocess.CREATE_NEW_PROCESS_GROUP | subprocess.DETACHED_PROCESS}

@@ -40,11 +40,22 @@ def find_checkpoint(paths: Paths, name: str) -> Path:
 def load_model(path: Path, device: torch.device, dtype: torch.dtype) -> Model:
     """Load a checkpoint; raises Unreadable in words."""
     os.environ.setdefault("HF_HUB_OFFLINE", "1")
+    _quiet()
     if path.is_dir():
         return _load_folder(path, device, dtype)
     from studio.diffusion.single_file import load_single_file
 
     return load_single_file(path, device, dtype)
+
+
+def _quiet() -> None:
+    """Keep the libraries' bars and advice out of the log; what matters to a person is said in our own words."""
+    from diffusers.utils import logging as diffusers_logging
+    from transformers.utils import logging as transformers_logging
+
+    diffusers_logging.set_verbosity_error()
+    transformers_logging.set_verbosity_error()
+    transformers_logging.disable_progress_bar()
 
 
 def _load_folder(path: Path, device: torch.device, dtype: torch.dtype) -> Model:
