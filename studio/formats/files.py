@@ -49,6 +49,8 @@ def load_pickle(path: Path) -> Any:
     """Read a torch file without running code from it; raises Unreadable naming what was refused."""
     try:
         return torch.load(path, map_location="cpu", weights_only=True)
+    except FileNotFoundError:
+        raise
     except Exception as error:
         lines = [line.strip() for line in str(error).splitlines() if "GLOBAL" in line or "global" in line]
         reason = lines[0] if lines else f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else 'it is damaged'}"
