@@ -70,7 +70,8 @@ def _load_folder(path: Path, device: torch.device, dtype: torch.dtype) -> Model:
         config = json.loads((path / "scheduler" / "scheduler_config.json").read_text(encoding="utf-8"))
     except (OSError, ValueError, KeyError, RuntimeError) as error:
         raise Unreadable(
-            f"The checkpoint {path.name} cannot be loaded ({str(error).splitlines()[0][:200]}).", "Its folder must hold unet, vae, text_encoder and scheduler of a Stable Diffusion 1 model."
+            f"The checkpoint {path.name} cannot be loaded ({str(error).splitlines()[0].replace(str(path), path.name)[:200]}).",
+            "Its folder must hold unet, vae, text_encoder and scheduler of a Stable Diffusion 1 model.",
         ) from error
     weights = next(iter(sorted((path / "unet").glob("*.safetensors"))), None)
     schedule = {**SD_SCHEDULE, **{k: v for k, v in config.items() if not k.startswith("_")}}
