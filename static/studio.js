@@ -53,7 +53,15 @@
   setInterval(look, LOOK);
   window.studio = { refresh };
 
-  addEventListener("DOMContentLoaded", () => apply(wanted()));
+  function begin() {
+    apply(wanted());
+    // The page's framework sets the class by the system's wish once it is up; the person's wish comes first.
+    new MutationObserver(() => {
+      if (document.body.classList.contains("dark") !== wanted()) apply(wanted());
+    }).observe(document.body, { attributes: true, attributeFilter: ["class"] });
+  }
+  if (document.readyState === "loading") addEventListener("DOMContentLoaded", begin);
+  else begin();
   document.addEventListener("click", (event) => {
     if (!event.target.closest("#theme_switch")) return;
     const dark = !document.body.classList.contains("dark");

@@ -229,6 +229,8 @@ def _serve(arguments: argparse.Namespace, paths: Paths) -> int:
     """studio serve"""
     os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")
     os.environ.setdefault("HF_HUB_OFFLINE", "1")
+    import threading
+
     import uvicorn
 
     from studio.api.app import create_app
@@ -243,9 +245,9 @@ def _serve(arguments: argparse.Namespace, paths: Paths) -> int:
     if not shelves.checkpoints(paths):
         print("There is no checkpoint yet: put one into models/Stable-diffusion.", file=sys.stderr)
     if not arguments.no_browser:
-        webbrowser.open(url)
+        threading.Timer(1.0, webbrowser.open, (url,)).start()  # when the server has begun to listen
     try:
-        uvicorn.run(app, host=host, port=port, log_level="warning")
+        uvicorn.run(app, host=host, port=port, log_level="warning", timeout_graceful_shutdown=2)
     finally:
         engine.close()
     return 0

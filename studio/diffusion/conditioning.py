@@ -51,10 +51,13 @@ def condition(model: Model, prompts: Sequence[str], words: Mapping[str, Tensor],
 
 
 def _weigh(hidden: Tensor, weights: Tensor) -> Tensor:
-    """A1111's "Original" emphasis: scale each token's output, then restore the mean of the chunk."""
+    """A1111's "Original" emphasis: scale each token's output, then restore the mean of the chunk. Raises InputError on weights too large."""
     scaled = hidden * weights[..., None].to(hidden.dtype)
     before, after = hidden.mean((1, 2), keepdim=True), scaled.mean((1, 2), keepdim=True)
-    return torch.where(after.abs() > 1e-8, scaled * (before / after), scaled)
+    weighed = torch.where(after.abs() > 1e-8, scaled * (before / after), scaled)
+    if bool(torch.isfinite(hidden).all()) and not bool(torch.isfinite(weighed).all()):
+        raise InputError(f"A weight in the prompt is too large ({float(weights.abs().max()):g}).", "Weights between 0.5 and 1.5 are usual; take some brackets out of the prompt.")
+    return weighed
 
 
 def _row(chunk: list[tuple[int | tuple[str, int], float]], offsets: Mapping[str, int]) -> tuple[list[int], list[float]]:

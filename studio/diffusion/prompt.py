@@ -46,7 +46,7 @@ class _Reader:
 
     def text(self, token: str) -> None:
         """Plain text, cut at BREAK."""
-        for i, part in enumerate(_BREAK.split(token)):
+        for i, part in enumerate(_BREAK.split(token) if BREAK in token else [token]):
             if i:
                 self.pieces.append([BREAK, -1.0])
             self.pieces.append([part, 1.0])

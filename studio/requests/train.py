@@ -130,8 +130,8 @@ def check_schedule(text: str) -> list[tuple[float, int]]:
             pair = float(rate), int(until) if until.strip() else -1
         except ValueError:
             raise ValueError(f'{part!r} is not "rate" or "rate:step"; write for example 0.005:100, 0.001') from None
-        if not 0 < pair[0] < float("inf"):
-            raise ValueError(f"the rate {rate.strip()!r} must be greater than 0.")
+        if not 0 < pair[0] <= 1000:
+            raise ValueError(f"the rate {rate.strip()!r} must be greater than 0 and at most 1000.")
         pairs.append(pair)
     if not pairs:
         raise ValueError("the learning rate is empty; write for example 0.005")

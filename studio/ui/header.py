@@ -95,7 +95,7 @@ def follow(page: Page, chip: gr.HTML, checklist: Checklist) -> None:
 def _chip(lang: str, engine: Engine) -> str:
     """The engine in a line: device, memory, what it does, how many wait."""
     facts = engine.device()
-    if not facts["alive"]:
+    if not facts["alive"] or facts["device"] in ("", "starting"):
         return f'<div class="chip"><i class="dot off"></i>{escape(tell(lang, "The engine is starting …"))}</div>'
     parts = [f"<b>{escape(facts['device'])}</b>", escape(facts["memory"])]
     parts.append(escape(tell(lang, titled(facts["job"]))) if facts["job"] else escape(tell(lang, "ready")))

@@ -45,3 +45,12 @@ def test_another_page_may_not_use_the_studio(client: TestClient) -> None:
     assert refused.status_code == 403
     own = client.post("/studio/v1/jobs/generate", json={}, headers={"Origin": "http://testserver"})
     assert own.status_code == 200
+
+
+def test_the_pulse_tells_that_something_happened_and_who_serves(client: TestClient) -> None:
+    before = client.get("/studio/v1/pulse").json()
+    assert client.get("/studio/v1/pulse").json() == before
+    client.post("/studio/v1/jobs/generate", json={"prompt": "a cat"})
+    after = client.get("/studio/v1/pulse").json()
+    assert after["pulse"] != before["pulse"]
+    assert after["server"] == before["server"]

@@ -57,6 +57,18 @@ def test_a_weight_changes_the_context_and_keeps_its_mean(tiny: Model) -> None:
     assert (ratio[2] / ratio[1]).item() == pytest.approx(1.5, rel=1e-3)
 
 
+@pytest.mark.parametrize("text", ["(" * 10_000 + "red", "(red" * 3_000, "(red:99999999999999999999999999999999999999999)"])
+def test_weights_too_large_for_numbers_are_refused_in_words(tiny: Model, text: str) -> None:
+    with pytest.raises(InputError, match="weight in the prompt is too large") as caught:
+        condition(tiny, [text], {})
+    assert "brackets" in caught.value.hint
+
+
+@pytest.mark.parametrize("text", ["(red:0)", "(red:-1) circle", "[" * 10_000 + "red", "(red:1000)"])
+def test_odd_weights_still_give_finite_contexts(tiny: Model, text: str) -> None:
+    assert torch.isfinite(condition(tiny, [text], {}).context).all()
+
+
 def test_a_weight_of_one_changes_nothing(tiny: Model) -> None:
     assert torch.equal(condition(tiny, ["a (red:1) circle"], {}).context, condition(tiny, ["a red circle"], {}).context)
 

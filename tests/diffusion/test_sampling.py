@@ -47,18 +47,11 @@ def test_picture_i_of_a_batch_is_the_single_picture_of_its_own_seed(tiny: Model,
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_the_same_seed_gives_the_same_latents_whatever_was_drawn_before(tiny: Model, name: str) -> None:
+def test_the_same_seed_gives_the_same_latents_and_leaves_the_programs_own_random_numbers_alone(tiny: Model, name: str) -> None:
     one = sample(tiny, plan(tiny, name))
     torch.manual_seed(123)
-    torch.randn(7)
-    assert torch.equal(sample(tiny, plan(tiny, name)), one)
-
-
-@pytest.mark.parametrize("name", NAMES)
-def test_sampling_leaves_the_programs_own_random_numbers_alone(tiny: Model, name: str) -> None:
-    walk = plan(tiny, name)
     before = torch.get_rng_state()
-    sample(tiny, walk)
+    assert torch.equal(sample(tiny, plan(tiny, name)), one)
     assert torch.equal(torch.get_rng_state(), before)
 
 
@@ -101,12 +94,12 @@ def test_every_sampler_has_the_checkpoints_own_noise_schedule(tiny: Model, name:
 @pytest.fixture(scope="module")
 def destination(tiny: Model) -> Tensor:
     """Where a fine walk without noise ends."""
-    return sample(tiny, plan(tiny, "Euler", steps=30, cfg_scale=1.0))
+    return sample(tiny, plan(tiny, "Euler", steps=20, cfg_scale=1.0))
 
 
 @pytest.mark.parametrize("name", [n for n in NAMES if n not in ("Euler a", "Euler")])
 def test_samplers_without_noise_of_their_own_agree_in_the_end(tiny: Model, destination: Tensor, name: str) -> None:
-    found = sample(tiny, plan(tiny, name, steps=15, cfg_scale=1.0))
+    found = sample(tiny, plan(tiny, name, steps=10, cfg_scale=1.0))
     assert (found - destination).square().mean().sqrt() < 0.35 * destination.std()
 
 
@@ -155,7 +148,7 @@ def test_numbers_that_are_not_finite_are_told_in_words(tiny: Model) -> None:
 
 
 @pytest.mark.parametrize("name", NAMES)
-@pytest.mark.parametrize("strength", [0.4, 0.75, 1.0])
+@pytest.mark.parametrize("strength", [0.5, 1.0])
 def test_what_is_not_masked_keeps_its_latents(tiny: Model, name: str, strength: float) -> None:
     begin = start(tiny, strength)
     x = sample(tiny, plan(tiny, name, steps=4), start=begin)
