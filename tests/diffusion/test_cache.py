@@ -108,7 +108,7 @@ def test_parts_that_just_fit_all_stay(shelf: Callable[[float], Shelf]) -> None:
 def test_what_is_lent_is_never_dropped(shelf: Callable[[float], Shelf]) -> None:
     it = shelf(1)
     with it.lend("a") as one:
-        it.use("b", "c", "d")
+        it.use("b", "c")
         assert "a" in it.names()
         with it.lend("a") as again:
             assert again is one
