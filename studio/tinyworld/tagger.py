@@ -18,8 +18,8 @@ from studio.tinyworld.study import Drawn, Plan, chosen, drawn, shaken, study
 from studio.tinyworld.world import TAGS
 
 STEM = 6
-WIDTHS = ((4, 8, 1), (16, 48, 2), (32, 96, 2), (48, 160, 2), (56, 192, 2), (48, 192, 1))
-"""Middle width, outer width and working blocks of each stage."""
+WIDTHS = ((0, 8, 1), (12, 48, 2), (32, 96, 2), (48, 160, 2), (56, 192, 2), (48, 192, 1))
+"""Middle width, outer width and working blocks of each stage; a middle of 0 leaves only the shortcut."""
 BATCH = 32
 SIDE = 512
 SEEN, FRESH = 20_000_000, 30_000_000
@@ -52,13 +52,16 @@ class Block(nn.Module):
     def __init__(self, into: int, middle: int, out: int, stride: int = 1, projects: bool = False) -> None:
         super().__init__()
         self.shortcut = Layer(into, out, 1, stride) if projects else None
-        self.layers = nn.ModuleList((Layer(into, middle, 1), Layer(middle, middle, 3, stride), Layer(middle, out, 1)))
+        self.layers = nn.ModuleList((Layer(into, middle, 1), Layer(middle, middle, 3, stride), Layer(middle, out, 1)) if middle else ())
 
     def forward(self, x: Tensor) -> Tensor:
         """The block's answer."""
+        straight = x if self.shortcut is None else self.shortcut(x)
+        if not self.layers:
+            return F.relu(straight)
         y = F.relu(self.layers[0](x))
         y = F.relu(self.layers[1](y))
-        return F.relu(self.layers[2](y) + (x if self.shortcut is None else self.shortcut(x)))
+        return F.relu(self.layers[2](y) + straight)
 
 
 class Small(nn.Module):
@@ -111,20 +114,21 @@ def exported(small: Small) -> dict[str, object]:
     for stage, (blocks, _, projection_first), (_, out, _) in zip(small.stages, STAGES, WIDTHS, strict=True):
         first = stage[0]
         put(number if projection_first else number + 3, *first.shortcut.folded())
-        for i, layer in enumerate(first.layers):
-            put(number + projection_first + i, *layer.folded())
+        into = first.shortcut.conv.in_channels
+        for i in range(3):
+            put(number + projection_first + i, *(first.layers[i].folded() if first.layers else _nothing(i, into, out)))
         number += 4
         for place in range(1, blocks):
             for i in range(3):
-                put(number + i, *(stage[place].layers[i].folded() if place < len(stage) else _nothing(i, out)))
+                put(number + i, *(stage[place].layers[i].folded() if place < len(stage) else _nothing(i, out, out)))
             number += 3
     put(LAST, small.head.weight, None)
     return {**state, "tags": list(TAGS)}
 
 
-def _nothing(place: int, out: int) -> tuple[Tensor, Tensor]:
+def _nothing(place: int, into: int, out: int) -> tuple[Tensor, Tensor]:
     """Weight and bias of layer `place` in a block that adds nothing."""
-    shapes = ((1, out, 1, 1), (1, 1, 3, 3), (out, 1, 1, 1))
+    shapes = ((1, into, 1, 1), (1, 1, 3, 3), (out, 1, 1, 1))
     return torch.zeros(shapes[place]), torch.zeros(shapes[place][0])
 
 
@@ -137,12 +141,12 @@ def train(file: Path, state: Path, seconds: float, pictures: int = 40_000) -> No
     """Learn to tag, and write the file that models/torch_deepdanbooru holds."""
     known, fresh = drawn(SEEN, pictures), drawn(FRESH, 256)
     right = truth(known)
-    network = Small()
+    network = Small().to(memory_format=torch.channels_last)
 
     def loss_of(step: int) -> Tensor:
         dice = torch.Generator().manual_seed(step)
         numbers = chosen(known.facts, BATCH, dice)
-        seen = maps(shaken(known.batch(numbers.tolist()), dice))
+        seen = maps(shaken(known.batch(numbers.tolist()), dice)).contiguous(memory_format=torch.channels_last)
         return F.binary_cross_entropy_with_logits(network(seen), right[numbers]) * 10
 
     def save(average: nn.Module) -> None:
