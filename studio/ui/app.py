@@ -25,7 +25,7 @@ LARGEST_DROP = "2gb"
 def mount_options(paths: Paths) -> dict[str, Any]:
     """What mounting the page needs besides the page: its look, its words, and folders whose files it may show."""
     return {
-        "allowed_paths": [str(paths.outputs), str(shelves.sample_pictures())],
+        "allowed_paths": [str(folder) for folder in (paths.images, paths.runs, paths.datasets, paths.uploads, paths.crops, shelves.sample_pictures())],
         "footer_links": [],
         "run_history": False,
         "theme": theme.theme(),

@@ -12,7 +12,7 @@ from gradio.components import Component
 from studio import shelves
 from studio.config import Config, Control, controls
 from studio.engine import Engine
-from studio.errors import InputError, StudioError
+from studio.errors import StudioError
 from studio.jobs import Job, State
 from studio.ui.live import Follower, View
 from studio.ui.words import language, say, tell
@@ -134,7 +134,7 @@ def asked(engine: Engine, job: str, kind: str) -> None:
     """Ask something of a job; one that is over or unknown needs no answer, its own line says so."""
     try:
         engine.ask(job, kind)
-    except InputError:
+    except StudioError:
         return
 
 
