@@ -18,6 +18,8 @@ OLDEST, NEWEST = (3, 11), (3, 13)
 TORCH_FAMILY = ("torch", "torchvision", "triton", "nvidia-", "cuda-")
 """Pins that give way when TORCH_COMMAND brings its own torch; a trailing hyphen means every name that begins so."""
 BROWSERS = ("chromium", "google-chrome", "chrome", "msedge")
+EMOJI_FONT = Path("/usr/share/fonts/truetype/noto/NotoColorEmoji.ttf")
+"""What the tiny world draws with; only its tests and its training need it."""
 APT_PACKAGES = ("chromium", "chromium-driver", "fonts-noto-color-emoji")
 
 
@@ -168,8 +170,8 @@ def find_browser():
 
 
 def get_browser():
-    """Install a headless Chromium when there is none: from Debian where this is Debian, else Playwright's own; raises SetupError."""
-    if find_browser():
+    """Install a headless Chromium and the emoji font when there are none: from Debian where this is Debian, else Playwright's own browser; raises SetupError."""
+    if find_browser() and (EMOJI_FONT.is_file() or not is_debian()):
         return
     if not (is_debian() and shutil.which("apt-get")):
         if subprocess.run([str(venv_python()), "-m", "playwright", "install", "chromium"], check=False).returncode:

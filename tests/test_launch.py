@@ -213,8 +213,16 @@ def pretend_debian(launch: ModuleType, monkeypatch: pytest.MonkeyPatch, programs
     monkeypatch.setattr(launch.os, "geteuid", lambda: user, raising=False)
 
 
+def test_a_browser_without_the_font_is_completed(launch: ModuleType, machine: Machine, monkeypatch: pytest.MonkeyPatch) -> None:
+    pretend_debian(launch, monkeypatch, {"chromium", "apt-get"}, 0)
+    monkeypatch.setattr(launch, "EMOJI_FONT", Path("missing.ttf"))
+    launch.get_browser()
+    assert "fonts-noto-color-emoji" in machine.commands[-1]
+
+
 def test_a_browser_that_is_there_is_not_installed(launch: ModuleType, machine: Machine, monkeypatch: pytest.MonkeyPatch) -> None:
     pretend_debian(launch, monkeypatch, {"chromium", "apt-get"}, 0)
+    monkeypatch.setattr(launch, "EMOJI_FONT", Path(__file__))
     launch.get_browser()
     assert machine.commands == []
 

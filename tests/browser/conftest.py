@@ -8,7 +8,8 @@ from playwright.sync_api import Browser, Page, sync_playwright
 
 from tests.browser.served import Studio
 
-CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), "/usr/bin/chromium")
+CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "google-chrome", "chrome", "msedge"))), None)
+"""A browser of the system; None lets playwright use its own."""
 FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-dev-shm-usage"]
 
 
