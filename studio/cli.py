@@ -43,10 +43,11 @@ def _parser() -> argparse.ArgumentParser:
     """Commands and their options; the knobs come from the requests."""
     parser = argparse.ArgumentParser(prog="studio", description="Prepare pictures, train Stable Diffusion on them, and paint with the result.")
     parser.add_argument("--version", action="version", version=__version__)
+    everywhere = {"--root": {"help": "folder of models, embeddings and outputs (default: where the program lies)"}, "--json": {"action": "store_true", "help": "print the result as JSON for scripts"}}
     shared = argparse.ArgumentParser(add_help=False)
-    shared.add_argument("--root", default="", help="folder of models, embeddings and outputs (default: where the program lies)")
-    shared.add_argument("--json", action="store_true", help="print the result as JSON for scripts")
-    parser.set_defaults(root="")
+    for flag, knobs in everywhere.items():
+        parser.add_argument(flag, **knobs)
+        shared.add_argument(flag, **knobs, default=argparse.SUPPRESS)
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
 
     serve = commands.add_parser("serve", parents=[shared], help="serve the page")

@@ -70,13 +70,14 @@ class Checklist:
             preparing.form.parts["captioners"]: ["BLIP"],
             creating.form.parts["name"]: SAMPLE_NAME,
             creating.form.parts["initialization_text"]: "monster",
-            creating.form.parts["vectors"]: 2,
-            training.form.parts["learn_rate"]: "0.02",
+            creating.form.parts["vectors"]: 4,
+            training.form.parts["learn_rate"]: "0.01",
+            training.form.parts["template"]: "subject",
             training.form.parts["steps"]: 250,
             training.form.parts["batch_size"]: 4,
             training.form.parts["preview_every"]: 50,
-            training.form.parts["preview_prompt"]: "a photo of a [name] on the beach",
-            painting.form.parts["prompt"]: f"a photo of a {SAMPLE_NAME} on the beach",
+            training.form.parts["preview_prompt"]: "a photo of [name] on the beach",
+            painting.form.parts["prompt"]: f"a photo of {SAMPLE_NAME} on the beach",
         }
         pictures = [str(p) for p in shelves.images(shelves.sample_pictures())[:SHOWN]]
 

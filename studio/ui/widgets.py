@@ -53,22 +53,29 @@ class Page:
         self.fills.append((values, list(parts)))
 
     def attach(self, pulse: gr.Button, timer: gr.Timer) -> None:
-        """Draw all screens when the page opens and whenever the journal has grown, and send only what changed since."""
+        """Draw all screens when the page opens and whenever the journal has grown, and send only what changed since.
+
+        What `fill` restores comes first: a screen that drew before it would take an empty dropdown for one without a choice.
+        """
         inputs = list(dict.fromkeys(part for screen in self.screens for part in screen.inputs))
         outputs = [part for screen in self.screens for part in screen.outputs]
-        sent = gr.State([""] * len(outputs))
+        sent = gr.State([])
 
-        def refresh(request: gr.Request, before: list[str], *values: Any) -> list[Any]:
+        def draw(request: gr.Request, before: list[str], *values: Any) -> list[Any]:
             lang, given = language(request.headers.get("accept-language")), dict(zip(inputs, values, strict=True))
             now = [value for screen in self.screens for value in screen.draw(lang, *(given[part] for part in screen.inputs))]
             marks = [repr(value) for value in now]
-            return [marks, *(gr.skip() if mark == old else value for mark, old, value in zip(marks, before, now, strict=True))]
+            old = before or [""] * len(now)
+            return [marks, *(gr.skip() if mark == last else value for mark, last, value in zip(marks, old, now, strict=True))]
+
+        def redraw(request: gr.Request, before: list[str], *values: Any) -> list[Any]:
+            return draw(request, before, *values) if before else [gr.skip()] * (len(outputs) + 1)
 
         options: dict[str, Any] = {"show_progress": "hidden", "concurrency_limit": 8, "api_visibility": "private"}
-        for values, parts in self.fills:
-            self.blocks.load(values, None, parts, **options)
-        for event in (pulse.click, timer.tick, self.blocks.load):
-            event(refresh, [sent, *inputs], [sent, *outputs], trigger_mode="always_last", **options)
+        restored = self.blocks.load(lambda: [value for values, _ in self.fills for value in values()], None, [part for _, parts in self.fills for part in parts], **options)
+        restored.then(draw, [sent, *inputs], [sent, *outputs], **options)
+        for event in (pulse.click, timer.tick):
+            event(redraw, [sent, *inputs], [sent, *outputs], trigger_mode="always_last", **options)
 
 
 class Form:
@@ -97,11 +104,20 @@ class Form:
 
     def restore(self, values: dict[str, Any]) -> list[Any]:
         """Updates that put a former request's values back, for all parts in order; what it does not name stays."""
-        return [gr.update(value=values[name]) if name in values else gr.skip() for name in self.parts]
+        return [_restored(part, values[name]) if name in values else gr.skip() for name, part in self.parts.items()]
 
     def values(self, data: dict[Component, Any]) -> dict[str, Any]:
         """Values by field name, out of what an event delivers."""
         return {name: data[part] for name, part in self.parts.items()}
+
+
+def _restored(part: Component, value: Any) -> Any:
+    """The update that puts a value back; a dropdown refuses what is not among its choices, also as an input."""
+    if not isinstance(part, gr.Dropdown) or part.allow_custom_value:
+        return gr.update(value=value)
+    if not part.choices:
+        return gr.update(choices=[value], value=value) if value else gr.skip()
+    return gr.update(value=value) if value in [choice for _, choice in part.choices] else gr.skip()
 
 
 def component(control: Control, elem_id: str, **more: Any) -> Component:

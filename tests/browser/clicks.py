@@ -31,3 +31,9 @@ def fill(page: Page, field: str, value: str) -> None:
 def newest(studio: Studio, kind: str) -> Job:
     """The newest job of a kind, out of the database."""
     return JobStore(studio.root / "outputs" / "studio.db").jobs(kind=kind, limit=1)[0]
+
+
+def choose(page: Page, field: str, value: str) -> None:
+    """Take one entry of a dropdown by its id."""
+    page.locator(f"#{field} input").click()
+    page.get_by_role("option", name=value, exact=True).click()

@@ -49,7 +49,7 @@ def test_the_sample_fills_every_form(opened: Open) -> None:
     tab(page, "Embedding")
     expect(page.locator("#embedding_name textarea, #embedding_name input").first).to_have_value("mo-teal")
     tab(page, "Train")
-    expect(page.locator("#train_learn_rate textarea, #train_learn_rate input").first).to_have_value("0.02")
+    expect(page.locator("#train_learn_rate textarea, #train_learn_rate input").first).to_have_value("0.01")
     expect(page.locator("#train_start")).to_be_disabled()
     expect(page.locator("#train_missing")).to_contain_text("Create an embedding first.")
 
