@@ -94,7 +94,7 @@ def installer():
     python = str(venv_python())
     pip = [python, "-m", "pip", "install", "--disable-pip-version-check"]
     if subprocess.run([*pip, "--quiet", "--constraint", str(CONSTRAINTS), "uv"], check=False).returncode == 0:
-        return [python, "-m", "uv", "pip", "install", "--python", python], pip
+        return [python, "-m", "uv", "pip", "install", "--compile-bytecode", "--python", python], pip
     return pip, pip
 
 
