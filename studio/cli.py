@@ -94,7 +94,7 @@ def _knobs(parser: argparse.ArgumentParser, cls: type[Config], skip: set[str]) -
             if knob.kind == "flag":
                 parser.add_argument(flag, action=argparse.BooleanOptionalAction, default=None, help=text)
             elif knob.kind == "choices":
-                parser.add_argument(flag, action="append", choices=knob.choices, help=text, metavar="NAME")
+                parser.add_argument(flag, action="append", choices=knob.choices or None, help=text, metavar="NAME")
             else:
                 parser.add_argument(flag, default=None, help=_described(knob, text), metavar=knob.kind.upper())
 

@@ -97,6 +97,8 @@ def _free_bytes(device: torch.device) -> int:
 
 def _size_of(value: Any) -> int:
     """Bytes of the tensors in a part."""
-    modules = [m for m in (value, *vars(value).values()) if isinstance(m, torch.nn.Module)] if hasattr(value, "__dict__") else []
+    parts = [value, *vars(value).values()] if hasattr(value, "__dict__") else [value]
+    flat = [part for entry in parts for part in (entry if isinstance(entry, tuple) else (entry,))]
+    modules = [part for part in flat if isinstance(part, torch.nn.Module)]
     tensors = {t.data_ptr(): t.numel() * t.element_size() for m in modules for t in (*m.parameters(), *m.buffers())}
     return sum(tensors.values())

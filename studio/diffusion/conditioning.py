@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from studio.diffusion.model import Model
+from studio.diffusion.model import Conditioning, Model
 from studio.diffusion.prompt import BREAK, attention
 from studio.diffusion.tokenizer import END, START, tokens_of
 from studio.errors import InputError
@@ -16,14 +16,19 @@ CHUNK = 75
 
 
 @dataclass(frozen=True)
-class Conditioning:
-    """Context [b, 77k, d] and the names of the embeddings that were used."""
+class Reading:
+    """How prompts are read: clip skip, what weights do, how far back a chunk may end at a comma, and the picture's (width, height) for families that want to know."""
 
-    context: Tensor
-    used: tuple[str, ...]
+    clip_skip: int = 1
+    emphasis: str = "Original"
+    comma_backtrack: int = 20
+    size: tuple[int, int] | None = None
 
 
-def condition(model: Model, prompts: Sequence[str], words: Mapping[str, Tensor], clip_skip: int = 1) -> Conditioning:
+PLAIN = Reading()
+
+
+def condition(model: Model, prompts: Sequence[str], words: Mapping[str, Tensor], reading: Reading = PLAIN) -> Conditioning:
     """Encode prompts with embeddings `words` (name to [n, d]); gradients flow into them. Raises InputError on a wrong width."""
     used: list[str] = []
     offsets: dict[str, int] = {}
@@ -44,7 +49,7 @@ def condition(model: Model, prompts: Sequence[str], words: Mapping[str, Tensor],
     table = [[_row(chunk, offsets) for chunk in [*chunks, *[blank] * (count - len(chunks))]] for chunks in chunked]
     ids = torch.tensor([[r[0] for r in row] for row in table], device=model.device)
     weights = torch.tensor([[r[1] for r in row] for row in table], device=model.device)
-    hidden = model.encode(ids.flatten(0, 1), torch.cat(rows) if rows else None, clip_skip)
+    hidden, _ = model.encode(ids.flatten(0, 1), torch.cat(rows) if rows else None, reading.clip_skip)
     if bool((weights != 1).any()):
         hidden = _weigh(hidden, weights.flatten(0, 1))
     return Conditioning(hidden.reshape(len(prompts), count * (CHUNK + 2), -1), tuple(dict.fromkeys(used)))

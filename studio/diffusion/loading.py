@@ -75,4 +75,4 @@ def _load_folder(path: Path, device: torch.device, dtype: torch.dtype) -> Model:
         ) from error
     weights = next(iter(sorted((path / "unet").glob("*.safetensors"))), None)
     schedule = {**SD_SCHEDULE, **{k: v for k, v in config.items() if not k.startswith("_")}}
-    return Model(SD1, path.name, sha256(weights)[:10] if weights else "", unet, vae, text_encoder, schedule, device, dtype)
+    return Model(SD1, path.name, sha256(weights)[:10] if weights else "", unet, vae, (text_encoder,), schedule, device, dtype)

@@ -10,6 +10,16 @@ from studio.diffusion.families import Family
 from studio.errors import Unreadable
 
 
+@dataclass(frozen=True)
+class Conditioning:
+    """What the UNet is conditioned on: context [b, 77k, d]; where the family has them, pooled text [b, p] and sizes [b, 6]; `used` names the embeddings."""
+
+    context: Tensor
+    used: tuple[str, ...] = ()
+    pooled: Tensor | None = None
+    sizes: Tensor | None = None
+
+
 @dataclass
 class Model:
     """The parts of a checkpoint on one device; frozen weights, evaluation mode."""
@@ -19,14 +29,14 @@ class Model:
     hash: str
     unet: nn.Module
     vae: nn.Module
-    text_encoder: nn.Module
+    text_encoders: tuple[nn.Module, ...]
     schedule: dict[str, Any]
     device: torch.device
     dtype: torch.dtype
 
     def __post_init__(self) -> None:
         """Freeze the weights and prepare the noise schedule."""
-        for part in (self.unet, self.vae, self.text_encoder):
+        for part in (self.unet, self.vae, *self.text_encoders):
             part.requires_grad_(False).eval().to(device=self.device, dtype=self.dtype)
         betas = torch.linspace(self.schedule["beta_start"] ** 0.5, self.schedule["beta_end"] ** 0.5, 1000, dtype=torch.float64) ** 2
         self.alphas_cumprod = torch.cumprod(1 - betas, 0).float().to(self.device)
@@ -47,6 +57,11 @@ class Model:
         return 2 ** (len(self.vae.config.block_out_channels) - 1)
 
     @property
+    def text_encoder(self) -> nn.Module:
+        """The first text encoder; the only one in families before SDXL."""
+        return self.text_encoders[0]
+
+    @property
     def token_table(self) -> Tensor:
         """The text encoder's token embedding [49408, d]."""
         return self.text_encoder.get_input_embeddings().weight
@@ -61,8 +76,11 @@ class Model:
         """Median length of a row of the token table."""
         return float(self.token_table.float().norm(dim=1).median())
 
-    def encode(self, ids: Tensor, vectors: Tensor | None = None, clip_skip: int = 1) -> Tensor:
-        """Token ids [b, 77] to context [b, 77, d]; ids from 49408 on are rows of `vectors` [n, d], through which gradients flow."""
+    def encode(self, ids: Tensor, vectors: Tensor | None = None, clip_skip: int = 1) -> tuple[Tensor, Tensor | None]:
+        """Token ids [b, 77], padded with the end token, to context [b, 77, d] and pooled text [b, p] where the family has it.
+
+        Ids from 49408 on are rows of `vectors` [n, width], through which gradients flow.
+        """
         table = self.text_encoder.get_input_embeddings()
         known = ids.clamp(max=self.token_table.shape[0] - 1)
         if vectors is None or not bool((ids != known).any()):
@@ -78,7 +96,7 @@ class Model:
                 hidden = self._hidden(known, clip_skip)
             finally:
                 handle.remove()
-        return hidden
+        return hidden, None
 
     def _hidden(self, ids: Tensor, clip_skip: int) -> Tensor:
         """The layer `clip_skip` from the end, normalised."""
@@ -88,9 +106,18 @@ class Model:
         inner = getattr(self.text_encoder, "text_model", self.text_encoder)
         return inner.final_layer_norm(states[-clip_skip])
 
-    def predict(self, x: Tensor, t: Tensor, context: Tensor) -> Tensor:
-        """The UNet's output [b, 4, h, w] for noisy latents x, timesteps t [b] and context [b, 77k, d]."""
-        return self.unet(x.to(self.dtype), t, context.to(self.dtype)).sample
+    def predict(self, x: Tensor, t: Tensor, conditioning: Conditioning, extra: Tensor | None = None) -> Tensor:
+        """The UNet's output [b, 4, h, w] for noisy latents x and timesteps t, [b] or one for all; a conditioning of batch 1 serves all.
+
+        `extra` [b, 5, h, w] holds the mask and the masked picture's latents, for checkpoints made for inpainting.
+        """
+        count = len(x)
+        context = conditioning.context.to(self.dtype).expand(count, -1, -1)
+        x = x if extra is None else torch.cat([x, extra.expand(count, -1, -1, -1)], 1)
+        added = None
+        if conditioning.pooled is not None and conditioning.sizes is not None:
+            added = {"text_embeds": conditioning.pooled.to(self.dtype).expand(count, -1), "time_ids": conditioning.sizes.to(self.dtype).expand(count, -1)}
+        return self.unet(x.to(self.dtype), t, context, added_cond_kwargs=added).sample
 
     @torch.no_grad()
     def encode_images(self, x: Tensor) -> tuple[Tensor, Tensor]:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from studio.diffusion.model import Model
+from studio.diffusion.model import Conditioning, Model
 from studio.diffusion.samplers import make_sampler
 from studio.errors import StudioError
 
@@ -25,11 +25,22 @@ class Start:
 
 
 @dataclass(frozen=True)
-class Plan:
-    """What a walk needs: contexts [b, 77k, d] (same k), sampler, steps, guidance, one seed per picture, latent size (h, w)."""
+class Guide:
+    """What guides one step: the positive prompts with their weights (more than one by AND) and the negative one, each of batch 1."""
 
-    positive: Tensor
-    negative: Tensor
+    positive: tuple[tuple[Conditioning, float], ...]
+    negative: Conditioning
+
+
+Guidance = Callable[[int], Guide]
+"""The guide of a step, counted from 0: prompt editing and alternation change it on the way."""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a walk needs: what guides it, sampler, steps, how strictly, one seed per picture, latent size (h, w)."""
+
+    guidance: Guidance
     sampler: str
     steps: int
     cfg_scale: float
@@ -60,7 +71,7 @@ def sample(model: Model, plan: Plan, on_step: OnStep | None = None, start: Start
             solver.set_begin_index(first)
         x = solver.add_noise(start.content, noise, timesteps[:1].repeat(len(noise))) if start.strength < 1 or first else noise * solver.init_noise_sigma
     for i, t in enumerate(timesteps):
-        output = _guided(model, plan, solver.scale_model_input(x, t), t)
+        output = _guided(model, plan, plan.guidance(first + i), solver.scale_model_input(x, t), t)
         if not bool(torch.isfinite(output).all()):
             raise StudioError(f"{model.checkpoint} returned numbers that are not finite at step {i + 1}.", "Use full precision, a lower CFG scale, or take the last embedding out of the prompt.")
         x = _step(solver, output, t, x, generators)
@@ -77,13 +88,13 @@ def _first_step(total: int, strength: float) -> int:
     return total - min(total, round(total * strength)) if strength < 1 else 0
 
 
-def _guided(model: Model, plan: Plan, x: Tensor, t: Tensor) -> Tensor:
-    """The UNet's output with classifier-free guidance (Ho & Salimans 2022); the unconditional half is skipped at scale 1."""
-    if plan.cfg_scale == 1:
-        return model.predict(x, t, plan.positive).float()
-    both = model.predict(torch.cat([x, x]), t, torch.cat([plan.positive, plan.negative])).float()
-    positive, negative = both.chunk(2)
-    return negative + plan.cfg_scale * (positive - negative)
+def _guided(model: Model, plan: Plan, guide: Guide, x: Tensor, t: Tensor) -> Tensor:
+    """The UNet's output with classifier-free guidance (Ho & Salimans 2022), summed over the parts (Liu et al. 2022); the unconditional part is skipped at scale 1."""
+    outputs = [(model.predict(x, t, part).float(), weight) for part, weight in guide.positive]
+    if plan.cfg_scale == 1 and len(outputs) == 1:
+        return outputs[0][0]
+    negative = model.predict(x, t, guide.negative).float()
+    return negative + sum(plan.cfg_scale * weight * (output - negative) for output, weight in outputs)
 
 
 def _step(solver: object, output: Tensor, t: Tensor, x: Tensor, generators: list[torch.Generator]) -> Tensor:

@@ -64,7 +64,7 @@ def load_single_file(path: Path, device: torch.device, dtype: torch.dtype) -> Mo
         unet, vae, text = _parts(state)
     except (KeyError, IndexError, RuntimeError, ValueError, StopIteration) as error:
         raise Unreadable(f"{path.name} lacks tensors of a Stable Diffusion 1.x checkpoint ({str(error).splitlines()[0][:200]}).", "It may be cut off or pruned too far; get it again.") from error
-    return Model(SD1, path.name, sha256(path)[:10], unet, vae, text, dict(SD_SCHEDULE), device, dtype)
+    return Model(SD1, path.name, sha256(path)[:10], unet, vae, (text,), dict(SD_SCHEDULE), device, dtype)
 
 
 def _parts(state: dict[str, torch.Tensor]) -> tuple[Any, Any, Any]:

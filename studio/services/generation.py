@@ -15,10 +15,10 @@ from PIL import Image, UnidentifiedImageError
 from torch import Tensor
 
 from studio.diffusion import inpaint
-from studio.diffusion.conditioning import condition
+from studio.diffusion.conditioning import Reading, condition
 from studio.diffusion.model import Model
 from studio.diffusion.preview import small_pictures
-from studio.diffusion.sampling import OnStep, Plan, Start, noise_for, sample
+from studio.diffusion.sampling import Guidance, Guide, OnStep, Plan, Start, noise_for, sample
 from studio.errors import InputError, Unreadable
 from studio.formats.files import atomic_write
 from studio.formats.infotext import png_info, write_infotext
@@ -54,13 +54,13 @@ def run(request: GenerateRequest, lane: Lane, desk: Desk) -> dict[str, Any]:
 
 def paint(model: Model, request: GenerateRequest, words: Mapping[str, Tensor], on_step: OnStep | None = None, lane: Lane | None = None) -> list[Image.Image]:
     """Pictures for a request; touches no global randomness and writes nothing. Raises StudioError in words."""
-    canvas = _canvas(request) if request.inpainting else None
+    canvas = _canvas(request) if request.repainting else None
     width, height = _size(model, request, canvas)
     size = (height // model.scale, width // model.scale)
     seeds = tuple(request.seed + i for i in range(request.batch_size))
-    plan = Plan(*_contexts(model, request, words), request.sampler, request.steps, request.cfg_scale, seeds, size)
+    plan = Plan(_guidance(model, request, words), request.sampler, request.steps, request.cfg_scale, seeds, size)
     start = None if canvas is None else _start(model, request, canvas, (width, height), seeds)
-    if request.inpainting and request.denoising_strength == 0:
+    if request.repainting and request.denoising_strength == 0:
         return [canvas.original.copy() for _ in seeds] if canvas else []
     latents = sample(model, plan, _watched(on_step, lane), start)
     pictures = [to_image(p) for p in model.decode(latents)]
@@ -99,10 +99,11 @@ def _data_uri(image: Image.Image) -> str:
     return "data:image/jpeg;base64," + base64.b64encode(buffer.getvalue()).decode()
 
 
-def _contexts(model: Model, request: GenerateRequest, words: Mapping[str, Tensor]) -> tuple[Tensor, Tensor]:
-    """Positive and negative context for every picture of the batch, of equal length."""
-    both = condition(model, [request.prompt, request.negative_prompt], words, request.clip_skip).context
-    return both[:1].repeat(request.batch_size, 1, 1), both[1:].repeat(request.batch_size, 1, 1)
+def _guidance(model: Model, request: GenerateRequest, words: Mapping[str, Tensor]) -> Guidance:
+    """What guides each step."""
+    reading = Reading(request.clip_skip)
+    guide = Guide(((condition(model, [request.prompt], words, reading), 1.0),), condition(model, [request.negative_prompt], words, reading))
+    return lambda _step: guide
 
 
 def _size(model: Model, request: GenerateRequest, canvas: _Canvas | None) -> tuple[int, int]:

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from studio.dataset.batches import Batch, Batches
-from studio.diffusion.conditioning import condition
+from studio.diffusion.conditioning import Reading, condition
 from studio.diffusion.model import Model
 from studio.training.methods.trainable import Trainable
 from studio.training.objective import add_noise, target, weights
@@ -51,8 +51,8 @@ def backward(model: Model, learner: Trainable, plan: Plan, batch: Batch, scale: 
     """Add the gradients of one batch, times `scale`; returns its plain mean squared error."""
     latents, noise, times = (x.to(model.device) for x in (batch.latents, batch.noise, batch.times))
     signal = model.alphas_cumprod[times]
-    context = condition(model, batch.prompts, {**plan.others, **learner.words()}, plan.clip_skip).context
-    answer = model.predict(add_noise(latents, noise, signal), times, context).float()
+    guide = condition(model, batch.prompts, {**plan.others, **learner.words()}, Reading(plan.clip_skip))
+    answer = model.predict(add_noise(latents, noise, signal), times, guide).float()
     errors = (answer - target(model.prediction_type, latents, noise, signal)).square().mean(dim=(1, 2, 3))
     loss = (errors * weights(model.prediction_type, signal, plan.min_snr_gamma)).mean() / plan.batches.parts
     if loss.requires_grad:  # a batch without the word has nothing to teach

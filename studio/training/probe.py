@@ -33,8 +33,8 @@ def fixed_loss(model: Model, words: Mapping[str, Tensor], latents: Tensor, promp
         noise = torch.stack([normal(latents.shape[1:], dice(seed, NOISE, 0, at + i)) for i in range(len(chunk))]).to(model.device)
         t = times[at : at + 32].to(model.device)
         signal = model.alphas_cumprod[t]
-        context = condition(model, [prompts[p] for p in chunk], words).context
-        answer = model.predict(add_noise(x, noise, signal), t, context).float()
+        guide = condition(model, [prompts[p] for p in chunk], words)
+        answer = model.predict(add_noise(x, noise, signal), t, guide).float()
         errors.append((answer - target(model.prediction_type, x, noise, signal)).square().mean(dim=(1, 2, 3)).cpu())
     error = torch.cat(errors)
     return FixedLoss(float(error.mean()), float(error[times > 500].mean()))

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from studio.diffusion.conditioning import condition
+from studio.diffusion.conditioning import Reading, condition
 from studio.diffusion.model import Model
 from studio.diffusion.tokenizer import END, START, tokens_of
 from studio.errors import InputError, StudioError
@@ -160,7 +160,7 @@ def test_an_embedding_longer_than_a_chunk_is_refused_in_words(tiny: Model) -> No
 def test_gradient_flows_to_every_vector_and_to_no_weight(tiny: Model, clip_skip: int) -> None:
     x = vectors(tiny, 3).requires_grad_()
     unused = vectors(tiny, 1).requires_grad_()
-    condition(tiny, ["a (myword:1.2) circle"], {"myword": x, "other": unused}, clip_skip).context.square().sum().backward()
+    condition(tiny, ["a (myword:1.2) circle"], {"myword": x, "other": unused}, Reading(clip_skip)).context.square().sum().backward()
     assert torch.isfinite(x.grad).all()
     assert (x.grad.norm(dim=1) > 0).all()
     assert unused.grad is None
@@ -168,7 +168,7 @@ def test_gradient_flows_to_every_vector_and_to_no_weight(tiny: Model, clip_skip:
 
 
 def test_clip_skip_takes_an_earlier_layer(tiny: Model) -> None:
-    one, two, three = (condition(tiny, ["a red circle"], {}, skip).context for skip in (1, 2, 3))
+    one, two, three = (condition(tiny, ["a red circle"], {}, Reading(skip)).context for skip in (1, 2, 3))
     assert one.shape == two.shape == three.shape
     assert not torch.allclose(one, two, atol=1e-3)
     assert not torch.allclose(two, three, atol=1e-3)

@@ -7,19 +7,20 @@ import torch
 from torch import Tensor
 
 from studio.diffusion.conditioning import condition
-from studio.diffusion.model import Model
+from studio.diffusion.model import Conditioning, Model
 from studio.diffusion.samplers import SAMPLERS, make_sampler
-from studio.diffusion.sampling import Plan, Start, noise_for, sample
+from studio.diffusion.sampling import Guide, Plan, Start, noise_for, sample
 from studio.errors import InputError, StudioError
 
 NAMES = [name for name, _, _ in SAMPLERS]
 SIZE = (8, 8)
 
 
-def plan(model: Model, sampler: str = "Euler a", seeds: tuple[int, ...] = (5,), text: str = "a red circle", **change: object) -> Plan:
+def plan(model: Model, sampler: str = "Euler a", seeds: tuple[int, ...] = (5,), text: str = "a red circle", against: str = "", **change: object) -> Plan:
     """A short walk."""
-    positive, negative = (condition(model, [p] * len(seeds), {}).context for p in (text, ""))
-    return replace(Plan(positive, negative, sampler, 3, 4.0, seeds, SIZE), **change)
+    positive, negative = (condition(model, [p], {}) for p in (text, against))
+    guide = Guide(((positive, 1.0),), negative)
+    return replace(Plan(lambda _step: guide, sampler, 3, 4.0, seeds, SIZE), **change)
 
 
 def start(model: Model, strength: float = 1.0, content: Tensor | None = None) -> Start:
@@ -131,19 +132,20 @@ def test_the_prompt_changes_the_picture(tiny: Model) -> None:
 
 
 def test_the_negative_prompt_counts_only_with_guidance(tiny: Model) -> None:
-    other = condition(tiny, ["a blue square"], {}).context
-    assert torch.equal(sample(tiny, plan(tiny, cfg_scale=1.0)), sample(tiny, plan(tiny, cfg_scale=1.0, negative=other)))
-    assert not torch.allclose(sample(tiny, plan(tiny)), sample(tiny, plan(tiny, negative=other)), atol=1e-2)
+    other = "a blue square"
+    assert torch.equal(sample(tiny, plan(tiny, cfg_scale=1.0)), sample(tiny, plan(tiny, against=other, cfg_scale=1.0)))
+    assert not torch.allclose(sample(tiny, plan(tiny)), sample(tiny, plan(tiny, against=other)), atol=1e-2)
 
 
 def test_guidance_towards_an_equal_negative_prompt_changes_nothing(tiny: Model) -> None:
-    walk = plan(tiny)
-    assert torch.allclose(sample(tiny, replace(walk, negative=walk.positive)), sample(tiny, replace(walk, cfg_scale=1.0)), atol=1e-3)
+    walk = plan(tiny, text="a red circle", against="a red circle")
+    assert torch.allclose(sample(tiny, walk), sample(tiny, replace(walk, cfg_scale=1.0)), atol=1e-3)
 
 
 def test_numbers_that_are_not_finite_are_told_in_words(tiny: Model) -> None:
     with pytest.raises(StudioError, match="not finite at step 1") as caught:
-        sample(tiny, plan(tiny, positive=torch.full((1, 77, tiny.width), float("nan"))))
+        bad = Conditioning(torch.full((1, 77, tiny.width), float("nan")))
+        sample(tiny, plan(tiny, guidance=lambda _step: Guide(((bad, 1.0),), bad)))
     assert caught.value.hint
 
 

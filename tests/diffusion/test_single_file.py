@@ -18,7 +18,7 @@ from transformers import CLIPTextConfig, CLIPTextModel
 from studio.diffusion.cache import ModelCache
 from studio.diffusion.conditioning import condition
 from studio.diffusion.loading import find_checkpoint, load_model
-from studio.diffusion.model import Model
+from studio.diffusion.model import Conditioning, Model
 from studio.errors import NotFound, Unreadable
 from studio.settings import Paths
 
@@ -182,8 +182,8 @@ def test_the_unet_of_a_single_file_predicts_what_the_original_predicts(loaded: M
     x, context = torch.randn(2, 4, 16, 16), torch.randn(2, 77, WIDTH)
     t = torch.tensor([7, 800])
     wanted = parts.unet(x, t, context).sample
-    assert torch.allclose(loaded.predict(x, t, context), wanted, atol=1e-5)
-    assert not torch.allclose(loaded.predict(x, t, context.flip(0)), wanted, atol=1e-5)
+    assert torch.allclose(loaded.predict(x, t, Conditioning(context)), wanted, atol=1e-5)
+    assert not torch.allclose(loaded.predict(x, t, Conditioning(context.flip(0))), wanted, atol=1e-5)
 
 
 def test_the_autoencoder_of_a_single_file_encodes_and_decodes_like_the_original(loaded: Model, parts: types.SimpleNamespace) -> None:
@@ -197,7 +197,7 @@ def test_the_autoencoder_of_a_single_file_encodes_and_decodes_like_the_original(
 
 def test_the_text_encoder_of_a_single_file_reads_like_the_original(loaded: Model, parts: types.SimpleNamespace) -> None:
     ids = torch.tensor([[49406, 320, 736, 7117, *[49407] * 73]])
-    assert torch.allclose(loaded.encode(ids), parts.text(ids).last_hidden_state, atol=1e-5)
+    assert torch.allclose(loaded.encode(ids)[0], parts.text(ids).last_hidden_state, atol=1e-5)
 
 
 def test_every_tensor_comes_through_bit_for_bit(loaded: Model, parts: types.SimpleNamespace) -> None:
