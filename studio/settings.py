@@ -50,6 +50,26 @@ class Paths:
         return self.models / "Lora"
 
     @property
+    def hypernetworks(self) -> Path:
+        """Hypernetwork files."""
+        return self.models / "hypernetworks"
+
+    @property
+    def esrgan(self) -> Path:
+        """Models that enlarge pictures."""
+        return self.models / "ESRGAN"
+
+    @property
+    def styles(self) -> Path:
+        """Saved prompts, in A1111's columns."""
+        return self.root / "styles.csv"
+
+    @property
+    def settings(self) -> Path:
+        """What a person set, as JSON."""
+        return self.root / "settings.json"
+
+    @property
     def blip(self) -> Path:
         """BLIP captioners, one folder each."""
         return self.models / "BLIP"
@@ -116,6 +136,20 @@ class Paths:
 
     def prepare(self) -> "Paths":
         """Make the folders a person may put files into; returns self."""
-        for folder in (self.checkpoints, self.embeddings, self.templates, self.images, self.runs, self.uploads, self.datasets, self.latents, self.logs):
+        for folder in (
+            self.checkpoints,
+            self.vae,
+            self.lora,
+            self.hypernetworks,
+            self.esrgan,
+            self.embeddings,
+            self.templates,
+            self.images,
+            self.runs,
+            self.uploads,
+            self.datasets,
+            self.latents,
+            self.logs,
+        ):
             folder.mkdir(parents=True, exist_ok=True)
         return self

@@ -17,6 +17,9 @@ ROOMS: dict[str, tuple[int, str]] = {
     "studio.jobs": (1, "words"),
     "studio.requests": (1, "words"),
     "studio.shelves": (1, "words"),
+    "studio.preferences": (1, "words"),
+    "studio.tokens": (1, "words"),
+    "studio.pasting": (1, "words"),
     "studio.formats": (2, "formats"),
     "studio.diffusion": (3, "diffusion"),
     "studio.dataset": (3, "dataset"),
@@ -38,7 +41,7 @@ PASSAGES = {
 """The only ways between two rooms of one floor, with the reason."""
 STARTS = {
     **dict.fromkeys(("torch", "safetensors", "PIL", "numpy"), 2),
-    **dict.fromkeys(("diffusers", "transformers", "open_clip", "peft", "cv2", "torchvision", "scipy"), 3),
+    **dict.fromkeys(("diffusers", "transformers", "open_clip", "peft", "cv2", "torchvision", "scipy", "spandrel", "torchsde"), 3),
     "accelerate": 4,
     **dict.fromkeys(("fastapi", "starlette", "uvicorn", "gradio"), 7),
 }

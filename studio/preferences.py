@@ -1,0 +1,71 @@
+"""What a person sets once for the whole studio, under A1111's names where A1111 has one; kept in settings.json."""
+
+import json
+import os
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import Field
+
+from studio.config import Config
+from studio.errors import StudioError
+
+MemoryMode = Literal["normal", "medvram", "lowvram"]
+ImageFormat = Literal["png", "jpg", "webp"]
+
+
+class Preferences(Config):
+    """Settings of the studio; what a request leaves open is taken from here."""
+
+    sd_model_checkpoint: str = ""
+    """The checkpoint that is chosen; empty = the first one."""
+    sd_vae: str = "Automatic"
+    """The autoencoder that is chosen."""
+    CLIP_stop_at_last_layers: int = Field(1, ge=1, le=12)
+    """Clip skip."""
+    emphasis: Literal["Original", "No norm", "Ignore"] = "Original"
+    """What weights in prompts do."""
+    comma_padding_backtrack: int = Field(20, ge=0, le=74)
+    """How far back a full chunk of a prompt may end at a comma."""
+    randn_source: Literal["CPU", "NV"] = "CPU"
+    """Where noise comes from."""
+    eta_noise_seed_delta: int = Field(0, ge=-(2**31), le=2**31 - 1)
+    """ENSD."""
+    samples_format: ImageFormat = "png"
+    """File format of pictures."""
+    jpeg_quality: int = Field(80, ge=1, le=100)
+    """Quality of JPEG and lossy WebP."""
+    grid_save: bool = True
+    """Save a grid when several pictures are made in one go."""
+    save_txt: bool = False
+    """Write the infotext into a text file beside each picture."""
+    show_progress_every_n_steps: int = Field(4, ge=0, le=150)
+    """Live preview every so many steps; 0 = never."""
+    cache_gb: float = Field(0.0, ge=0, le=4096, title="Memory for loaded models, GB")
+    """How much memory models may take on the device; 0 = what is free."""
+    memory_mode: MemoryMode = "normal"
+    """medvram and lowvram let parts of a model visit the card one after another."""
+
+
+def read_preferences(path: Path) -> Preferences:
+    """What is set; the defaults when nothing was. Raises StudioError when the file is damaged."""
+    if not path.is_file():
+        return Preferences()
+    try:
+        values = json.loads(path.read_text(encoding="utf-8"))
+        known = {k: v for k, v in values.items() if k in Preferences.model_fields}
+    except (OSError, ValueError, AttributeError) as error:
+        raise StudioError(f"{path.name} cannot be read ({error}).", "Mend it, or delete it to go back to the defaults.") from error
+    return Preferences.check(known)  # type: ignore[return-value]
+
+
+def write_preferences(path: Path, preferences: Preferences) -> None:
+    """Keep them, whole or not at all."""
+    temporary = path.with_suffix(f".{os.getpid()}.tmp")
+    temporary.write_text(json.dumps(preferences.model_dump(), indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+    os.replace(temporary, path)
+
+
+def changed(preferences: Preferences, values: dict[str, Any]) -> Preferences:
+    """The same with some values changed; raises InputError naming every mistake."""
+    return Preferences.check({**preferences.model_dump(), **values})  # type: ignore[return-value]
