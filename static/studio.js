@@ -51,7 +51,7 @@
     }
   }
   setInterval(look, LOOK);
-  window.studio = { refresh };
+  window.studio = Object.assign(window.studio || {}, { refresh });
 
   function begin() {
     apply(wanted());
