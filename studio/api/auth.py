@@ -1,0 +1,90 @@
+"""Who may come in: names and passwords for the API (HTTP basic) and for the page (its login)."""
+
+import base64
+import binascii
+import secrets
+import time
+from dataclasses import dataclass
+
+from starlette.datastructures import Headers
+from starlette.responses import JSONResponse
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from studio.api.faults import fault
+from studio.errors import InputError
+
+Accounts = tuple[tuple[str, str], ...]
+GUARDED = ("/sdapi/", "/studio/", "/internal/")
+"""Routes that ask for a name and a password."""
+OPEN = ("/studio/v1/pulse", "/internal/ping")
+"""Routes that tell nothing about anybody: the page looks there whether something happened."""
+
+
+@dataclass(frozen=True)
+class Access:
+    """Who may use the API and the page; without any account both are open."""
+
+    api: Accounts = ()
+    """Accounts of the API; when there are none, the page's protect the API too."""
+    page: Accounts = ()
+    """Accounts of the page."""
+    server_stop: bool = False
+    """Whether a client may stop the server."""
+
+    @property
+    def callers(self) -> Accounts:
+        """Accounts a client of the API must have one of."""
+        return self.api or self.page
+
+
+def accounts(words: str, flag: str = "--api-auth") -> Accounts:
+    """`"ann:secret,bob:word"` as (name, password) pairs; raises InputError that never repeats a password."""
+    pairs = []
+    for number, part in enumerate((p.strip() for p in words.split(",")), 1):
+        name, colon, password = part.partition(":")
+        if not part:
+            continue
+        if not (name and colon and password):
+            raise InputError(f"{flag}: entry {number} is not of the form name:password.", f"Write for example {flag} ann:secret,bob:word")
+        pairs.append((name, password))
+    if not pairs:
+        raise InputError(f"{flag} names nobody.", f"Write for example {flag} ann:secret")
+    return tuple(pairs)
+
+
+def admits(known: Accounts, header: str) -> bool:
+    """Whether an Authorization header carries one of the accounts; every account is compared, in constant time."""
+    scheme, _, payload = header.partition(" ")
+    try:
+        given = base64.b64decode(payload.strip(), validate=True) if scheme.lower() == "basic" else b""
+    except (binascii.Error, ValueError):
+        return False
+    return any([secrets.compare_digest(given, f"{name}:{password}".encode()) for name, password in known])
+
+
+class Gate:
+    """ASGI middleware: asks for an account where one is needed, and says how long an answer took."""
+
+    def __init__(self, app: ASGIApp, access: Access) -> None:
+        self.app, self.access = app, access
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Let a request through, or answer 401."""
+        path = scope.get("path", "")
+        if scope["type"] != "http" or not path.startswith(GUARDED):
+            await self.app(scope, receive, send)
+            return
+        began = time.perf_counter()
+
+        async def timed(message: Message) -> None:
+            """Add the time to the answer's head."""
+            if message["type"] == "http.response.start":
+                message["headers"] = [*message.get("headers", []), (b"x-process-time", f"{time.perf_counter() - began:.4f}".encode())]
+            await send(message)
+
+        known = self.access.callers
+        if known and path not in OPEN and not admits(known, Headers(scope=scope).get("authorization", "")):
+            refusal = JSONResponse(fault("HTTPException", "Incorrect username or password"), 401, {"WWW-Authenticate": "Basic"})
+            await refusal(scope, receive, timed)
+            return
+        await self.app(scope, receive, timed)

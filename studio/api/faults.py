@@ -1,0 +1,59 @@
+"""Failures as JSON: A1111's four keys under its own routes, two keys under ours, and a status that says whose mistake it was."""
+
+from typing import Any
+
+from fastapi import FastAPI, HTTPException, Request
+from fastapi.encoders import jsonable_encoder
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse
+
+from studio.errors import StudioError
+
+STATUS = {"invalid": 422, "not_found": 404, "conflict": 409, "unreadable": 422, "sampler": 400, "unauthorized": 401, "too_large": 413, "missing_service": 501, "out_of_space": 507}
+"""HTTP status by error code; anything else is 500."""
+A1111_PATHS = ("/sdapi/", "/internal/")
+"""Where failures have A1111's shape."""
+
+
+def fault(name: str, detail: str, errors: str = "", body: str = "") -> dict[str, str]:
+    """A failure in A1111's shape."""
+    return {"error": name, "detail": detail, "body": body, "errors": errors or detail}
+
+
+def _answer(request: Request, status: int, error: tuple[str, str], detail: str, headers: dict[str, str] | None = None) -> JSONResponse:
+    """One failure in the shape of the route it happened on; `error` is the class and the code."""
+    if request.url.path.startswith(A1111_PATHS):
+        return JSONResponse(fault(error[0], detail), status, headers)
+    return JSONResponse({"error": error[1], "detail": detail}, status, headers)
+
+
+def _sentence(item: dict[str, Any]) -> str:
+    """One mistake in a body: where it is and what is wrong."""
+    place = ".".join(str(part) for part in item["loc"] if part != "body")
+    shown = repr(jsonable_encoder(item.get("input"), custom_encoder={bytes: repr}))
+    shown = shown if len(shown) <= 60 else shown[:57] + "..."
+    return f"{place or 'body'}: {item['msg']} (got {shown})."
+
+
+def tell_faults(app: FastAPI) -> None:
+    """Answer every failure in words."""
+
+    @app.exception_handler(StudioError)
+    async def in_words(request: Request, error: StudioError) -> JSONResponse:
+        """What a person can be told."""
+        return _answer(request, STATUS.get(error.code, 500), (type(error).__name__, error.code), str(error))
+
+    @app.exception_handler(RequestValidationError)
+    async def wrong_body(request: Request, error: RequestValidationError) -> JSONResponse:
+        """A body that is not what the route takes."""
+        return _answer(request, 422, ("RequestValidationError", "invalid"), " ".join(_sentence(item) for item in error.errors()))
+
+    @app.exception_handler(HTTPException)
+    async def plain(request: Request, error: HTTPException) -> JSONResponse:
+        """A refusal by the framework."""
+        return _answer(request, error.status_code, ("HTTPException", "refused"), str(error.detail), dict(error.headers or {}))
+
+    @app.exception_handler(Exception)
+    async def unforeseen(request: Request, error: Exception) -> JSONResponse:
+        """What nobody foresaw; the server's log holds the details."""
+        return _answer(request, 500, (type(error).__name__, "error"), f"Something unforeseen happened ({type(error).__name__}: {error}).")
