@@ -8,6 +8,7 @@ import os
 import re
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 from PIL import Image, ImageOps, UnidentifiedImageError
 
@@ -69,7 +70,7 @@ def received(paths: Paths, text: str | None, label: str) -> str:
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / f"{hashlib.sha256(data).hexdigest()[:24]}.{suffix}"
     if not path.exists():
-        temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
+        temporary = path.with_name(f"{uuid4().hex}.tmp")
         temporary.write_bytes(data)
         os.replace(temporary, path)
     return str(path)
