@@ -1,29 +1,67 @@
-"""Masks: blur, what is under them at first, cutting out the masked part, and pasting it back. Pure on pictures."""
+"""Masks: reading and blurring them, what is under them at first, the box around them, and pasting by them. Pure on pictures."""
 
+import cv2
+import numpy as np
 from PIL import Image, ImageChops, ImageFilter
 
+from studio.diffusion.resize import eight_bits
 from studio.errors import InputError
+
+Box = tuple[int, int, int, int]
+"""Left, top, right, bottom in pixels; right and bottom are the first ones outside."""
+
+
+def read_mask(image: Image.Image, size: tuple[int, int], invert: bool = False, rounded: bool = True) -> Image.Image:
+    """A mask of any mode and size as greys of a picture's (width, height): white is repainted; `rounded` leaves black and white only.
+
+    A layer that is transparent somewhere counts as painted where it is opaque, any other picture where it is light.
+    """
+    image = eight_bits(image)
+    opacity = image.getchannel("A") if image.mode in ("LA", "RGBA") else None
+    grey = opacity if opacity is not None and opacity.getextrema()[0] < 255 else image.convert("RGB").convert("L")
+    mask = _black_and_white(grey, size) if rounded else _stretched(grey, size)
+    return ImageChops.invert(mask) if invert else mask
+
+
+def _stretched(grey: Image.Image, size: tuple[int, int]) -> Image.Image:
+    """Greys brought to a size; always a picture of its own."""
+    return grey.copy() if grey.size == size else grey.resize(size, Image.Resampling.BILINEAR)
+
+
+def _black_and_white(grey: Image.Image, size: tuple[int, int]) -> Image.Image:
+    """Greys at a size as 0 and 255; when every stroke is too thin to survive the scaling, the pixels it falls on are kept."""
+    painted = np.asarray(grey) >= 128
+    hard = np.asarray(_stretched(Image.fromarray(painted.astype(np.uint8) * 255), size)) >= 128
+    if painted.any() and not hard.any():
+        rows, columns = np.nonzero(painted)
+        hard = hard.copy()
+        hard[rows * size[1] // grey.height, columns * size[0] // grey.width] = True
+    return Image.fromarray(hard.astype(np.uint8) * 255)
 
 
 def mask_of(image: Image.Image, size: tuple[int, int], invert: bool) -> Image.Image:
-    """A mask as 8-bit greys of a picture's size: white is repainted. Raises InputError when it is of another size or empty."""
-    mask = image.getchannel("A") if image.mode == "RGBA" and image.getchannel("A").getextrema()[0] < 255 else image.convert("L")
-    if mask.size != size:
-        raise InputError(f"The mask is {mask.width}x{mask.height}, but the picture is {size[0]}x{size[1]}.", "Paint the mask on this picture.")
-    mask = mask.point(lambda v: 255 if v >= 128 else 0)
-    mask = ImageChops.invert(mask) if invert else mask
+    """A mask as black and white of a picture's size: white is repainted. Raises InputError when it is empty."""
+    mask = read_mask(image, size, invert)
     if mask.getbbox() is None:
         raise InputError("The mask is empty: nothing would be repainted.", "Paint over the part that should change.")
     return mask
 
 
-def blurred(mask: Image.Image, radius: int) -> Image.Image:
-    """The mask with a soft edge of `radius` pixels."""
-    return mask.filter(ImageFilter.GaussianBlur(radius)) if radius else mask
+def blurred(mask: Image.Image, radius: float, radius_y: float | None = None) -> Image.Image:
+    """The mask with a soft edge: a Gaussian of standard deviation `radius` across and `radius_y` (default the same) down.
+
+    The kernel is cut off after 2.5 standard deviations, so that pixels farther from the mask stay black.
+    """
+    greys = np.asarray(mask)
+    for sigma, axis in ((radius, 0), (radius if radius_y is None else radius_y, 1)):
+        if sigma > 0:
+            length = 2 * int(2.5 * sigma + 0.5) + 1
+            greys = cv2.GaussianBlur(greys, (length, 1) if axis == 0 else (1, length), sigma)
+    return Image.fromarray(greys)
 
 
 def filled(image: Image.Image, mask: Image.Image) -> Image.Image:
-    """The masked part replaced by ever softer copies of what surrounds it."""
+    """The masked part replaced by ever softer copies of what surrounds it; too far from everything, by its mean colour."""
     base = Image.new("RGBA", image.size)
     surround = image.convert("RGBA")
     surround.putalpha(ImageChops.invert(mask))
@@ -32,14 +70,26 @@ def filled(image: Image.Image, mask: Image.Image) -> Image.Image:
         soft = surround.filter(ImageFilter.GaussianBlur(radius)).convert("RGBA") if radius else surround.convert("RGBA")
         for _ in range(times):
             base.alpha_composite(soft)
-    return base.convert("RGB")
+    reached = base.getchannel("A").point(lambda v: 255 if v else 0)
+    return Image.composite(base.convert("RGB"), Image.new("RGB", image.size, _mean_colour(image, mask)), reached)
 
 
-def crop_box(mask: Image.Image, padding: int, aspect: float) -> tuple[int, int, int, int]:
-    """The box around the mask with padding, widened towards `aspect` (width / height) inside the picture."""
-    left, top, right, bottom = mask.getbbox()
-    left, top = max(0, left - padding), max(0, top - padding)
-    right, bottom = min(mask.width, right + padding), min(mask.height, bottom + padding)
+def _mean_colour(image: Image.Image, mask: Image.Image) -> tuple[int, int, int]:
+    """The mean colour outside a mask; grey when the mask covers everything."""
+    weights = 255.0 - np.asarray(mask, dtype=np.float64)
+    if not weights.any():
+        return 128, 128, 128
+    red, green, blue = np.average(np.asarray(image.convert("RGB")).reshape(-1, 3), axis=0, weights=weights.reshape(-1)).round()
+    return int(red), int(green), int(blue)
+
+
+def crop_box(mask: Image.Image, padding: int, aspect: float) -> Box:
+    """The box around the mask with padding, widened towards `aspect` (width / height) inside the picture; raises InputError when the mask is empty."""
+    box = mask.getbbox()
+    if box is None:
+        raise InputError("The mask is empty: there is no masked part to cut out.", "Paint over the part that should change.")
+    left, top = max(0, box[0] - padding), max(0, box[1] - padding)
+    right, bottom = min(mask.width, box[2] + padding), min(mask.height, box[3] + padding)
     width, height = right - left, bottom - top
     wanted = (max(width, round(height * aspect)), max(height, round(width / aspect)))
     left, right = _widen(left, right, wanted[0], mask.width)
@@ -57,3 +107,28 @@ def _widen(low: int, high: int, wanted: int, limit: int) -> tuple[int, int]:
 def pasted(original: Image.Image, painted: Image.Image, mask: Image.Image) -> Image.Image:
     """The painted picture over the original by the soft mask; where the mask is 0 the original's pixels stay as they are."""
     return Image.composite(painted, original, mask)
+
+
+def strokes(picture: Image.Image, composite: Image.Image) -> Image.Image:
+    """A mask of what was painted over a picture: white where the composite differs from it. Raises InputError when their sizes differ."""
+    if picture.size != composite.size:
+        raise InputError(f"The sketch is {composite.width}x{composite.height}, but the picture is {picture.width}x{picture.height}.", "Paint on this picture.")
+    changed = (np.asarray(picture.convert("RGB")) != np.asarray(composite.convert("RGB"))).any(-1)
+    return Image.fromarray(changed.astype(np.uint8) * 255)
+
+
+def sketch(picture: Image.Image, painted: Image.Image, blur: float = 0.0, transparency: float = 0.0) -> tuple[Image.Image, Image.Image]:
+    """The picture to begin from (RGB) and the mask (L) of an inpaint sketch.
+
+    `painted` is the picture with coloured strokes over it, or a layer of strokes of any size that is transparent elsewhere. The strokes are softened by
+    `blur` pixels, and the picture shows through them by `transparency` from 0 to 1. Raises InputError when a painted picture is of another size.
+    """
+    base, painted = picture.convert("RGB"), eight_bits(painted)
+    if painted.mode in ("LA", "RGBA") and painted.getchannel("A").getextrema()[0] < 255:
+        layer = painted.convert("RGBA") if painted.size == base.size else painted.convert("RGBA").resize(base.size, Image.Resampling.BICUBIC)
+        mask = layer.getchannel("A").point(lambda v: 255 if v else 0)
+        colours = Image.alpha_composite(base.convert("RGBA"), layer).convert("RGB")
+    else:
+        mask, colours = strokes(base, painted), painted.convert("RGB")
+    opacity = blurred(mask, blur).point(lambda v: round(v * (1 - transparency)))
+    return pasted(base, colours.filter(ImageFilter.GaussianBlur(blur)), opacity), mask

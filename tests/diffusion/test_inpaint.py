@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from studio.diffusion.inpaint import blurred, crop_box, filled, mask_of, pasted
+from studio.diffusion.inpaint import blurred, crop_box, filled, mask_of, pasted, read_mask, sketch, strokes
 from studio.errors import InputError
 
 SIZE = (40, 24)
@@ -87,13 +87,32 @@ def test_a_full_mask_inverted_is_refused_in_words() -> None:
         mask_of(Image.new("L", SIZE, 255), SIZE, invert=True)
 
 
-@pytest.mark.parametrize("size", [(24, 40), (41, 24), (1, 1)])
-def test_a_mask_of_another_size_is_refused_with_both_sizes(size: tuple[int, int]) -> None:
-    with pytest.raises(InputError) as caught:
-        mask_of(Image.new("L", size, 255), SIZE, invert=False)
-    assert f"{size[0]}x{size[1]}" in caught.value.message
-    assert "40x24" in caught.value.message
-    assert caught.value.hint
+@given(st.tuples(st.integers(1, 300), st.integers(1, 300)), st.tuples(st.integers(1, 300), st.integers(1, 300)), st.data())
+@settings(deadline=None, max_examples=60)
+def test_a_mask_of_any_size_is_brought_to_the_picture_and_no_stroke_is_lost(source: tuple[int, int], size: tuple[int, int], data: st.DataObject) -> None:
+    box = data.draw(boxes(*source))
+    for given_mask in (grey(box, source), Image.merge("RGBA", (*[Image.new("L", source)] * 3, grey(box, source)))):
+        mask = read_mask(given_mask, size)
+        assert (mask.mode, mask.size) == ("L", size)
+        assert mask.getextrema()[1] == (255 if given_mask.mode == "L" or box != (0, 0, *source) else 0)
+        assert np.array_equal(np.asarray(read_mask(given_mask, size, invert=True)), 255 - np.asarray(mask))
+
+
+def test_a_mask_twice_as_large_covers_the_same_part() -> None:
+    assert mask_of(grey((16, 12, 40, 28), (80, 48)), SIZE, invert=False).tobytes() == grey().tobytes()
+
+
+def test_a_mask_keeps_its_greys_when_it_is_not_rounded() -> None:
+    ramp = Image.linear_gradient("L")
+    assert read_mask(ramp, ramp.size, rounded=False).tobytes() == ramp.tobytes()
+    assert len(np.unique(np.asarray(read_mask(ramp, (100, 100), rounded=False)))) > 90
+
+
+@pytest.mark.parametrize("mode", ["I;16", "LA", "PA", "CMYK", "F"])
+def test_rarer_modes_are_read_too(mode: str) -> None:
+    plain = grey()
+    image = Image.fromarray(np.asarray(plain).astype(np.uint16) * 257) if mode == "I;16" else plain.convert("LA").convert("PA") if mode == "PA" else plain.convert(mode)
+    assert read_mask(image, SIZE).tobytes() == plain.tobytes()
 
 
 def test_a_blur_of_nought_changes_nothing() -> None:
@@ -106,6 +125,31 @@ def test_a_blur_softens_the_edge_and_leaves_the_far_alone() -> None:
     assert soft[10, 14] > 200
     assert 0 < soft[10, 7] < soft[10, 8] < soft[10, 9]
     assert soft[23, 39] == 0
+
+
+@pytest.mark.parametrize("sigma", [0.3, 1, 4, 10, 64])
+def test_the_blur_is_a_gaussian_cut_off_after_two_and_a_half_deviations(sigma: float) -> None:
+    reach = int(2.5 * sigma + 0.5)
+    edge = Image.new("L", (400, 3), 0)
+    edge.paste(255, (200, 0, 400, 3))
+    found = np.asarray(blurred(edge, sigma, 0))[1].astype(float)
+    weights = np.exp(-(np.arange(-reach, reach + 1) ** 2) / (2 * sigma**2))
+    wanted = np.convolve(np.pad((np.arange(400) >= 200) * 255.0, reach, mode="edge"), weights / weights.sum(), "valid")
+    assert np.abs(found - wanted).max() <= 2
+    assert not found[: 200 - reach].any()
+
+
+def test_the_blur_may_differ_across_and_down() -> None:
+    soft = np.asarray(blurred(grey((20, 20, 21, 21), (41, 41)).point(lambda v: v), 0, 3)).astype(int)
+    assert not np.delete(soft, 20, axis=1).any()
+    assert soft[:, 20].sum() > 200
+    across = np.asarray(blurred(grey((20, 20, 21, 21), (41, 41)), 3, 0)).astype(int)
+    assert np.array_equal(across, soft.T)
+
+
+@pytest.mark.parametrize("size", [(1, 1), (1, 50), (50, 1), (3, 2)])
+def test_a_blur_wider_than_the_mask_works(size: tuple[int, int]) -> None:
+    assert (np.asarray(blurred(Image.new("L", size, 255), 64)) >= 253).all()
 
 
 def boxes(width: int, height: int) -> st.SearchStrategy[tuple[int, int, int, int]]:
@@ -187,3 +231,72 @@ def test_filling_takes_the_colour_that_surrounds_the_mask() -> None:
     picture.paste((255, 0, 0), BOX)
     inside = np.asarray(filled(picture, grey()).crop(BOX)).reshape(-1, 3)
     assert np.abs(inside.astype(int) - (30, 160, 90)).max() <= 3
+
+
+def test_filling_a_wholly_masked_picture_gives_grey_and_keeps_nothing_of_it() -> None:
+    assert set(filled(noise(3), Image.new("L", SIZE, 255)).get_flattened_data()) == {(128, 128, 128)}
+
+
+def test_far_from_everything_known_the_mean_colour_is_filled_in() -> None:
+    size = (2600, 8)
+    found = np.asarray(filled(Image.new("RGB", size, (30, 160, 90)), grey((4, 0, *size), size)))
+    assert np.abs(found[4, -1].astype(int) - (30, 160, 90)).max() <= 3
+
+
+@given(boxes(*SIZE), st.integers(0, 999))
+@settings(deadline=None, max_examples=40)
+def test_strokes_are_what_differs_from_the_picture(box: tuple[int, int, int, int], seed: int) -> None:
+    picture = noise(seed)
+    painted = picture.copy()
+    painted.paste(tuple(255 - v for v in picture.getpixel(box[:2])), box)
+    differs = np.asarray(strokes(picture, painted)) == 255
+    assert np.array_equal(differs, (np.asarray(picture) != np.asarray(painted)).any(-1))
+    assert differs[box[1], box[0]]
+
+
+def test_a_sketch_by_difference_keeps_the_strokes_and_everything_else_of_the_picture() -> None:
+    picture, painted = noise(1), noise(1)
+    painted.paste((255, 0, 255), BOX)
+    begin, mask = sketch(picture, painted)
+    assert begin.tobytes() == painted.tobytes()
+    assert np.asarray(mask)[BOX[1] : BOX[3], BOX[0] : BOX[2]].min() == 255 or (255, 0, 255) in set(picture.crop(BOX).get_flattened_data())
+
+
+@pytest.mark.parametrize("factor", [1, 2])
+def test_a_sketch_on_a_layer_of_its_own_is_laid_over_the_picture_and_faint_strokes_count(factor: int) -> None:
+    layer = Image.new("RGBA", (SIZE[0] * factor, SIZE[1] * factor), (0, 0, 0, 0))
+    layer.paste((255, 0, 0, 60), tuple(v * factor for v in BOX))
+    begin, mask = sketch(Image.new("RGB", SIZE, "white"), layer)
+    inside = np.asarray(begin)[9:12, 11:17].astype(int)
+    assert np.abs(inside - (255, 195, 195)).max() <= 2
+    assert np.asarray(mask)[9:12, 11:17].min() == 255
+    assert np.asarray(mask)[:3].max() == 0
+    assert (np.asarray(begin)[:3] == 255).all()
+
+
+def test_a_sketch_lets_the_picture_through_but_repaints_all_of_it() -> None:
+    picture, painted = Image.new("RGB", SIZE, "black"), Image.new("RGB", SIZE, "black")
+    painted.paste((200, 100, 0), BOX)
+    begin, mask = sketch(picture, painted, blur=0, transparency=0.5)
+    assert begin.getpixel((12, 10)) == pytest.approx((100, 50, 0), abs=1)
+    assert mask.tobytes() == grey().tobytes()
+
+
+def test_a_sketch_with_blur_has_soft_edges() -> None:
+    picture, painted = Image.new("RGB", SIZE, "black"), Image.new("RGB", SIZE, "black")
+    painted.paste("white", BOX)
+    begin, _ = sketch(picture, painted, blur=2)
+    row = np.asarray(begin)[10, :, 0].astype(int)
+    assert 0 < row[7] < row[9] < row[13]
+
+
+def test_a_sketch_of_another_size_is_refused_with_both_sizes() -> None:
+    with pytest.raises(InputError, match="41x24") as caught:
+        sketch(noise(1), noise(2, (41, 24)))
+    assert "40x24" in caught.value.message
+    assert caught.value.hint
+
+
+def test_an_empty_mask_cannot_be_cut_out() -> None:
+    with pytest.raises(InputError, match="empty"):
+        crop_box(Image.new("L", SIZE, 0), 4, 1.0)
