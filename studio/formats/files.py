@@ -45,10 +45,10 @@ def _sync_folder(folder: Path) -> None:
             os.close(handle)
 
 
-def load_pickle(path: Path) -> Any:
-    """Read a torch file without running code from it; raises Unreadable naming what was refused."""
+def load_pickle(path: Path, mmap: bool = False) -> Any:
+    """Read a torch file without running code from it, its tensors mapped and not read with `mmap`; raises Unreadable naming what was refused."""
     try:
-        return torch.load(path, map_location="cpu", weights_only=True)
+        return torch.load(path, map_location="cpu", weights_only=True, mmap=mmap)
     except FileNotFoundError:
         raise
     except Exception as error:
