@@ -134,6 +134,28 @@ CREATE TABLE IF NOT EXISTS workers (id TEXT PRIMARY KEY, pid INTEGER NOT NULL, s
 _JOB_COLUMNS = "id, kind, request, state, created, started, ended, result, error, attempts, worker"
 
 
+class Watch:
+    """Notices that another process wrote into the database; one look costs some microseconds. Used by one thread."""
+
+    def __init__(self, path: Path) -> None:
+        self._db = sqlite3.connect(path, timeout=30, isolation_level=None)
+        self._seen = self._version()
+
+    def _version(self) -> int:
+        """SQLite's own count of changes by others."""
+        return int(self._db.execute("PRAGMA data_version").fetchone()[0])
+
+    def wait(self, seconds: float, every: float = 0.005) -> bool:
+        """Wait until somebody writes, at most so long; whether somebody did."""
+        end = time.monotonic() + seconds
+        while (now := self._version()) == self._seen:
+            if time.monotonic() >= end:
+                return False
+            time.sleep(every)
+        self._seen = now
+        return True
+
+
 class JobStore:
     """The database; every call opens its own short transaction, so any number of processes may share the file."""
 

@@ -14,7 +14,7 @@ from filelock import FileLock, Timeout
 from studio import shelves
 from studio.config import Config
 from studio.errors import StudioError
-from studio.jobs import Job, JobStore, State
+from studio.jobs import Job, JobStore, State, Watch
 from studio.requests import request_of
 from studio.settings import Paths
 
@@ -25,9 +25,10 @@ SERVICES: tuple[tuple[str, str], ...] = (
     ("preprocess", "studio.services.preprocess"),
     ("create_embedding", "studio.services.library"),
     ("train", "studio.services.training"),
+    ("inspect", "studio.services.inspection"),
 )
 """Kind of job and the module whose `run(request, lane, desk)` does it."""
-SHORT = ("generate", "create_embedding")
+SHORT = ("generate", "create_embedding", "inspect", "interrogate", "plot", "prompt_matrix", "prompts_from_file")
 """Jobs that may run between two steps of a training."""
 ATTEMPTS = 4
 """A job that took its worker down this often is not tried again."""
@@ -99,7 +100,7 @@ class Worker:
 
         self._desk = Desk(self.paths, ModelCache(self.paths))
         _leave_room(str(self._desk.cache.device))
-        idle = time.monotonic()
+        idle, watch = time.monotonic(), Watch(self.paths.database)
         while True:
             self.index()
             job = self.store.claim(self.name)
@@ -110,7 +111,7 @@ class Worker:
                 self.store.forget(self.name)
                 return
             else:
-                time.sleep(LOOK)
+                watch.wait(LOOK)
 
     def _faces(self) -> bool:
         """Whether a web page or a command line is there."""

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from studio.errors import Conflict, NotFound
-from studio.jobs import JobStore, State
+from studio.jobs import JobStore, State, Watch
 
 
 @pytest.fixture
@@ -126,3 +126,16 @@ def test_cards_and_workers(store: JobStore) -> None:
     assert store.workers(within=-1) == []
     store.forget("w")
     assert store.workers() == []
+
+
+def test_a_watch_notices_what_others_write_and_nothing_else(tmp_path: Path) -> None:
+    store = JobStore(tmp_path / "studio.db")
+    watch = Watch(store.path)
+    assert not watch.wait(0)
+    name = store.submit("generate", {})
+    assert watch.wait(0)
+    assert not watch.wait(0.02)
+    assert store.job(name).state == State.QUEUED
+    assert not watch.wait(0)
+    store.emit(name, "log", {"text": "x"})
+    assert watch.wait(5)
