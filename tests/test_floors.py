@@ -19,6 +19,7 @@ ROOMS: dict[str, tuple[int, str]] = {
     "studio.shelves": (1, "words"),
     "studio.preferences": (1, "words"),
     "studio.tokens": (1, "words"),
+    "studio.prompts": (1, "words"),
     "studio.pasting": (1, "words"),
     "studio.formats": (2, "formats"),
     "studio.diffusion": (3, "diffusion"),

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from studio.diffusion.prompt import BREAK, attention
+from studio.prompts.attention import BREAK, attention
 
 TABLE = [
     ("normal text", [("normal text", 1.0)]),
@@ -32,7 +32,7 @@ TABLE = [
     ("a BREAK b", [("a", 1.0), (BREAK, -1.0), ("b", 1.0)]),
     ("aBREAKb", [("aBREAKb", 1.0)]),
     ("a break b", [("a break b", 1.0)]),
-    ("(a BREAK b:1.2)", [("a", 1.2), (BREAK, -1.2), ("b", 1.2)]),
+    ("(a BREAK b:1.2)", [("a", 1.2), (BREAK, -1.0), ("b", 1.2)]),
 ]
 
 MORE = [
@@ -46,8 +46,9 @@ MORE = [
     ("[a:1.5]", [("a:1.5", 1 / 1.1)]),
     ("(a (b:2) c:3)", [("a ", 3.0), ("b", 6.0), (" c", 3.0)]),
     (r"\\", [("\\", 1.0)]),
-    ("\\", [("\\", 1.0)]),
-    (r"\a", [("\\a", 1.0)]),
+    ("\\", [("", 1.0)]),
+    (r"\a", [("a", 1.0)]),
+    (r"\m/", [("m/", 1.0)]),
     (r"\[a\]", [("[a]", 1.0)]),
     (r"\\(a)", [("\\", 1.0), ("a", 1.1)]),
     (r"(a\))", [("a)", 1.1)]),
