@@ -1,4 +1,4 @@
-"""Pictures as clients send and get them: base64 to files and back, and the text inside a picture."""
+"""Pictures as clients send and get them: base64 to files and back."""
 
 import base64
 import binascii
@@ -7,7 +7,6 @@ import io
 import os
 import re
 from pathlib import Path
-from typing import Any
 from uuid import uuid4
 
 from PIL import Image, ImageOps, UnidentifiedImageError
@@ -20,13 +19,8 @@ MAX_BYTES = 64 * 2**20
 MAX_PIXELS = 100_000_000
 """Largest picture in pixels; a small file can unfold to gigabytes."""
 ORIENTATION = 0x0112
-EXIF_BLOCK, USER_COMMENT = 0x8769, 0x9286
 SUFFIXES = {"PNG": "png", "JPEG": "jpg", "WEBP": "webp", "GIF": "gif", "BMP": "bmp", "TIFF": "tif", "AVIF": "avif"}
 _HEAD = re.compile(r"data:image/[\w.+-]+;base64,", re.ASCII)
-_FACTS = frozenset(
-    ("jfif", "jfif_version", "jfif_unit", "jfif_density", "dpi", "exif", "loop", "background", "timestamp", "duration", "progressive", "progression", "icc_profile", "chromaticity", "photoshop")
-)
-"""What Pillow knows of a picture that is not text somebody wrote into it."""
 
 
 def decoded(text: str | None, label: str) -> bytes:
@@ -82,35 +76,3 @@ def sent(path: str) -> str:
         return base64.b64encode(Path(path).read_bytes()).decode()
     except OSError as error:
         raise NotFound(f"The picture {Path(path).name} is no longer there.", "It was moved or deleted after it was painted.") from error
-
-
-def texts_of(image: Image.Image) -> tuple[str, dict[str, str]]:
-    """The infotext inside a picture (PNG chunk, EXIF comment, GIF comment) and everything else that is written in it."""
-    items = {str(key): _text(value) for key, value in image.info.items() if key not in _FACTS and isinstance(value, str | bytes | int | float)}
-    infotext = items.pop("parameters", "")
-    comment = image.getexif().get_ifd(EXIF_BLOCK).get(USER_COMMENT)
-    if comment:
-        items["exif comment"] = _comment(comment)
-        infotext = infotext or items["exif comment"]
-    if "comment" in items:
-        items["gif comment"] = items.pop("comment")
-        infotext = infotext or items["gif comment"]
-    return infotext, items
-
-
-def _text(value: Any) -> str:
-    """A value of a picture's head as text."""
-    return value.decode("utf-8", errors="replace") if isinstance(value, bytes) else str(value)
-
-
-def _comment(value: Any) -> str:
-    """An EXIF UserComment without its 8-byte code of the alphabet; UTF-16 of either order, or ASCII."""
-    if isinstance(value, str):
-        return value
-    code, body = bytes(value[:8]), bytes(value[8:])
-    if not code.startswith(b"UNICODE"):
-        return (body if code.startswith((b"ASCII", b"\0")) else bytes(value)).decode("utf-8", errors="replace").strip("\0")
-    if body[:2] in (b"\xff\xfe", b"\xfe\xff"):
-        return body.decode("utf-16", errors="replace")
-    big = body[::2].count(0) >= body[1::2].count(0)  # Latin letters have their zero first when the large end comes first
-    return body.decode("utf-16-be" if big else "utf-16-le", errors="replace")

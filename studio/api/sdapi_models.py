@@ -134,7 +134,7 @@ class FileData(Body):
 class ExtrasBatch(Extras):
     """Body of /extra-batch-images."""
 
-    imageList: list[FileData] = []  # noqa: N815 (the field's name)
+    imageList: list[FileData] = []
 
 
 class PngInfo(Body):

@@ -1,0 +1,198 @@
+"""What lies on the shelves, in A1111's shapes: checkpoints, autoencoders, embeddings, networks, upscalers, styles."""
+
+import csv
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+from fastapi import APIRouter
+
+from studio import shelves
+from studio.api.names import sampler_list, schedule_list
+from studio.api.waiting import Here
+from studio.errors import NotFound
+from studio.settings import Paths
+
+router = APIRouter()
+
+NETWORK_SUFFIXES = (".safetensors", ".pt", ".ckpt", ".bin")
+UPSCALER_SUFFIXES = (".pth", ".pt", ".safetensors", ".ckpt")
+LATENT_MODES = ("Latent", "Latent (antialiased)", "Latent (bicubic)", "Latent (bicubic antialiased)", "Latent (nearest)", "Latent (nearest-exact)")
+"""Ways to enlarge latents between the two passes of Hires. fix."""
+PLAIN_UPSCALERS = ("None", "Lanczos", "Nearest")
+HEADER_LIMIT = 64 * 2**20
+"""A safetensors file with a longer header is not read for its facts."""
+OWN_VAE = ("Automatic", "None")
+
+
+def files(folder: Path, suffixes: tuple[str, ...]) -> list[Path]:
+    """Files of some kinds in a folder and below, by name."""
+    found = [p for p in folder.rglob("*") if p.suffix.lower() in suffixes and p.is_file() and not p.name.startswith(".")] if folder.is_dir() else []
+    return sorted(found, key=lambda p: p.stem.lower())
+
+
+def place_of(paths: Paths, checkpoint: str) -> Path:
+    """Where a checkpoint of the shelf lies."""
+    return next((folder / checkpoint for folder in paths.both("checkpoints") if (folder / checkpoint).exists()), paths.checkpoints / checkpoint)
+
+
+def hash_of(paths: Paths, checkpoint: str) -> str | None:
+    """The sha256 of a checkpoint when it was taken already; a page or a client never waits for it."""
+    place = place_of(paths, checkpoint)
+    file = next(iter(sorted((place / "unet").glob("*.safetensors"))), place) if place.is_dir() else place
+    try:
+        book, status = json.loads((paths.outputs / "cache" / "hashes.json").read_text(encoding="utf-8")), file.stat()
+        modified, size, digest = book[os.path.abspath(file)]
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+    return str(digest) if [modified, size] == [status.st_mtime_ns, status.st_size] else None
+
+
+def title_of(paths: Paths, checkpoint: str) -> str:
+    """`name.safetensors [10 letters of the sha256]`, as A1111 names a checkpoint; without the bracket while the hash is not known."""
+    digest = hash_of(paths, checkpoint)
+    return f"{checkpoint} [{digest[:10]}]" if digest else checkpoint
+
+
+def checkpoint_of(paths: Paths, wanted: str) -> str:
+    """The checkpoint a client means by title, name, stem, hash or a part of the name; raises NotFound."""
+    known = shelves.checkpoints(paths)
+    name, _, bracket = str(wanted).partition(" [")
+    digest = bracket.rstrip("]") or name.lower()
+    exact = [k for k in known if name in (k, Path(k).stem) or str(wanted) == k]
+    hashed = [k for k in known if len(digest) >= 8 and (hash_of(paths, k) or "-").startswith(digest)]
+    partly = [k for k in known if name.lower() in k.lower()] if name else []
+    found = exact or hashed or partly
+    if not found:
+        raise NotFound(f"Checkpoint: there is no {wanted!r}.", f"Choose one of {', '.join(known) or 'none'}.")
+    return found[0]
+
+
+def vae_of(paths: Paths, wanted: str) -> str:
+    """The autoencoder a client means by name, stem or path; raises NotFound."""
+    known = [p.name for p in files(paths.vae, UPSCALER_SUFFIXES)]
+    for name in (*OWN_VAE, *known):
+        if str(wanted) in (name, Path(name).stem) or Path(str(wanted)).name == name:
+            return name
+    raise NotFound(f"VAE: there is no {wanted!r}.", f"Choose one of {', '.join((*OWN_VAE, *known))}.")
+
+
+def safetensors_facts(path: Path) -> dict[str, str]:
+    """The texts in the head of a safetensors file; empty when it is another file or damaged."""
+    if path.suffix.lower() != ".safetensors":
+        return {}
+    try:
+        with path.open("rb") as file:
+            length = int.from_bytes(file.read(8), "little")
+            head = json.loads(file.read(length)) if 2 <= length <= HEADER_LIMIT else {}
+    except (OSError, ValueError, RecursionError):
+        return {}
+    facts = head.get("__metadata__") if isinstance(head, dict) else None
+    return {str(k): str(v) for k, v in facts.items()} if isinstance(facts, dict) else {}
+
+
+@router.get("/sdapi/v1/samplers")
+def samplers() -> list[dict[str, Any]]:
+    """Sampling methods."""
+    return sampler_list()
+
+
+@router.get("/sdapi/v1/schedulers")
+def schedulers() -> list[dict[str, Any]]:
+    """Schedule types."""
+    return schedule_list()
+
+
+@router.get("/sdapi/v1/upscalers")
+def upscalers(here: Here) -> list[dict[str, Any]]:
+    """What enlarges pictures: plain ways and models of the ESRGAN kind."""
+    plain = [{"name": name, "model_name": None, "model_path": None, "model_url": None, "scale": 4.0} for name in PLAIN_UPSCALERS]
+    models = files(here.engine.paths.esrgan, UPSCALER_SUFFIXES)
+    return plain + [{"name": p.stem, "model_name": p.stem, "model_path": str(p), "model_url": None, "scale": 4.0} for p in models]
+
+
+@router.get("/sdapi/v1/latent-upscale-modes")
+def latent_upscale_modes() -> list[dict[str, str]]:
+    """Ways to enlarge latents."""
+    return [{"name": name} for name in LATENT_MODES]
+
+
+@router.get("/sdapi/v1/sd-models")
+def sd_models(here: Here) -> list[dict[str, Any]]:
+    """Checkpoints; hash and sha256 are null until they were taken."""
+    paths, found = here.engine.paths, []
+    for name in shelves.checkpoints(paths):
+        digest = hash_of(paths, name)
+        facts = {"title": title_of(paths, name), "model_name": Path(name).stem, "hash": digest[:10] if digest else None, "sha256": digest}
+        found.append({**facts, "filename": str(place_of(paths, name)), "config": None})
+    return found
+
+
+@router.get("/sdapi/v1/sd-vae")
+def sd_vae(here: Here) -> list[dict[str, str]]:
+    """Stand-alone autoencoders."""
+    return [{"model_name": p.name, "filename": str(p)} for p in files(here.engine.paths.vae, UPSCALER_SUFFIXES)]
+
+
+@router.get("/sdapi/v1/hypernetworks")
+def hypernetworks(here: Here) -> list[dict[str, str]]:
+    """Hypernetworks."""
+    return [{"name": p.stem, "path": str(p)} for p in files(here.engine.paths.hypernetworks, NETWORK_SUFFIXES)]
+
+
+@router.get("/sdapi/v1/loras")
+def loras(here: Here) -> list[dict[str, Any]]:
+    """LoRA files with what their makers wrote into them; the alias is the name a trainer gave."""
+    found = []
+    for path in files(here.engine.paths.lora, NETWORK_SUFFIXES):
+        facts = safetensors_facts(path)
+        found.append({"name": path.stem, "alias": facts.get("ss_output_name") or path.stem, "path": str(path), "metadata": facts})
+    return found
+
+
+@router.get("/sdapi/v1/embeddings")
+def embeddings(here: Here) -> dict[str, dict[str, Any]]:
+    """Embeddings that can be used, and those whose files cannot be read."""
+    answer: dict[str, dict[str, Any]] = {"loaded": {}, "skipped": {}}
+    for card in shelves.embeddings(here.engine.paths):
+        facts = {"step": card.step, "sd_checkpoint": None, "sd_checkpoint_name": None, "shape": card.width, "vectors": card.vectors}
+        answer["skipped" if card.problem else "loaded"][card.name] = facts
+    return answer
+
+
+@router.get("/sdapi/v1/prompt-styles")
+def prompt_styles(here: Here) -> list[dict[str, str]]:
+    """Saved prompts of styles.csv."""
+    path = here.engine.paths.styles
+    if not path.is_file():
+        return []
+    with path.open(encoding="utf-8-sig", errors="replace", newline="") as file:
+        rows = [row for row in csv.DictReader(file) if row.get("name")]
+    return [{"name": row["name"], "prompt": row.get("prompt") or row.get("text") or "", "negative_prompt": row.get("negative_prompt") or ""} for row in rows]
+
+
+@router.get("/sdapi/v1/face-restorers")
+def face_restorers() -> list[dict[str, Any]]:
+    """Face restorers; there is none here."""
+    return []
+
+
+@router.get("/sdapi/v1/realesrgan-models")
+def realesrgan_models(here: Here) -> list[dict[str, Any]]:
+    """RealESRGAN files: they lie on the same shelf as every model that enlarges."""
+    return [{"name": p.stem, "path": str(p), "scale": 4} for p in files(here.engine.paths.esrgan, UPSCALER_SUFFIXES) if "realesrgan" in p.stem.lower()]
+
+
+@router.get("/sdapi/v1/extensions")
+def extensions() -> list[dict[str, Any]]:
+    """Extensions; there is none here."""
+    return []
+
+
+@router.post("/sdapi/v1/refresh-embeddings")
+@router.post("/sdapi/v1/refresh-vae")
+@router.post("/sdapi/v1/refresh-checkpoints")
+@router.post("/sdapi/v1/refresh-loras")
+def refresh() -> None:
+    """Nothing to do: every list is read from the folders when it is asked for."""

@@ -1,0 +1,79 @@
+"""Settings and flags in A1111's shapes."""
+
+import os
+from typing import Any
+
+from fastapi import APIRouter, Response
+
+from studio import shelves
+from studio.api.library import checkpoint_of, hash_of, title_of, vae_of
+from studio.api.waiting import Here
+from studio.engine import Engine
+from studio.preferences import Preferences
+
+router = APIRouter(prefix="/sdapi/v1")
+
+
+@router.get("/options")
+def options(here: Here) -> dict[str, Any]:
+    """All settings, the checkpoint by its title."""
+    paths, values = here.engine.paths, here.engine.preferences().model_dump()
+    chosen = values["sd_model_checkpoint"] or next(iter(shelves.checkpoints(paths)), "")
+    digest = hash_of(paths, chosen) if chosen else None
+    folder = str(paths.images)
+    return values | {
+        "sd_model_checkpoint": title_of(paths, chosen) if chosen else "",
+        "sd_checkpoint_hash": digest or "",
+        "samples_save": True,
+        "enable_pnginfo": True,
+        "outdir_samples": folder,
+        "outdir_txt2img_samples": folder,
+        "outdir_img2img_samples": folder,
+    }
+
+
+@router.post("/options")
+def set_options(values: dict[str, Any], here: Here, response: Response) -> None:
+    """Change some settings; those this studio has not are left alone and named in the head of the answer."""
+    unknown = keep(here.engine, values)
+    if unknown:
+        response.headers["X-Ignored-Fields"] = ", ".join(unknown)[:500].encode("ascii", "replace").decode()
+
+
+def keep(engine: Engine, values: dict[str, Any]) -> list[str]:
+    """Keep settings for good; returns the names that mean nothing here. Raises StudioError in words."""
+    known = {name: value for name, value in values.items() if name in Preferences.model_fields}
+    if known.get("sd_model_checkpoint"):
+        known["sd_model_checkpoint"] = checkpoint_of(engine.paths, known["sd_model_checkpoint"])
+    if known.get("sd_vae"):
+        known["sd_vae"] = vae_of(engine.paths, known["sd_vae"])
+    if known.get("randn_source") == "GPU":
+        known["randn_source"] = "NV"
+    if known:
+        engine.prefer(known)
+    return sorted(set(values) - set(known))
+
+
+@router.get("/cmd-flags")
+def cmd_flags(here: Here) -> dict[str, Any]:
+    """How the server was started, under the names of A1111's flags."""
+    paths, mode = here.engine.paths, here.engine.preferences().memory_mode
+    return {
+        "api": True,
+        "nowebui": False,
+        "data_dir": str(paths.root),
+        "models_dir": str(paths.models),
+        "ckpt_dir": str(paths.checkpoints),
+        "vae_dir": str(paths.vae),
+        "embeddings_dir": str(paths.embeddings),
+        "textual_inversion_templates_dir": str(paths.templates),
+        "hypernetwork_dir": str(paths.hypernetworks),
+        "lora_dir": str(paths.lora),
+        "esrgan_models_path": str(paths.esrgan),
+        "styles_file": [str(paths.styles)],
+        "medvram": mode == "medvram",
+        "lowvram": mode == "lowvram",
+        "no_half": False,
+        "use_cpu": ["all"] if here.engine.device().get("device") == "cpu" else [],
+        "gradio_analytics_enabled": os.environ.get("GRADIO_ANALYTICS_ENABLED", "False") == "True",
+    }

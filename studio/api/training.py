@@ -1,0 +1,125 @@
+"""Making and training by A1111's routes: embeddings, prepared pictures, and an honest word about hypernetworks."""
+
+from typing import Any
+
+from fastapi import APIRouter
+
+from studio.api.names import sampler_of
+from studio.api.sdapi_models import CreateEmbedding, Preprocess, TrainEmbedding
+from studio.api.waiting import Here
+from studio.config import Config
+from studio.engine import Engine
+from studio.errors import InputError, StudioError
+from studio.requests import CreateEmbeddingRequest, PreprocessRequest, TrainRequest
+
+router = APIRouter(prefix="/sdapi/v1")
+DROPPED = set('/\\:*?"<>|\0\n\r\t')
+
+
+@router.post("/create/embedding")
+async def create_embedding(body: CreateEmbedding, here: Here) -> dict[str, str]:
+    """Create an embedding from the words of its initialization text, on the checkpoint that is chosen."""
+    job = await here.finished(lambda: _embedding(body, here.engine))
+    return {"info": f"create embedding filename: {(job.result or {}).get('path')}"}
+
+
+def _embedding(body: CreateEmbedding, engine: Engine) -> Config:
+    """The request of a /create/embedding body; letters no file name can hold are dropped."""
+    name = "".join(c for c in body.name if c not in DROPPED).strip()
+    values = {"name": name, "vectors": body.num_vectors_per_token, "overwrite": body.overwrite_old, "initialization_text": body.init_text, "checkpoint": engine.preferences().sd_model_checkpoint}
+    return CreateEmbeddingRequest.check({k: v for k, v in values.items() if v is not None})
+
+
+@router.post("/train/embedding")
+async def train_embedding(body: TrainEmbedding, here: Here) -> dict[str, str]:
+    """Train an embedding to its last step; answers when it is done. Watch it with GET /progress, end it with POST /interrupt."""
+    job = await here.finished(lambda: _training(body, here.engine), body.id_task)
+    result = job.result or {}
+    return {"info": f"train embedding complete: filename: {result.get('path') or result.get('embedding') or body.embedding_name} error: None"}
+
+
+def _training(body: TrainEmbedding, engine: Engine) -> Config:
+    """The request of a /train/embedding body; raises InputError for what it asks for that is not here."""
+    refused = {
+        "varsize": (body.varsize, "pictures are always fitted to one size; send false"),
+        "use_weight": (body.use_weight, "transparency is no weight here; send false"),
+        "clip_grad_mode": (body.clip_grad_mode not in (None, "", "disabled"), "gradients are not clipped here; send disabled"),
+    }
+    wrong = [f"{name}: {reason}." for name, (asked, reason) in refused.items() if asked]
+    if wrong:
+        raise InputError(" ".join(wrong))
+    values: dict[str, Any] = {
+        "embedding": body.embedding_name,
+        "learn_rate": None if body.learn_rate is None else str(body.learn_rate),
+        "batch_size": body.batch_size,
+        "gradient_accumulation": body.gradient_step,
+        "data": body.data_root,
+        "width": body.training_width,
+        "height": body.training_height,
+        "steps": body.steps,
+        "shuffle_tags": body.shuffle_tags,
+        "drop_out_tags": body.tag_drop_out,
+        "latent_sampling": body.latent_sampling_method,
+        "preview_every": body.create_image_every,
+        "save_every": body.save_embedding_every,
+        "template": (body.template_filename or "").removesuffix(".txt") or None,
+        "checkpoint": engine.preferences().sd_model_checkpoint,
+        "clip_skip": min(4, engine.preferences().CLIP_stop_at_last_layers),
+        **_previews(body),
+    }
+    return TrainRequest.check({"config": {k: v for k, v in values.items() if v is not None}})
+
+
+def _previews(body: TrainEmbedding) -> dict[str, Any]:
+    """How previews are painted, when the client says so itself."""
+    if not body.preview_from_txt2img:
+        return {}
+    return {
+        "preview_prompt": body.preview_prompt,
+        "preview_negative_prompt": body.preview_negative_prompt,
+        "preview_steps": body.preview_steps,
+        "preview_sampler": sampler_of(body.preview_sampler_name)[0] if body.preview_sampler_name else None,
+        "preview_cfg_scale": body.preview_cfg_scale,
+        "preview_seed": body.preview_seed if (body.preview_seed or 0) >= 0 else None,
+    }
+
+
+@router.post("/preprocess")
+async def preprocess(body: Preprocess, here: Here) -> dict[str, str]:
+    """Crop, flip and caption pictures into a folder."""
+    await here.finished(lambda: _preparing(body), body.id_task)
+    return {"info": "preprocess complete"}
+
+
+def _preparing(body: Preprocess) -> Config:
+    """The request of a /preprocess body; raises InputError for what it asks for that is not here."""
+    refused = {
+        "process_split": (body.process_split, "oversized pictures are not split here"),
+        "process_multicrop": (body.process_multicrop, "pictures are not cropped to many sizes here"),
+        "process_keep_original_size": (body.process_keep_original_size, "every picture gets the size that is sent"),
+    }
+    wrong = [f"{name}: {reason}; send false." for name, (asked, reason) in refused.items() if asked]
+    if wrong:
+        raise InputError(" ".join(wrong))
+    values = {
+        "source": body.process_src,
+        "destination": body.process_dst,
+        "width": body.process_width,
+        "height": body.process_height,
+        "existing_captions": body.preprocess_txt_action,
+        "flip": body.process_flip,
+        "crop": "Focal" if body.process_focal_crop else "Center",
+        "captioners": [name for name, wanted in (("BLIP", body.process_caption), ("DeepBooru", body.process_caption_deepbooru)) if wanted],
+        "face_weight": body.process_focal_crop_face_weight,
+        "entropy_weight": body.process_focal_crop_entropy_weight,
+        "edges_weight": body.process_focal_crop_edges_weight,
+    }
+    return PreprocessRequest.check({k: v for k, v in values.items() if v is not None})
+
+
+@router.post("/create/hypernetwork", status_code=501)
+@router.post("/train/hypernetwork", status_code=501)
+def hypernetwork(values: dict[str, Any]) -> None:
+    """Hypernetworks are used here, and not made: the answer is a sentence with status 501."""
+    name = values.get("name") or values.get("hypernetwork_name") or ""
+    raise StudioError(f"Hypernetwork {name!r}: this version makes and trains no hypernetworks.", "Train an embedding; hypernetworks made elsewhere work in prompts.", "missing_service")
