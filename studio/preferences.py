@@ -2,6 +2,7 @@
 
 import json
 import os
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, Literal
 
@@ -17,29 +18,29 @@ ImageFormat = Literal["png", "jpg", "webp"]
 class Preferences(Config):
     """Settings of the studio; what a request leaves open is taken from here."""
 
-    sd_model_checkpoint: str = ""
+    sd_model_checkpoint: str = Field("", title="Checkpoint")
     """The checkpoint that is chosen; empty = the first one."""
-    sd_vae: str = "Automatic"
+    sd_vae: str = Field("Automatic", title="VAE")
     """The autoencoder that is chosen."""
-    CLIP_stop_at_last_layers: int = Field(1, ge=1, le=12)
+    CLIP_stop_at_last_layers: int = Field(1, ge=1, le=12, title="Clip skip")
     """Clip skip."""
     emphasis: Literal["Original", "No norm", "Ignore"] = "Original"
     """What weights in prompts do."""
-    comma_padding_backtrack: int = Field(20, ge=0, le=74)
+    comma_padding_backtrack: int = Field(20, ge=0, le=74, title="Comma backtrack")
     """How far back a full chunk of a prompt may end at a comma."""
-    randn_source: Literal["CPU", "NV"] = "CPU"
+    randn_source: Literal["CPU", "NV"] = Field("CPU", title="RNG")
     """Where noise comes from."""
-    eta_noise_seed_delta: int = Field(0, ge=-(2**31), le=2**31 - 1)
+    eta_noise_seed_delta: int = Field(0, ge=-(2**31), le=2**31 - 1, title="Eta noise seed delta")
     """ENSD."""
-    samples_format: ImageFormat = "png"
+    samples_format: ImageFormat = Field("png", title="Image format")
     """File format of pictures."""
-    jpeg_quality: int = Field(80, ge=1, le=100)
+    jpeg_quality: int = Field(80, ge=1, le=100, title="JPEG quality")
     """Quality of JPEG and lossy WebP."""
-    grid_save: bool = True
+    grid_save: bool = Field(True, title="Save grids")
     """Save a grid when several pictures are made in one go."""
-    save_txt: bool = False
+    save_txt: bool = Field(False, title="Save text files")
     """Write the infotext into a text file beside each picture."""
-    show_progress_every_n_steps: int = Field(4, ge=0, le=150)
+    show_progress_every_n_steps: int = Field(4, ge=0, le=150, title="Live preview every (steps)")
     """Live preview every so many steps; 0 = never."""
     cache_gb: float = Field(0.0, ge=0, le=4096, title="Memory for loaded models, GB")
     """How much memory models may take on the device; 0 = what is free."""
@@ -57,6 +58,21 @@ def read_preferences(path: Path) -> Preferences:
     except (OSError, ValueError, AttributeError) as error:
         raise StudioError(f"{path.name} cannot be read ({error}).", "Mend it, or delete it to go back to the defaults.") from error
     return Preferences.check(known)  # type: ignore[return-value]
+
+
+def current_preferences(path: Path) -> Preferences:
+    """What is set now; the file is read again only when it has changed. Raises StudioError when it is damaged."""
+    try:
+        stat = path.stat()
+    except OSError:
+        return Preferences()
+    return _kept(path, stat.st_mtime_ns, stat.st_size, stat.st_ino)
+
+
+@lru_cache(maxsize=4)
+def _kept(path: Path, _changed: int, _size: int, _inode: int) -> Preferences:
+    """What a file held when it looked like this; each writing makes a new inode."""
+    return read_preferences(path)
 
 
 def write_preferences(path: Path, preferences: Preferences) -> None:

@@ -9,6 +9,7 @@ from studio import shelves
 from studio.diffusion.cache import ModelCache
 from studio.errors import StudioError
 from studio.formats.embedding import read_embedding
+from studio.preferences import Preferences, current_preferences
 from studio.settings import Paths
 
 
@@ -19,6 +20,10 @@ class Desk:
     paths: Paths
     cache: ModelCache
     live: dict[str, Tensor] = field(default_factory=dict)
+
+    def preferences(self) -> Preferences:
+        """What a person has set, as it is now; raises StudioError when settings.json is damaged."""
+        return current_preferences(self.paths.settings)
 
     def words(self, text: str) -> Mapping[str, Tensor]:
         """Embeddings whose name stands in a text, by name; live vectors before files. Raises StudioError for a damaged one."""
