@@ -25,6 +25,8 @@ SERVICES: tuple[tuple[str, str], ...] = (
     ("preprocess", "studio.services.preprocess"),
     ("create_embedding", "studio.services.library"),
     ("train", "studio.services.training"),
+    ("interrogate", "studio.services.interrogation"),
+    ("extras", "studio.services.extras"),
     ("inspect", "studio.services.inspection"),
 )
 """Kind of job and the module whose `run(request, lane, desk)` does it."""
@@ -147,6 +149,7 @@ class Worker:
             self.store.finish(job.id, State.STOPPED if result.get("stopped") else State.DONE, result)
         except StudioError as error:
             log.warning("job %s (%s) failed: %s", job.id, job.kind, error)
+            lane.emit("fault", code=error.code)
             self.store.finish(job.id, State.FAILED, error=str(error))
         except Exception as error:  # the lane: whatever a service did not foresee ends the job, not the worker
             log.exception("job %s (%s) failed", job.id, job.kind)

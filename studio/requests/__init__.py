@@ -2,7 +2,10 @@
 
 from studio.config import Config
 from studio.errors import InputError
+from studio.requests.extras import ExtrasRequest
 from studio.requests.generate import GenerateRequest
+from studio.requests.inspect import InspectRequest
+from studio.requests.interrogate import InterrogateRequest
 from studio.requests.preprocess import PreprocessRequest
 from studio.requests.train import CreateEmbeddingRequest, TrainRequest
 
@@ -11,6 +14,9 @@ REQUESTS: tuple[tuple[str, type[Config]], ...] = (
     ("preprocess", PreprocessRequest),
     ("create_embedding", CreateEmbeddingRequest),
     ("train", TrainRequest),
+    ("interrogate", InterrogateRequest),
+    ("extras", ExtrasRequest),
+    ("inspect", InspectRequest),
 )
 """Kind of job and the request it carries."""
 
