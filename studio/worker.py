@@ -30,7 +30,7 @@ SERVICES: tuple[tuple[str, str], ...] = (
     ("inspect", "studio.services.inspection"),
 )
 """Kind of job and the module whose `run(request, lane, desk)` does it."""
-SHORT = ("generate", "create_embedding", "inspect", "interrogate", "plot", "prompt_matrix", "prompts_from_file")
+SHORT = ("generate", "create_embedding", "inspect", "interrogate", "extras", "plot", "prompt_matrix", "prompts_from_file")
 """Jobs that may run between two steps of a training."""
 ATTEMPTS = 4
 """A job that took its worker down this often is not tried again."""

@@ -7,6 +7,7 @@ from typing import Any, get_args
 from studio.api.images import received
 from studio.api.library import checkpoint_of, vae_of
 from studio.api.names import sampler_of, schedule_of
+from studio.api.scripts import alwayson_values
 from studio.api.sdapi_models import Img2Img, Painting, Txt2Img
 from studio.engine import Engine
 from studio.errors import InputError, NotFound
@@ -190,6 +191,9 @@ def _sampled(body: Painting, values: dict[str, Any], given: set[str]) -> tuple[d
 
 def _checked(engine: Engine, body: Painting, values: dict[str, Any], given: set[str]) -> GenerateRequest:
     """The request; what the client left open is taken from the infotext it sent."""
+    soft = alwayson_values(body)
+    values |= soft
+    given |= set(soft)
     if body.infotext:
         pasted, _ = engine.pasted(body.infotext)
         values |= {field: value for field, value in pasted.items() if field not in given}
