@@ -70,7 +70,7 @@ _ALIASES = {
 }
 """Samplers as A1111's API and older texts call them."""
 _SAMPLERS = {name.lower(): name for name in _KNOBS["sampler"].choices} | _ALIASES
-_SCHEDULES = {name.lower(): name for name in _KNOBS["scheduler"].choices}
+_SCHEDULES = {name.lower(): name for name in sorted(_KNOBS["scheduler"].choices, key=len, reverse=True)}
 _UNIFORM_BEFORE = (1, 9)
 """Since this version of A1111 a sampler without a schedule type takes the schedule its author advises; before, all took the checkpoint's own."""
 _ADVISED = frozenset({"DPM++ 2M", "DPM++ SDE", "DPM++ 2M SDE", "DPM++ 2M SDE Heun", "DPM++ 2S a", "DPM++ 3M SDE", "DPM2", "DPM2 a"})
