@@ -146,7 +146,8 @@ def test_a_file_that_would_run_code_is_refused_and_does_not_run(tmp_path: Path, 
         ({"string_to_param": {"*": torch.ones(2, 3, 3)}}, "shape"),
         ({"string_to_param": {"a": torch.ones(1, 3), "b": torch.ones(1, 3)}}, "2 words"),
         ({"string_to_param": {"*": torch.ones(2, 3, dtype=torch.int64)}}, "vectors are expected"),
-        ({"clip_l": torch.ones(1, 768), "clip_g": torch.ones(1, 1280)}, "SDXL"),
+        ({"clip_l": torch.ones(1, 768), "clip_g": torch.ones(2, 1280)}, "1 vectors for one text encoder and 2"),
+        ({f"{side}{n:02d}": torch.ones(1, 768) for side in ("IN", "OUT") for n in range(12)}, "every layer"),
         ({"lora_up": torch.ones(1, 3), "lora_down": torch.ones(1, 3)}, "neither"),
         ({}, "neither"),
         ([torch.ones(1, 3)], "list"),
@@ -183,3 +184,62 @@ def test_spoilt_vectors_never_replace_a_good_file(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="not finite"):
         write_embedding(path, made(vectors=torch.full((2, 3), float("nan"))))
     assert path.read_bytes() == before and list(tmp_path.iterdir()) == [path]
+
+
+@pytest.mark.parametrize("suffix", [".pt", ".safetensors"])
+def test_an_embedding_for_sdxl_has_the_vectors_of_both_encoders_side_by_side(tmp_path: Path, suffix: str) -> None:
+    tensors = {"clip_g": torch.full((2, 1280), 2.0), "clip_l": torch.full((2, 768), 1.0, dtype=torch.float16)}
+    path = tmp_path / f"hero{suffix}"
+    save_file(tensors, path) if suffix == ".safetensors" else torch.save(tensors, path)
+    back = read_embedding(path)
+    assert back.vectors.shape == (2, 2048) and back.width == 2048
+    assert back.vectors[:, :768].unique().tolist() == [1.0] and back.vectors[:, 768:].unique().tolist() == [2.0]
+
+
+@pytest.mark.parametrize("suffix", [".pt", ".safetensors"])
+def test_an_embedding_for_sdxl_is_written_as_clip_l_and_clip_g_and_nothing_else(tmp_path: Path, suffix: str) -> None:
+    path = tmp_path / f"hero{suffix}"
+    embedding = made(vectors=torch.arange(2.0 * 2048).reshape(2, 2048))
+    write_embedding(path, embedding)
+    held = load_file(path) if suffix == ".safetensors" else torch.load(path, weights_only=True)
+    assert {k: tuple(v.shape) for k, v in held.items()} == {"clip_l": (2, 768), "clip_g": (2, 1280)}
+    assert torch.equal(torch.cat([held["clip_l"], held["clip_g"]], 1), embedding.vectors)
+    assert torch.equal(read_embedding(path).vectors, embedding.vectors)
+
+
+def test_a_small_model_with_two_encoders_keeps_its_own_split(tmp_path: Path) -> None:
+    write_embedding(tmp_path / "hero.safetensors", made(vectors=torch.ones(2, 10), first=4))
+    assert {k: tuple(v.shape) for k, v in load_file(tmp_path / "hero.safetensors").items()} == {"clip_l": (2, 4), "clip_g": (2, 6)}
+    assert read_embedding(tmp_path / "hero.safetensors").first == 4
+
+
+def test_the_outputs_that_onetrainer_adds_do_not_matter(tmp_path: Path) -> None:
+    save_file({"clip_l": torch.ones(1, 768), "clip_g": torch.ones(1, 1280), "clip_l_out": torch.zeros(1, 768), "clip_g_out": torch.zeros(1, 1280)}, tmp_path / "hero.safetensors")
+    assert read_embedding(tmp_path / "hero.safetensors").vectors.shape == (1, 2048)
+
+
+@pytest.mark.parametrize("suffix", [".bin", ".safetensors"])
+def test_diffusers_two_files_for_sdxl_are_one_embedding(tmp_path: Path, suffix: str) -> None:
+    for name, width in (("learned_embeds", 768), ("learned_embeds_2", 1280)):
+        tensors = {"<hero>": torch.full((2, width), float(width))}
+        path = tmp_path / f"{name}{suffix}"
+        save_file(tensors, path) if suffix == ".safetensors" else torch.save(tensors, path)
+    back = read_embedding(tmp_path / f"learned_embeds{suffix}")
+    assert back.vectors.shape == (2, 2048) and back.vectors[0, [0, 767, 768, 2047]].tolist() == [768, 768, 1280, 1280]
+    with pytest.raises(Unreadable, match=r"second text encoder.*learned_embeds"):
+        read_embedding(tmp_path / f"learned_embeds_2{suffix}")
+
+
+def test_a_neighbour_called_2_that_is_an_embedding_of_its_own_stays_apart(tmp_path: Path) -> None:
+    for name in ("hero", "hero_2"):
+        save_file({"emb_params": torch.ones(2, 768)}, tmp_path / f"{name}.safetensors")
+    (tmp_path / "other_2.safetensors").write_bytes(b"damaged")
+    save_file({"emb_params": torch.ones(2, 768)}, tmp_path / "other.safetensors")
+    assert [read_embedding(tmp_path / f"{n}.safetensors").width for n in ("hero", "hero_2", "other")] == [768] * 3
+
+
+def test_what_kohya_notes_about_the_training_is_told(tmp_path: Path) -> None:
+    facts = {"ss_steps": "1600", "ss_new_sd_model_hash": "0123456789abcdef", "ss_sd_model_name": "v1-5-pruned.safetensors"}
+    save_file({"emb_params": torch.ones(1, 768)}, tmp_path / "hero.safetensors", metadata=facts)
+    back = read_embedding(tmp_path / "hero.safetensors")
+    assert (back.step, back.checkpoint_hash, back.checkpoint_name) == (1600, "0123456789", "v1-5-pruned")
