@@ -149,26 +149,28 @@ def _glora(t: Tensors, weight: Tensor, count: int) -> Tensor:
     if b2.shape[0] == weight.shape[0] and b2.shape[1] == b1.shape[0] == a1.shape[0]:
         a1, a2, b1, b2 = a2, a1, b2, b1
     turned = torch.einsum("oi...,ij->oj...", weight, a1 @ a2)
-    return turned + (b1 @ b2).reshape(weight.shape)
+    added = torch.einsum("abkl,oa,bi->oikl", t["bm"], b1, b2) if "bm" in t else b1 @ b2
+    return turned + added.reshape(weight.shape)
 
 
 def _oft(t: Tensors, weight: Tensor, count: int) -> Tensor:
-    """Diagonal OFT (Qiu et al. 2023): blocks of rows turned by the Cayley transform of a skew matrix; BOFT does so in stages with butterfly orders."""
-    stages = t["oft_blocks"] if t["oft_blocks"].ndim == 4 else t["oft_blocks"][None]
+    """Blocks of rows turned by orthogonal matrices: diagonal OFT (Qiu et al. 2023) [k, b, b], or BOFT's stages in butterfly order (Liu et al. 2023) [m, k, b, b]."""
+    turns = _cayley(t["oft_blocks"], float(t["constraint"]) * weight.shape[0] if "constraint" in t else 0.0)
     turned = weight
-    for stage, blocks in enumerate(stages):
-        order = _butterfly(stage, blocks.shape[-1], weight.shape[0]).to(weight.device) if len(stages) > 1 else torch.arange(weight.shape[0], device=weight.device)
-        rows = turned[order].reshape(blocks.shape[0], blocks.shape[1], *weight.shape[1:])
-        mixed = torch.einsum("knm,kn...->km...", _cayley(blocks, _limit(t, weight)), rows).reshape(weight.shape)
-        turned = torch.empty_like(mixed)
-        turned[order] = mixed
+    if turns.ndim == 3:
+        turned = torch.einsum("knm,kn...->km...", turns, weight.reshape(*turns.shape[:2], *weight.shape[1:])).reshape(weight.shape)
+    else:
+        for stage, turn in enumerate(turns):
+            order = _butterfly(stage, turn.shape[-1], weight.shape[0])
+            mixed = torch.einsum("kmn,kn...->km...", turn, turned[order].reshape(*turn.shape[:2], *weight.shape[1:])).reshape(weight.shape)
+            turned = mixed[torch.argsort(order)]
     if "rescale" in t:
         turned = turned * t["rescale"].reshape(-1, *[1] * (weight.ndim - 1))
     return turned - weight
 
 
 def _cayley(blocks: Tensor, limit: float) -> Tensor:
-    """(I + Q)(I - Q)^-1 of the skew part Q of square blocks [k, b, b]; Q no longer than `limit` unless that is 0."""
+    """(I + Q)(I - Q)^-1 of the skew part Q of square blocks [..., b, b]; Q no longer than `limit` unless that is 0."""
     skew = blocks - blocks.transpose(-1, -2)
     if limit > 0:
         length = skew.norm() + 1e-8
@@ -177,13 +179,8 @@ def _cayley(blocks: Tensor, limit: float) -> Tensor:
     return (eye + skew) @ torch.linalg.inv(eye - skew)
 
 
-def _limit(t: Tensors, weight: Tensor) -> float:
-    """How long the skew part may be: the stored constraint times the number of rows; 0 = without a limit."""
-    return float(t["constraint"]) * weight.shape[0] if "constraint" in t else 0.0
-
-
 def _butterfly(stage: int, block: int, rows: int) -> Tensor:
-    """The order of rows in one stage of BOFT (Liu et al. 2023): pairs of groups of 2^stage * block/2 rows are interleaved."""
+    """The order of rows in one stage of BOFT: pairs of groups of 2^stage * block/2 rows are interleaved."""
     group = 2**stage * (block // 2)
     return torch.arange(rows).reshape(-1, 2, group).transpose(1, 2).reshape(-1)
 
