@@ -9,6 +9,7 @@ from studio.settings import Paths
 IMAGE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".avif"})
 EMBEDDING_SUFFIXES = frozenset({".pt", ".bin", ".safetensors"})
 CHECKPOINT_SUFFIXES = frozenset({".safetensors", ".ckpt"})
+VAE_SUFFIXES = frozenset({".safetensors", ".ckpt", ".pt", ".bin"})
 
 
 @dataclass(frozen=True)
@@ -28,10 +29,21 @@ def checkpoints(paths: Paths) -> list[str]:
     names: list[str] = []
     for folder in paths.both("checkpoints"):
         for entry in _entries(folder):
-            found = (entry / "model_index.json").is_file() if entry.is_dir() else entry.suffix.lower() in CHECKPOINT_SUFFIXES
+            found = (entry / "model_index.json").is_file() if entry.is_dir() else entry.suffix.lower() in CHECKPOINT_SUFFIXES and not entry.stem.endswith(".vae")
             if found and entry.name not in names:
                 names.append(entry.name)
     return names
+
+
+def vae_files(paths: Paths) -> list[Path]:
+    """Autoencoders of their own: files and diffusers folders in models/VAE, and `<name>.vae.pt` (or .safetensors, .ckpt) beside checkpoints."""
+    found = [p for p in _entries(paths.vae) if ((p / "config.json").is_file() if p.is_dir() else p.suffix.lower() in VAE_SUFFIXES)]
+    return found + [p for p in _entries(paths.checkpoints) if p.stem.endswith(".vae") and p.suffix.lower() in VAE_SUFFIXES and p.is_file()]
+
+
+def vaes(paths: Paths) -> list[str]:
+    """Names of autoencoders that can be used in the place of a checkpoint's own."""
+    return list(dict.fromkeys(p.name for p in vae_files(paths)))
 
 
 def embedding_files(paths: Paths) -> list[Path]:

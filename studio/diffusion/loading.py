@@ -1,20 +1,25 @@
-"""From a name to a Model: a diffusers folder or a single file in the original layout, offline."""
+"""From a name to a Model: a diffusers folder or a single file in the original layout, with its own autoencoder or another, offline."""
 
-import json
 import os
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
+from torch import nn
 
 from studio import shelves
-from studio.diffusion.families import SD1
+from studio.diffusion.families import Family
+from studio.diffusion.folder import Folder, folder_vae
 from studio.diffusion.model import Model
-from studio.errors import NotFound, Unreadable
-from studio.formats.files import sha256
+from studio.diffusion.single_file import SingleFile, single_vae
+from studio.errors import NotFound
+from studio.formats.checkpoint import V_MARKER, ZERO_SNR_MARKER, write_checkpoint
+from studio.formats.hashes import remembered_sha256
 from studio.settings import Paths
 
 DEFAULT = "tiny-world"
+AUTOMATIC, OWN = "Automatic", "None"
 SD_SCHEDULE: dict[str, Any] = {
     "beta_start": 0.00085,
     "beta_end": 0.012,
@@ -37,15 +42,74 @@ def find_checkpoint(paths: Paths, name: str) -> Path:
     raise NotFound(f"There is no checkpoint {wanted!r}.", f"Put one into models/{paths.checkpoints.name}, or choose one of {', '.join(known) or 'none'}.")
 
 
-def load_model(path: Path, device: torch.device, dtype: torch.dtype) -> Model:
-    """Load a checkpoint; raises Unreadable in words."""
+def find_vae(paths: Paths, checkpoint: Path, choice: str = AUTOMATIC) -> Path | None:
+    """The autoencoder to use instead of a checkpoint's own, or None for its own; raises NotFound for a name that is not there.
+
+    "Automatic" takes a file named like the checkpoint (`<stem>.vae.pt`, or `<stem>.safetensors` in models/VAE), as A1111 does.
+    """
+    if choice == OWN:
+        return None
+    files = {path.name: path for path in shelves.vae_files(paths)}
+    if choice in ("", AUTOMATIC):
+        stem = checkpoint.name if checkpoint.is_dir() else checkpoint.stem
+        beside = [path for path in files.values() if path.name.removesuffix(path.suffix) == f"{stem}.vae"]
+        return next(iter([*beside, *(path for path in files.values() if path.parent == paths.vae and path.stem == stem)]), None)
+    for name, path in files.items():
+        if choice in (name, path.stem):
+            return path
+    raise NotFound(f"There is no VAE {choice!r}.", f"Put it into models/{paths.vae.name}, or choose {AUTOMATIC}, {OWN}{''.join(f', {name}' for name in files)}.")
+
+
+def load_model(path: Path, device: torch.device, dtype: torch.dtype, vae: Path | None = None, hashes: Path | None = None) -> Model:
+    """Load a checkpoint, with the autoencoder in `vae` in the place of its own; raises Unreadable in words.
+
+    `hashes` is a small file in which hashes are remembered, so that a large checkpoint is not read twice.
+    """
     os.environ.setdefault("HF_HUB_OFFLINE", "1")
     _quiet()
-    if path.is_dir():
-        return _load_folder(path, device, dtype)
-    from studio.diffusion.single_file import load_single_file
+    opened = Folder(path) if path.is_dir() else SingleFile(path)
+    family = opened.family
+    schedule = SD_SCHEDULE | (opened.schedule if isinstance(opened, Folder) else _schedule(opened))
+    texts = opened.text_encoders(dtype)
+    own = opened.vae(dtype) if vae is None else load_vae(vae, dtype, family.latent_scale)
+    weights = opened.weights_file() if isinstance(opened, Folder) else path
+    digest = remembered_sha256(weights, hashes)[:10] if weights else ""
+    model = Model(family, path.name, digest, opened.unet(dtype), own, texts, schedule, device, dtype)
+    if vae is not None:
+        model.vae_name, model.vae_hash = vae.name, remembered_sha256(vae, hashes)[:10] if vae.is_file() else ""
+    return model
 
-    return load_single_file(path, device, dtype)
+
+def load_vae(path: Path, dtype: torch.dtype = torch.float32, scale: float = 0.18215) -> nn.Module:
+    """An autoencoder of its own, from a file in the original layout or a diffusers folder; `scale` is the family's. Raises Unreadable."""
+    _quiet()
+    return folder_vae(path, scale, dtype) if path.is_dir() else single_vae(path, scale, dtype)
+
+
+def save_model(model: Model, path: Path, half: bool = True, metadata: Mapping[str, str] | None = None) -> None:
+    """Write a model as one .safetensors file in the original layout, which says what it is; raises OutOfSpace."""
+    modules = {"unet": model.unet, "vae": model.vae, **{e.name: m for e, m in zip(model.family.text_encoders, model.text_encoders, strict=True)}}
+    parts = {part: modules[name].state_dict() for name, part in model.family.parts.items()}
+    velocity = model.prediction_type == "v_prediction"
+    markers = [V_MARKER] * (velocity and model.family.prediction != "v_prediction") + [ZERO_SNR_MARKER] * bool(model.schedule.get("rescale_betas_zero_snr"))
+    write_checkpoint(path, parts, half, {**_modelspec(model.family, path.stem, velocity), **(metadata or {})}, markers)
+
+
+def _modelspec(family: Family, title: str, velocity: bool) -> dict[str, str]:
+    """What modelspec 1.0.1 asks a checkpoint to say about itself."""
+    return {
+        "modelspec.sai_model_spec": "1.0.1",
+        "modelspec.architecture": family.architecture,
+        "modelspec.implementation": "https://github.com/Stability-AI/generative-models",
+        "modelspec.title": title,
+        "modelspec.resolution": f"{family.resolution}x{family.resolution}",
+        "modelspec.prediction_type": "v" if velocity else "epsilon",
+    }
+
+
+def _schedule(opened: SingleFile) -> dict[str, Any]:
+    """What a single file says about its noise schedule, the family's way where it says nothing."""
+    return {"prediction_type": opened.facts.prediction or opened.family.prediction, "rescale_betas_zero_snr": opened.facts.zero_snr}
 
 
 def _quiet() -> None:
@@ -56,23 +120,3 @@ def _quiet() -> None:
     diffusers_logging.set_verbosity_error()
     transformers_logging.set_verbosity_error()
     transformers_logging.disable_progress_bar()
-
-
-def _load_folder(path: Path, device: torch.device, dtype: torch.dtype) -> Model:
-    """A diffusers folder."""
-    from diffusers import AutoencoderKL, UNet2DConditionModel
-    from transformers import CLIPTextModel
-
-    try:
-        unet = UNet2DConditionModel.from_pretrained(path / "unet", local_files_only=True, torch_dtype=dtype)
-        vae = AutoencoderKL.from_pretrained(path / "vae", local_files_only=True, torch_dtype=dtype)
-        text_encoder = CLIPTextModel.from_pretrained(path / "text_encoder", local_files_only=True, dtype=dtype)
-        config = json.loads((path / "scheduler" / "scheduler_config.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError, KeyError, RuntimeError) as error:
-        raise Unreadable(
-            f"The checkpoint {path.name} cannot be loaded ({str(error).splitlines()[0].replace(str(path), path.name)[:200]}).",
-            "Its folder must hold unet, vae, text_encoder and scheduler of a Stable Diffusion 1 model.",
-        ) from error
-    weights = next(iter(sorted((path / "unet").glob("*.safetensors"))), None)
-    schedule = {**SD_SCHEDULE, **{k: v for k, v in config.items() if not k.startswith("_")}}
-    return Model(SD1, path.name, sha256(weights)[:10] if weights else "", unet, vae, (text_encoder,), schedule, device, dtype)

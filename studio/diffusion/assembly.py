@@ -1,0 +1,103 @@
+"""Networks put together from tensors: built without numbers, checked by name and shape, filled in the precision asked for."""
+
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, TypeVar
+
+import torch
+from torch import Tensor, nn
+
+from studio.errors import Unreadable
+from studio.formats.keys import State, text_name
+
+Shapes = Mapping[str, tuple[int, ...]]
+Made = TypeVar("Made")
+
+
+def empty_unet(config: Mapping[str, Any]) -> nn.Module:
+    """A UNet of these settings without numbers in it."""
+    from diffusers import UNet2DConditionModel
+
+    with torch.device("meta"):
+        return UNet2DConditionModel.from_config(dict(config))
+
+
+def empty_vae(config: Mapping[str, Any]) -> nn.Module:
+    """An autoencoder of these settings without numbers in it."""
+    from diffusers import AutoencoderKL
+
+    with torch.device("meta"):
+        return AutoencoderKL.from_config(dict(config))
+
+
+def empty_text_encoder(config: Mapping[str, Any], pooled: bool) -> nn.Module:
+    """A text encoder of these settings without numbers in it, with a projection of the end token where it is used."""
+    from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection
+
+    with torch.device("meta"):
+        return (CLIPTextModelWithProjection if pooled else CLIPTextModel)(CLIPTextConfig(**dict(config)))
+
+
+def fill(module: nn.Module, state: Mapping[str, Tensor], dtype: torch.dtype) -> nn.Module:
+    """Give an empty network its numbers, copied in `dtype`; names beyond the network's are left out, a missing one is a KeyError."""
+    wanted = module.state_dict()
+    named = canonical(state) if _is_text(wanted) else state
+    source = {key: named[text_name(key) if _is_text(wanted) else key] for key in wanted}
+    module.load_state_dict({key: tensor.to(dtype, copy=True).reshape(wanted[key].shape) for key, tensor in source.items()}, assign=True)
+    for name, buffer in module.named_buffers():
+        if buffer.is_meta:  # only the text encoders' position_ids, which no file holds
+            owner = module.get_submodule(name.rpartition(".")[0])
+            owner.register_buffer(name.rpartition(".")[2], torch.arange(buffer.shape[-1]).expand(buffer.shape), persistent=False)
+    return module
+
+
+def canonical(state: Mapping[str, Tensor]) -> State:
+    """A text encoder's tensors with `text_model.` before their names, whatever wrote them."""
+    return {text_name(key): tensor for key, tensor in state.items()}
+
+
+def _is_text(names: Iterable[str]) -> bool:
+    """Whether these are the names of a text encoder, in either of transformers' spellings."""
+    return any(key.endswith("token_embedding.weight") for key in names)
+
+
+def check(name: str, what: str, wanted: Shapes, given: Shapes, strict: bool = False) -> None:
+    """Compare names and shapes of one network with what a file has; raises Unreadable naming the first that differ.
+
+    `strict` refuses names the network has not. Trailing dimensions of one are not looked at: a 1x1 convolution is a matrix.
+    """
+    missing = [key for key in wanted if key not in given]
+    if missing:
+        raise Unreadable(f"{name} lacks {len(missing)} of the {len(wanted)} tensors of {what}: {_some(missing)}.", "It may be cut off or pruned too far; get it again.")
+    wrong = next((key for key in wanted if _trimmed(wanted[key]) != _trimmed(given[key])), None)
+    if wrong is not None:
+        raise Unreadable(f"{name} holds {what} that does not fit together: {wrong} has the shape {tuple(given[wrong])}, and {tuple(wanted[wrong])} was expected.", "Get it again.")
+    extra = [key for key in given if key not in wanted] if strict else []
+    if extra:
+        raise Unreadable(f"{name} holds {what} of a kind not known here, with {len(extra)} more tensors: {_some(extra)}.", "It may be made for another program.")
+
+
+def _some(names: list[str]) -> str:
+    """The first three names of a list."""
+    return ", ".join(names[:3]) + (", ..." if len(names) > 3 else "")
+
+
+def _trimmed(shape: tuple[int, ...]) -> tuple[int, ...]:
+    """A shape without the ones at its end."""
+    shape = tuple(shape)
+    while shape and shape[-1] == 1:
+        shape = shape[:-1]
+    return shape
+
+
+def shapes_of(state: Mapping[str, Tensor]) -> dict[str, tuple[int, ...]]:
+    """Name to shape."""
+    return {key: tuple(tensor.shape) for key, tensor in state.items()}
+
+
+def guarded(name: str, what: str, make: Callable[[], Made]) -> Made:
+    """What is made from a file's own settings and shapes; whatever cannot be built becomes Unreadable in words."""
+    try:
+        return make()
+    except (KeyError, IndexError, ValueError, TypeError, RuntimeError, ZeroDivisionError, AttributeError) as error:
+        detail = f"it has no {error.args[0]}" if isinstance(error, KeyError) and error.args else (str(error).splitlines() or [type(error).__name__])[0][:200]
+        raise Unreadable(f"{name} holds no {what} that can be put together ({detail}).", "It may be cut off or pruned too far; get it again.") from error
