@@ -239,6 +239,18 @@ class JobStore:
             db.execute("UPDATE jobs SET state = 'interrupted', worker = NULL WHERE id = ? AND state IN ('running', 'paused', 'stopping')", (name,))
             _emit(db, name, "state", {"state": State.INTERRUPTED, "error": None})
 
+    def delete(self, name: str) -> None:
+        """Take a job that waits or is over out of the database, with its events and asks; raises NotFound, and Conflict while it runs."""
+        with self._connect(write=True) as db:
+            row = db.execute("SELECT state FROM jobs WHERE id = ?", (name,)).fetchone()
+            if row is None:
+                raise NotFound(f"There is no job {name!r}.")
+            if State(row["state"]) in (State.RUNNING, State.PAUSED, State.STOPPING):
+                raise Conflict(f"Job {name} is {row['state']}.", "Stop it first.")
+            db.execute("DELETE FROM jobs WHERE id = ?", (name,))
+            db.execute("DELETE FROM events WHERE job = ?", (name,))
+            db.execute("DELETE FROM asks WHERE job = ?", (name,))
+
     def emit(self, name: str, kind: str, data: dict[str, Any]) -> int:
         """Write an event and return its sequence number."""
         with self._connect(write=True) as db:

@@ -1,22 +1,24 @@
-"""The web server: jobs over HTTP, the page at the root, and only requests from its own origin."""
+"""The web server: jobs over HTTP, A1111's API, the page at the root, and only requests from its own origin."""
 
 from typing import Any
 from urllib.parse import urlsplit
 from uuid import uuid4
 
 from fastapi import FastAPI, Request
-from fastapi.responses import JSONResponse
+from fastapi.responses import FileResponse, JSONResponse
 from starlette.middleware.base import BaseHTTPMiddleware, RequestResponseEndpoint
 from starlette.responses import Response
 
 from studio import __version__
+from studio.api.auth import Access, Gate
+from studio.api.faults import tell_faults
+from studio.api.sdapi import sdapi
+from studio.api.waiting import Counter
 from studio.engine import Engine
-from studio.errors import StudioError
 from studio.jobs import Job
 from studio.requests import request_of
+from studio.settings import SHIPPED_ROOT
 
-STATUS = {"invalid": 422, "not_found": 404, "conflict": 409, "unreadable": 422, "out_of_space": 507}
-"""HTTP status by error code; anything else is 500."""
 PREFIX = "/studio/v1"
 
 
@@ -35,10 +37,7 @@ def jobs_api(app: FastAPI, engine: Engine) -> None:
     """Routes under /studio/v1: submit, list, watch and ask, as every other face does."""
     server = uuid4().hex
 
-    @app.exception_handler(StudioError)
-    async def in_words(_: Request, error: StudioError) -> JSONResponse:
-        """A failure as JSON with the sentence a person can use."""
-        return JSONResponse({"error": error.code, "detail": str(error)}, STATUS.get(error.code, 500))
+    tell_faults(app)
 
     @app.post(f"{PREFIX}/jobs/{{kind}}")
     def submit(kind: str, values: dict[str, Any]) -> dict[str, str]:
@@ -70,19 +69,45 @@ def jobs_api(app: FastAPI, engine: Engine) -> None:
         """Ask a job to stop, save or sample."""
         return {"taken": engine.ask(name, kind)}
 
+    @app.delete(f"{PREFIX}/jobs/{{name}}")
+    def delete(name: str) -> dict[str, str]:
+        """Take a job that waits or is over off the list; files it wrote stay."""
+        engine.store.delete(name)
+        return {"deleted": name}
+
 
 def _shown(job: Job) -> dict[str, Any]:
     """A job as JSON."""
     return {"id": job.id, "kind": job.kind, "state": job.state, "request": job.request, "result": job.result, "error": job.error, "created": job.created, "started": job.started, "ended": job.ended}
 
 
-def create_app(engine: Engine) -> FastAPI:
-    """The whole server: the jobs API, and the page at the root."""
+def docs(app: FastAPI) -> None:
+    """The description of all routes at /docs, as one page that fetches nothing from elsewhere."""
+
+    @app.get("/docs", include_in_schema=False)
+    def page() -> FileResponse:
+        """The page."""
+        return FileResponse(SHIPPED_ROOT / "static" / "docs.html", media_type="text/html")
+
+
+def bare_app(engine: Engine, auth: Access | None = None) -> FastAPI:
+    """The server without the page: both APIs, their description, and who may use them."""
+    access = auth or Access()
+    app = FastAPI(title="SD Training Studio", version=__version__, docs_url=None, redoc_url=None)
+    app.state.counter = Counter(engine)
+    jobs_api(app, engine)
+    app.include_router(sdapi(access.server_stop))
+    docs(app)
+    app.add_middleware(OriginGuard)
+    app.add_middleware(Gate, access=access)
+    return app
+
+
+def create_app(engine: Engine, auth: Access | None = None) -> FastAPI:
+    """The whole server: both APIs, and the page at the root, behind a login when `auth` names somebody for it."""
     import gradio as gr
 
     from studio.ui.app import build, mount_options
 
-    app = FastAPI(title="SD Training Studio", version=__version__)
-    jobs_api(app, engine)
-    app.add_middleware(OriginGuard)
-    return gr.mount_gradio_app(app, build(engine), path="/", **mount_options(engine.paths))
+    login = list(auth.page) if auth and auth.page else None
+    return gr.mount_gradio_app(bare_app(engine, auth), build(engine), path="/", auth=login, **mount_options(engine.paths))
