@@ -66,7 +66,7 @@ class Delta:
         added = tensors.get("diff_b", tensors.get("b_norm"))
         if added is not None:
             return added.reshape(bias.shape)
-        if "ia3_l" in tensors and tensors["ia3_l"].shape[0] > 1:
+        if "ia3_l" in tensors and not _on_input(tensors["ia3_l"]):
             return bias.detach().float() * (tensors["ia3_l"].flatten() - 1)
         return None
 
@@ -125,12 +125,17 @@ def _lokr(t: Tensors, weight: Tensor, count: int) -> Tensor:
 def _ia3(t: Tensors, weight: Tensor, count: int) -> Tensor:
     """(IA)3 (Liu et al. 2022): columns scaled by 1 + v when `on_input`, else rows; PEFT stores the factor itself."""
     if "ia3_l" in t:
-        factor, on_input = t["ia3_l"] - 1, t["ia3_l"].shape[0] == 1
+        factor, on_input = t["ia3_l"] - 1, _on_input(t["ia3_l"])
     else:
         factor, on_input = t["weight"], bool(t.get("on_input", torch.zeros(())).any())
     size = weight.shape[1 if on_input else 0]
     side = (1, size) if on_input else (size, 1)
     return weight * factor.reshape(*side, *[1] * (weight.ndim - 2))
+
+
+def _on_input(factors: Tensor) -> bool:
+    """Whether PEFT scaled what comes in: it keeps [1, in] then, [out, 1] for what goes out (for convolutions it is always what goes out here)."""
+    return factors.ndim == 2 and factors.shape[0] == 1
 
 
 def _full(t: Tensors, weight: Tensor, count: int) -> Tensor | None:
