@@ -3,6 +3,7 @@
 import re
 
 _TOKEN = re.compile(r"\\[()\[\]\\]|\\|\(+|\[+|:\s*([+-]?[.\d]+)\s*\)|\)+|\]+|[^\\()\[\]:]+|:")
+_SYNTAX = re.compile(r"[\\()\[\]]|BREAK")
 _BREAK = re.compile(r"\bBREAK\b")
 ROUND = 1.1
 """What a pair of round brackets multiplies by; a pair of square ones divides by it."""
@@ -11,6 +12,8 @@ BREAK = "BREAK"
 
 def attention(text: str) -> list[tuple[str, float]]:
     """Text as (piece, weight) pairs; BREAK comes as ("BREAK", -1). Unbalanced brackets reach to the end, a backslash that escapes nothing is dropped."""
+    if not _SYNTAX.search(text):
+        return [(text, 1.0)]
     reader = _Reader()
     for match in _TOKEN.finditer(text):
         reader.take(match.group(), match.group(1))
