@@ -45,7 +45,9 @@ def opened(data: bytes, label: str) -> Image.Image:
         if image.width * image.height > MAX_PIXELS:
             raise StudioError(f"{label}: {image.width}x{image.height} pixels are too many.", f"Send at most {MAX_PIXELS // 10**6} million.", "too_large")
         image.load()
-    except (OSError, UnidentifiedImageError, Image.DecompressionBombError, ValueError, SyntaxError) as error:
+    except Image.DecompressionBombError as error:
+        raise StudioError(f"{label}: the picture claims far too many pixels.", f"Send at most {MAX_PIXELS // 10**6} million.", "too_large") from error
+    except (OSError, UnidentifiedImageError, ValueError, SyntaxError) as error:
         raise Unreadable(f"{label}: the bytes are not a picture that can be read.", "Send a PNG, JPEG or WebP.") from error
     return image
 
