@@ -104,7 +104,7 @@ def folder_vae(path: Path, scale: float, dtype: torch.dtype) -> nn.Module:
         config = json.loads((path / "config.json").read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise Unreadable(f"The VAE {path.name} cannot be loaded (its config.json cannot be read).", "Choose another VAE, or Automatic.") from error
-    return folder_part(path, path.name, "the autoencoder (VAE)", lambda: empty_vae({**config, "scaling_factor": scale}), dtype)
+    return folder_part(path, path.name, "the autoencoder (VAE)", lambda: empty_vae({"scaling_factor": scale, **config}), dtype)
 
 
 def _files(folder: Path) -> list[Path]:

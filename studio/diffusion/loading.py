@@ -60,8 +60,8 @@ def find_vae(paths: Paths, checkpoint: Path, choice: str = AUTOMATIC) -> Path | 
     raise NotFound(f"There is no VAE {choice!r}.", f"Put it into models/{paths.vae.name}, or choose {AUTOMATIC}, {OWN}{''.join(f', {name}' for name in files)}.")
 
 
-def load_model(path: Path, device: torch.device, dtype: torch.dtype, vae: Path | None = None, hashes: Path | None = None) -> Model:
-    """Load a checkpoint, with the autoencoder in `vae` in the place of its own; raises Unreadable in words.
+def load_model(path: Path, device: torch.device, dtype: torch.dtype, vae: Path | nn.Module | None = None, hashes: Path | None = None) -> Model:
+    """Load a checkpoint, with the autoencoder in the file `vae`, or a network that stands for one, in the place of its own; raises Unreadable in words.
 
     `hashes` is a small file in which hashes are remembered, so that a large checkpoint is not read twice.
     """
@@ -71,17 +71,17 @@ def load_model(path: Path, device: torch.device, dtype: torch.dtype, vae: Path |
     family = opened.family
     schedule = SD_SCHEDULE | (opened.schedule if isinstance(opened, Folder) else _schedule(opened))
     texts = opened.text_encoders(dtype)
-    own = opened.vae(dtype) if vae is None else load_vae(vae, dtype, family.latent_scale)
+    own = opened.vae(dtype) if vae is None else load_vae(vae, dtype, family.latent_scale) if isinstance(vae, Path) else vae
     weights = opened.weights_file() if isinstance(opened, Folder) else path
     digest = remembered_sha256(weights, hashes)[:10] if weights else ""
     model = Model(family, path.name, digest, opened.unet(dtype), own, texts, schedule, device, dtype)
-    if vae is not None:
+    if isinstance(vae, Path):
         model.vae_name, model.vae_hash = vae.name, remembered_sha256(vae, hashes)[:10] if vae.is_file() else ""
     return model
 
 
 def load_vae(path: Path, dtype: torch.dtype = torch.float32, scale: float = 0.18215) -> nn.Module:
-    """An autoencoder of its own, from a file in the original layout or a diffusers folder; `scale` is the family's. Raises Unreadable."""
+    """An autoencoder of its own, from a file in the original layout or a diffusers folder; `scale` is the family's, for one that does not say its own. Raises Unreadable."""
     _quiet()
     return folder_vae(path, scale, dtype) if path.is_dir() else single_vae(path, scale, dtype)
 

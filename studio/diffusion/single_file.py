@@ -83,10 +83,10 @@ def _old_names(part: Part, given: dict[str, tuple[int, ...]]) -> dict[str, str]:
 
 
 def single_vae(path: Path, scale: float, dtype: torch.dtype) -> nn.Module:
-    """An autoencoder in a file of its own: original names with or without `first_stage_model.`, or diffusers' names; raises Unreadable."""
-    state = Weights(path).read()
-    if any(key.startswith(VAE.root) for key in state):
-        state = {k.removeprefix(VAE.root): v for k, v in state.items() if k.startswith(VAE.root)}
+    """An autoencoder in a file of its own or in a checkpoint: original names with or without `first_stage_model.`, or diffusers' names; raises Unreadable."""
+    weights = Weights(path)
+    root = VAE.root if VAE.names(weights.shapes) else ""
+    state = {key.removeprefix(root): tensor for key, tensor in weights.read(root).items()}
     if any(key.startswith("encoder.down_blocks.") for key in state):
         state = vae_to_original(state)
     if not any(key.startswith("decoder.") for key in state):

@@ -25,13 +25,17 @@ V_MARKER, ZERO_SNR_MARKER = "v_pred", "ztsnr"
 
 
 class _Inert:
-    """Stands in for what training programs leave in a .ckpt beside the weights; takes anything and does nothing."""
+    """Stands in for what training programs leave in a .ckpt beside the weights; takes anything, runs nothing."""
 
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
-        pass
+    def __new__(cls, *args: Any) -> "_Inert":
+        """An object of nothing, whatever it was made from."""
+        return super().__new__(cls)
+
+    def __init__(self, *args: Any) -> None:
+        self.held = args
 
     def __setstate__(self, state: Any) -> None:
-        pass
+        self.held = (state,)
 
 
 _INERT = (
