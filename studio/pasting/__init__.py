@@ -2,6 +2,7 @@
 
 from studio.pasting.facts import VERSION, facts_of
 from studio.pasting.grammar import parameters, read_hashes, read_infotext, write_hashes, write_infotext
-from studio.pasting.values import Lookup, lookup_in, request_values, sampler_of
+from studio.pasting.values import Lookup, lookup_in, request_values
+from studio.requests.sampler_names import sampler_of
 
 __all__ = ["VERSION", "Lookup", "facts_of", "lookup_in", "parameters", "read_hashes", "read_infotext", "request_values", "sampler_of", "write_hashes", "write_infotext"]

@@ -10,6 +10,7 @@ from studio.config import Control, controls
 from studio.pasting.facts import SOFT
 from studio.pasting.grammar import read_infotext, size_of
 from studio.requests.generate import GenerateRequest
+from studio.requests.sampler_names import sampler_of
 
 Lookup = Callable[[str, str], str | None]
 """From a name and a hash (either may be empty) to the name the studio knows the file by; None when it has none."""
@@ -55,22 +56,6 @@ _HANDLED = frozenset(
 """Keys with a function of their own below."""
 _TOLD = frozenset({"Version", "User", "TI hashes", "Lora hashes", "Init image hash", "Batch size", "Batch pos", "Script", "Model override", "Hypernet hash"})
 """Keys that tell about a picture and ask for nothing."""
-_ALIASES = {
-    "k_euler": "Euler",
-    "k_euler_a": "Euler a",
-    "k_euler_ancestral": "Euler a",
-    "k_lms": "LMS",
-    "k_heun": "Heun",
-    "k_dpm_2": "DPM2",
-    "k_dpm_2_a": "DPM2 a",
-    "k_dpm_2_ancestral": "DPM2 a",
-    "k_dpmpp_2m": "DPM++ 2M",
-    "k_dpmpp_2s_a": "DPM++ 2S a",
-    "k_dpmpp_sde": "DPM++ SDE",
-}
-"""Samplers as A1111's API and older texts call them."""
-_SAMPLERS = {name.lower(): name for name in _KNOBS["sampler"].choices} | _ALIASES
-_SCHEDULES = {name.lower(): name for name in sorted(_KNOBS["scheduler"].choices, key=len, reverse=True)}
 _UNIFORM_BEFORE = (1, 9)
 """Since this version of A1111 a sampler without a schedule type takes the schedule its author advises; before, all took the checkpoint's own."""
 _ADVISED = frozenset({"DPM++ 2M", "DPM++ SDE", "DPM++ 2M SDE", "DPM++ 2M SDE Heun", "DPM++ 2S a", "DPM++ 3M SDE", "DPM2", "DPM2 a"})
@@ -195,18 +180,6 @@ def _short(text: str) -> str:
 def _hypernetwork(found: Mapping[str, str]) -> str:
     """The hypernetwork of a text from before they were named in prompts, as it is named today."""
     return f"<hypernet:{found['Hypernet']}:{found.get('Hypernet strength', '1.0')}>" if found.get("Hypernet", "None") != "None" else ""
-
-
-def sampler_of(name: str) -> tuple[str | None, str | None]:
-    """Sampler and schedule type of a name such as "DPM++ 2M Karras", as they were written before schedule types; None for what is unknown or not said."""
-    plain = name.strip().lower()
-    if plain in _SAMPLERS:
-        return _SAMPLERS[plain], None
-    for schedule in _SCHEDULES:
-        if plain.endswith(" " + schedule):
-            return _SAMPLERS.get(plain.removesuffix(schedule).rstrip()), _SCHEDULES[schedule]
-    aliases = {"_ka": "Karras", "_exp": "Exponential"}
-    return next(((_SAMPLERS.get(plain.removesuffix(end)), schedule) for end, schedule in aliases.items() if plain.endswith(end)), (None, None))
 
 
 def _sampler(reading: _Reading) -> None:
