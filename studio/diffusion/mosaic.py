@@ -1,6 +1,5 @@
-"""Large maps worked on in overlapping tiles and blended, so that memory is bounded; and what out of memory looks like."""
+"""Large maps worked on in overlapping tiles and blended, so that memory is bounded."""
 
-import gc
 from collections.abc import Callable, Iterator
 
 import torch
@@ -66,15 +65,3 @@ def smaller_tiles(start: int, least: int) -> Iterator[int]:
         yield size
         size = max(least, size // 2)
     yield least
-
-
-def is_out_of_memory(error: BaseException) -> bool:
-    """Whether an error says that a device or the computer has no memory left."""
-    return isinstance(error, torch.OutOfMemoryError | MemoryError) or (isinstance(error, RuntimeError) and ("out of memory" in str(error).lower() or "can't allocate memory" in str(error).lower()))
-
-
-def give_memory_back() -> None:
-    """Let go of what a failed attempt held, so that a smaller one has room; call it outside the except block."""
-    gc.collect()
-    if torch.cuda.is_available():
-        torch.cuda.empty_cache()
