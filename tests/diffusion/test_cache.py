@@ -45,7 +45,7 @@ class Shelf:
 
     def names(self) -> list[str]:
         """What is resident, least recently used first."""
-        return [name for name, _ in self.cache.resident()]
+        return [name for name, _, _ in self.cache.resident()]
 
 
 @pytest.fixture
@@ -70,7 +70,7 @@ def test_the_same_model_object_is_lent_while_it_is_resident(tiny_cache: ModelCac
 
 def test_a_models_size_is_the_bytes_of_its_tensors(tiny_cache: ModelCache, tiny: object) -> None:
     tensors = [t for m in (tiny.unet, tiny.vae, tiny.text_encoder) for t in (*m.parameters(), *m.buffers())]
-    assert dict(tiny_cache.resident())["tiny-world"] == sum(t.numel() * t.element_size() for t in tensors)
+    assert {name: size for name, size, _ in tiny_cache.resident()}["tiny-world"] == sum(t.numel() * t.element_size() for t in tensors)
 
 
 def test_a_name_that_is_not_on_the_shelf_is_told_in_words(tiny_cache: ModelCache) -> None:
@@ -87,7 +87,7 @@ def test_a_part_is_read_once_while_it_is_resident(shelf: Callable[[float], Shelf
     with it.lend("a") as two, it.lend("a") as three:
         assert one is two is three
     assert it.reads == ["a"]
-    assert it.cache.resident() == [("a", ONE)]
+    assert it.cache.resident() == [("a", ONE, "cpu")]
 
 
 def test_the_least_recently_used_part_is_dropped_first(shelf: Callable[[float], Shelf]) -> None:
@@ -195,7 +195,7 @@ def test_a_changed_checkpoint_folder_is_loaded_again(root: Paths, copied: Path) 
     with cache.lend("mine") as new:
         assert new is not old
         assert new.hash == old.hash
-    assert [name for name, _ in cache.resident()] == ["mine"]
+    assert [name for name, _, _ in cache.resident()] == ["mine"]
 
 
 def test_a_checkpoint_is_dropped_for_another_when_both_do_not_fit(root: Paths, copied: Path) -> None:
@@ -203,7 +203,7 @@ def test_a_checkpoint_is_dropped_for_another_when_both_do_not_fit(root: Paths, c
     with cache.lend("mine"):
         pass
     with cache.lend("tiny-world"):
-        assert [name for name, _ in cache.resident()] == ["tiny-world"]
+        assert [name for name, _, _ in cache.resident()] == ["tiny-world"]
 
 
 def test_an_own_checkpoint_comes_before_the_shipped_one_of_the_same_name(root: Paths, copied: Path) -> None:

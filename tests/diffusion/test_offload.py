@@ -10,8 +10,9 @@ import torch
 from diffusers import AutoencoderKL, UNet2DConditionModel
 from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensorMode
-from transformers import CLIPTextConfig, CLIPTextModel
+from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection
 
+from studio.diffusion.families import SD1, SDXL, Family
 from studio.diffusion.model import Conditioning, Model
 from studio.diffusion.offload import Offload, bytes_of, fetch, is_out_of_memory, modules_of, with_room
 from studio.errors import StudioError
@@ -52,10 +53,11 @@ def visiting(model: Model, layerwise: bool, way: Callable[..., Callable[[], None
 @torch.no_grad()
 def paint(model: Model, steps: int = 2) -> Tensor:
     """Text, a few predictions, a decode and an encode: every part in its order."""
-    context, _ = model.encode(torch.full((1, 77), 49407, device=model.device))
+    context, pooled = model.encode(torch.full((1, 77), 49407, device=model.device))
+    conditioning = Conditioning(context, (), pooled, model.micro_conditions((16, 16)))
     x = torch.linspace(-1, 1, 4 * 16 * 16, device=model.device).reshape(1, 4, 16, 16)
     for _ in range(steps):
-        x = x - 0.1 * model.predict(x, torch.tensor([500], device=model.device), Conditioning(context)).float()
+        x = x - 0.1 * model.predict(x, torch.tensor([500], device=model.device), conditioning).float()
     return model.encode_images(model.decode(x))[0]
 
 
@@ -181,23 +183,26 @@ def test_a_visit_that_does_not_fit_is_undone(tiny_layers: nn.ModuleList, monkeyp
 # a card that checks: tensors without data that refuse to meet across devices
 
 
-def small_model() -> Model:
-    """A Stable Diffusion 1 model of small random parts."""
+def small_model(family: Family) -> Model:
+    """A model of small random parts on a card."""
+    added = {"addition_embed_type": "text_time", "addition_time_embed_dim": 8, "projection_class_embeddings_input_dim": 6 * 8 + 32} if family.micro_conditions else {}
     unet = UNet2DConditionModel(
         sample_size=16,
         block_out_channels=(32, 64),
         layers_per_block=1,
         down_block_types=("CrossAttnDownBlock2D", "DownBlock2D"),
         up_block_types=("UpBlock2D", "CrossAttnUpBlock2D"),
-        cross_attention_dim=32,
+        cross_attention_dim=32 * len(family.text_encoders),
         attention_head_dim=8,
+        **added,
     )
     vae = AutoencoderKL(block_out_channels=(32, 32), down_block_types=("DownEncoderBlock2D",) * 2, up_block_types=("UpDecoderBlock2D",) * 2, norm_num_groups=8, latent_channels=4)
-    text = CLIPTextModel(CLIPTextConfig(vocab_size=49408, hidden_size=32, intermediate_size=64, num_hidden_layers=2, num_attention_heads=2, eos_token_id=49407, pad_token_id=49407))
+    config = CLIPTextConfig(vocab_size=49408, hidden_size=32, intermediate_size=64, num_hidden_layers=3, num_attention_heads=2, eos_token_id=49407, pad_token_id=49407, projection_dim=32)
+    texts = tuple((CLIPTextModelWithProjection if encoder.pooled else CLIPTextModel)(config) for encoder in family.text_encoders)
     model = Model.__new__(Model)
-    for name, value in {"unet": unet, "vae": vae, "text_encoders": (text,), "device": CARD, "dtype": torch.float32, "checkpoint": "small"}.items():
+    for name, value in {"family": family, "unet": unet, "vae": vae, "text_encoders": texts, "device": CARD, "dtype": torch.float32, "checkpoint": "small"}.items():
         setattr(model, name, value)
-    for part in (unet, vae, text):
+    for part in (unet, vae, *texts):
         part.requires_grad_(False).eval()
     return model
 
@@ -220,13 +225,14 @@ def carry(modules: Sequence[nn.Module], device: torch.device) -> Callable[[], No
     return back
 
 
+@pytest.mark.parametrize("family", [SD1, SDXL], ids=lambda family: family.name)
 @pytest.mark.parametrize("layerwise", [False, True])
-def test_every_layer_is_on_the_card_when_it_computes(layerwise: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_every_layer_is_on_the_card_when_it_computes(family: Family, layerwise: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch, "isfinite", lambda _x: SimpleNamespace(all=lambda: True))  # tensors without data have no answer
     with FakeTensorMode(allow_non_fake_inputs=True):
-        model = small_model()
+        model = small_model(family)
         with pytest.raises(RuntimeError, match="same device"):
-            model.predict(torch.zeros(1, 4, 16, 16, device=CARD), torch.tensor([1], device=CARD), Conditioning(torch.zeros(1, 77, 32, device=CARD)))
+            model.encode(torch.full((1, 77), 49407, device=CARD))
         with visiting(model, layerwise, carry, CARD):
             assert paint(model, 1).device == CARD
 
