@@ -10,6 +10,11 @@ IMAGE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".
 EMBEDDING_SUFFIXES = frozenset({".pt", ".bin", ".safetensors"})
 CHECKPOINT_SUFFIXES = frozenset({".safetensors", ".ckpt"})
 VAE_SUFFIXES = frozenset({".safetensors", ".ckpt", ".pt", ".bin"})
+UPSCALER_SUFFIXES = frozenset({".pth", ".pt", ".safetensors", ".ckpt"})
+LATENT_UPSCALERS = ("Latent", "Latent (antialiased)", "Latent (bicubic)", "Latent (bicubic antialiased)", "Latent (nearest)", "Latent (nearest-exact)")
+"""Ways to enlarge latents, for hires. fix only."""
+PLAIN_UPSCALERS = ("None", "Lanczos", "Nearest")
+"""Ways to enlarge pictures that need no model."""
 
 
 @dataclass(frozen=True)
@@ -44,6 +49,18 @@ def vae_files(paths: Paths) -> list[Path]:
 def vaes(paths: Paths) -> list[str]:
     """Names of autoencoders that can be used in the place of a checkpoint's own."""
     return list(dict.fromkeys(p.name for p in vae_files(paths)))
+
+
+def upscaler_files(paths: Paths) -> dict[str, Path]:
+    """Models in models/ESRGAN that enlarge pictures, by the name they are chosen by: the stem, or the whole name where two files share one."""
+    files = [p for p in _entries(paths.esrgan) if p.suffix.lower() in UPSCALER_SUFFIXES and p.is_file()]
+    stems = [p.stem for p in files]
+    return {p.name if stems.count(p.stem) > 1 else p.stem: p for p in files}
+
+
+def upscalers(paths: Paths, latent: bool = True) -> list[str]:
+    """Names of all that enlarges: latents if wanted, plain ways, and models."""
+    return [*(LATENT_UPSCALERS if latent else ()), *PLAIN_UPSCALERS, *upscaler_files(paths)]
 
 
 def embedding_files(paths: Paths) -> list[Path]:
