@@ -27,7 +27,7 @@ def test_requests_survive_the_database() -> None:
     assert request_of(kind_of(request), request.model_dump(mode="json")) == request
     captions = PreprocessRequest.check({"source": "a", "destination": "b", "captioners": ["BLIP", "DeepBooru"]})
     assert request_of("preprocess", captions.model_dump(mode="json")) == captions
-    assert {kind for kind, _ in REQUESTS} == {"generate", "preprocess", "create_embedding", "train"}
+    assert {kind for kind, _ in REQUESTS} >= {"generate", "preprocess", "create_embedding", "train", "plot", "prompt_matrix", "prompts_from_file"}
 
 
 @pytest.mark.parametrize("name", ["", "  ", "a/b", "a\\b", "..", ".hidden", "a:b", "con", "NUL.pt", "nul", "a\nb", "x" * 200, "-rf", "a<b>"])

@@ -7,6 +7,7 @@ from studio.requests.generate import GenerateRequest
 from studio.requests.inspect import InspectRequest
 from studio.requests.interrogate import InterrogateRequest
 from studio.requests.preprocess import PreprocessRequest
+from studio.requests.scripts import PlotRequest, PromptMatrixRequest, PromptsFromFileRequest
 from studio.requests.train import CreateEmbeddingRequest, TrainRequest
 
 REQUESTS: tuple[tuple[str, type[Config]], ...] = (
@@ -14,6 +15,9 @@ REQUESTS: tuple[tuple[str, type[Config]], ...] = (
     ("preprocess", PreprocessRequest),
     ("create_embedding", CreateEmbeddingRequest),
     ("train", TrainRequest),
+    ("plot", PlotRequest),
+    ("prompt_matrix", PromptMatrixRequest),
+    ("prompts_from_file", PromptsFromFileRequest),
     ("interrogate", InterrogateRequest),
     ("extras", ExtrasRequest),
     ("inspect", InspectRequest),
