@@ -72,8 +72,9 @@ class Weights:
         self._state: State | None = None
         if _looks_like_safetensors(path):
             self.shapes, self.metadata = _safetensors_header(path)
-        elif path.suffix.lower() == ".safetensors" and not zipfile.is_zipfile(path):
-            raise Unreadable(f"{path.name} is not a safetensors file, or is cut off.", "Its name says so, but its content does not; get it again.")
+        elif path.suffix.lower() == ".safetensors":
+            hint = "It is a torch file; name it .ckpt." if zipfile.is_zipfile(path) else "Its name says so, but its content does not; get it again."
+            raise Unreadable(f"{path.name} is not a safetensors file, or is cut off.", hint)
         else:
             self._state, self.metadata = _pickled(path), {}
             self.shapes = {name: tuple(tensor.shape) for name, tensor in self._state.items()}
