@@ -18,7 +18,7 @@ from studio.diffusion import inpaint
 from studio.diffusion.conditioning import Reading, condition
 from studio.diffusion.model import Model
 from studio.diffusion.preview import small_pictures
-from studio.diffusion.sampling import Guidance, Guide, OnStep, Plan, Start, noise_for, sample
+from studio.diffusion.sampling import Guidance, Guide, OnStep, Options, Plan, Seeds, Start, sample
 from studio.errors import InputError, Unreadable
 from studio.formats.files import atomic_write
 from studio.formats.infotext import png_info, write_infotext
@@ -58,7 +58,9 @@ def paint(model: Model, request: GenerateRequest, words: Mapping[str, Tensor], o
     width, height = _size(model, request, canvas)
     size = (height // model.scale, width // model.scale)
     seeds = tuple(request.seed + i for i in range(request.batch_size))
-    plan = Plan(_guidance(model, request, words), request.sampler, request.steps, request.cfg_scale, seeds, size)
+    noise = Seeds(seeds, source=request.noise_source, ensd=request.ensd)
+    options = Options(request.eta, request.s_churn, request.s_tmin, request.s_tmax, request.s_noise)
+    plan = Plan(_guidance(model, request, words), request.sampler, request.steps, request.cfg_scale, size, noise, request.scheduler, options)
     start = None if canvas is None else _start(model, request, canvas, (width, height), seeds)
     if request.repainting and request.denoising_strength == 0:
         return [canvas.original.copy() for _ in seeds] if canvas else []
@@ -147,12 +149,12 @@ def _start(model: Model, request: GenerateRequest, canvas: _Canvas, size: tuple[
     if request.masked_content == "fill":
         content = model.encode_images(from_image(inpaint.filled(part, mask)))[0]
     elif request.masked_content == "latent noise":
-        content = known * (1 - cells) + noise_for(tuple(s + 2**30 for s in seeds), (grid[1], grid[0])).to(model.device) * cells
+        content = known * (1 - cells) + Seeds(seeds, source=request.noise_source).first((grid[1], grid[0])).to(model.device) * cells
     elif request.masked_content == "latent nothing":
         content = known * (1 - cells)
     count = len(seeds)
     content = content if len(content) == count else content.repeat(count, 1, 1, 1)
-    return Start(known.repeat(count, 1, 1, 1), cells, request.denoising_strength, content)
+    return Start(known.repeat(count, 1, 1, 1), request.denoising_strength, cells, content)
 
 
 def _paste(canvas: _Canvas, painted: Image.Image) -> Image.Image:
