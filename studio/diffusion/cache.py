@@ -11,11 +11,11 @@ from typing import Any
 
 import psutil
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from studio.diffusion import loading
 from studio.diffusion.model import Model
-from studio.diffusion.offload import RAM, Offload, bytes_of, modules_of, put, tensors_of, with_room
+from studio.diffusion.offload import RAM, Offload, bytes_of, modules_of, place, put, tensors_of, with_room
 from studio.formats.hashes import remembered_sha256
 from studio.preferences import MemoryMode, Preferences, current_preferences
 from studio.settings import Paths
@@ -171,10 +171,7 @@ class ModelCache:
         other = Path(autoencoder.key[1])
         if other != Path(networks.key[1]):
             model.vae_name, model.vae_hash = other.name, remembered_sha256(other, self._book)[:10] if other.is_file() else ""
-        model.device = self.device
-        for name, value in vars(model).items():
-            if isinstance(value, Tensor):
-                setattr(model, name, value.to(self.device))
+        place(model, self.device)
         return model
 
     # moving
@@ -231,12 +228,12 @@ class ModelCache:
             self._drop(own)
 
     def _fit(self, incoming: int = 0) -> None:
-        """Keep both budgets: move what was not used for longest to RAM, and drop it there; what is lent stays."""
+        """Keep both budgets: move what was not used for longest to RAM, and drop it there; what is lent stays. What is incoming is still in RAM, so that waits."""
         gone = False
         while self._bytes(True) + incoming > self.budget and (held := self._oldest(True)):
             self._give_way(held)
             gone = True
-        while self.moves and self._bytes(False) > self._ram_budget() and (held := self._oldest(False)):
+        while self.moves and not incoming and self._bytes(False) > self._ram_budget() and (held := self._oldest(False)):
             self._drop(held)
             gone = True
         if gone:

@@ -57,6 +57,14 @@ def put(modules: Sequence[nn.Module], device: torch.device) -> None:
         module.to(device)
 
 
+def place(model: Any, device: torch.device) -> None:
+    """Let a model compute on a device: what it holds beside its networks goes there."""
+    model.device = device
+    for name, value in vars(model).items():
+        if isinstance(value, Tensor):
+            setattr(model, name, value.to(device))
+
+
 def fetch(modules: Sequence[nn.Module], device: torch.device) -> Callable[[], None]:
     """Copy networks to a device for a visit; the function that is returned takes them back.
 
