@@ -16,7 +16,7 @@ from studio.settings import Paths
 
 MAX_BYTES = 64 * 2**20
 """Largest picture file a client may send."""
-MAX_PIXELS = 100_000_000
+MAX_PIXELS = 80_000_000
 """Largest picture in pixels; a small file can unfold to gigabytes."""
 ORIENTATION = 0x0112
 SUFFIXES = {"PNG": "png", "JPEG": "jpg", "WEBP": "webp", "GIF": "gif", "BMP": "bmp", "TIFF": "tif", "AVIF": "avif"}

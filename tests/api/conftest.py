@@ -1,4 +1,4 @@
-"""One worker for all tests of the API in a process: it loads the tiny world once."""
+"""One worker for all tests of the API: it loads the tiny world once."""
 
 import os
 import signal
@@ -13,9 +13,9 @@ from studio.settings import Paths
 from tests.api.served import Client
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Engine]:
-    """An engine with a worker, ended with the module."""
+    """An engine with a worker, ended with the session."""
     engine = Engine(Paths(tmp_path_factory.mktemp("served") / "studio").prepare())
     engine.keep_worker("test")
     yield engine
@@ -25,7 +25,7 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Engine]:
             os.kill(worker["pid"], signal.SIGKILL)
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def client(served: Engine) -> Iterator[Client]:
     """A client of that engine's server."""
     with TestClient(bare_app(served)) as http:
