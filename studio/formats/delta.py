@@ -79,7 +79,7 @@ def decomposed(weight: Tensor, magnitude: Tensor) -> Tensor:
     axis = _decomposed_axis(weight, magnitude)
     others = [dim for dim in range(weight.ndim) if dim != axis]
     shape = [weight.shape[dim] if dim == axis else 1 for dim in range(weight.ndim)]
-    lengths = weight.norm(dim=others, keepdim=True)
+    lengths = torch.linalg.vector_norm(weight, dim=others, keepdim=True)
     return weight * (magnitude.reshape(shape) / (lengths + torch.finfo(torch.float32).eps))
 
 
@@ -95,8 +95,8 @@ def _lora(t: Tensors, weight: Tensor, count: int) -> Tensor | None:
     up, down = t["lora_up"].flatten(1), t["lora_down"]
     if "lora_mid" in t:
         return torch.einsum("abkl,oa,bi->oikl", t["lora_mid"], up, down.flatten(1))
-    keep = count or up.shape[1]
-    return up[:, :keep] @ down.flatten(1)[:keep]
+    down = down.flatten(1)
+    return up[:, :count] @ down[:count] if count else up @ down
 
 
 def _loha(t: Tensors, weight: Tensor, count: int) -> Tensor:
@@ -119,7 +119,7 @@ def _lokr(t: Tensors, weight: Tensor, count: int) -> Tensor:
         second = t["lokr_w2_a"] @ t["lokr_w2_b"].flatten(1)
     if second.ndim == 2 and weight.ndim == 4:
         second = second.reshape(weight.shape[0] // first.shape[0], -1, *weight.shape[2:])
-    return torch.kron(first.reshape(*first.shape, *[1] * (second.ndim - first.ndim)), second)
+    return torch.kron(first.reshape(*first.shape, *[1] * (second.ndim - first.ndim)), second.contiguous())
 
 
 def _ia3(t: Tensors, weight: Tensor, count: int) -> Tensor:

@@ -1,0 +1,174 @@
+"""Adapters put on a model for the length of a block and taken off without a trace: every weight is afterwards the same tensor as before."""
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor, nn
+
+from studio.diffusion.blocks import BASE, block_of, block_weights
+from studio.diffusion.model import Model
+from studio.errors import InputError
+from studio.formats.adapter import Adapter, long_name
+from studio.formats.delta import Delta
+from studio.formats.kohya_keys import module_paths
+
+
+@dataclass(frozen=True)
+class Wear:
+    """One adapter and how strongly it is worn: `te` by the text encoders, `unet` by the UNet (None: as `te`).
+
+    `lbw` are weights by block, as numbers between commas or a preset's name (empty: 1 everywhere). It is on from step `start`
+    to before step `stop` (counted from 0; None: to the end). `count` uses only the first ranks of a LoRA trained for that (0: all).
+    """
+
+    adapter: Adapter
+    te: float = 1.0
+    unet: float | None = None
+    lbw: str | Mapping[str, float] = ""
+    start: int = 0
+    stop: int | None = None
+    count: int = 0
+
+    def active(self, step: int) -> bool:
+        """Whether it is worn at a step."""
+        return self.start <= step and (self.stop is None or step < self.stop)
+
+
+@dataclass(frozen=True)
+class _Share:
+    """What one adapter does to one layer."""
+
+    wear: Wear
+    name: str
+    delta: Delta
+    strength: float
+
+
+@dataclass
+class Worn:
+    """A model with its adapters on: which of their layers found no place, by adapter, and the embeddings they brought, each [n, width]."""
+
+    missing: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    words: dict[str, Tensor] = field(default_factory=dict)
+    _shares: dict[nn.Module, list[_Share]] = field(default_factory=dict)
+    _kept: list[tuple[nn.Parameter, Tensor]] = field(default_factory=list)
+    _step: int = 0
+    _checkpoint: str = ""
+
+    @property
+    def warnings(self) -> list[str]:
+        """What a person should know, in sentences."""
+        return [f"{len(names)} layers of the LoRA {name!r} found no place in {self._checkpoint} (the first: {names[0]})." for name, names in self.missing.items() if names]
+
+    def at(self, step: int) -> None:
+        """Wear what is worn at this step; nothing is done when that is what was worn at the last one."""
+        wears = {id(share.wear): share.wear for shares in self._shares.values() for share in shares}.values()
+        if any(wear.active(step) != wear.active(self._step) for wear in wears):
+            self.take_off()
+            self._step = step
+            self.put_on()
+        self._step = step
+
+    def put_on(self) -> None:
+        """Replace the weights of every layer that changes; raises InputError when a change does not fit."""
+        with torch.inference_mode(False), torch.no_grad():
+            for module, shares in self._shares.items():
+                active = [share for share in shares if share.wear.active(self._step)]
+                if active:
+                    self._change(module, active)
+
+    def take_off(self) -> None:
+        """Put back what was there, the last first."""
+        with torch.inference_mode(False), torch.no_grad():
+            while self._kept:
+                parameter, original = self._kept.pop()
+                parameter.data = original.to(parameter.device, parameter.dtype)  # the tensor itself, unless the model has moved meanwhile
+
+    def _change(self, module: nn.Module, shares: Sequence[_Share]) -> None:
+        """Add to one layer what all adapters change about it; each starts from the layer as it was."""
+        weight, bias = module.weight, getattr(module, "bias", None)
+        bias = bias if isinstance(bias, nn.Parameter) else None
+        sums: dict[nn.Parameter, Tensor] = {}
+        for share in shares:
+            try:
+                changes = share.delta.change(weight.detach(), None if bias is None else bias.detach(), share.wear.count)
+            except InputError as error:
+                raise InputError(f"The LoRA {share.wear.adapter.name!r} does not fit {self._checkpoint}, at {share.name}. {error.message}", error.hint) from error
+            for parameter, change in zip((weight, bias), changes, strict=True):
+                if parameter is not None and change is not None:
+                    sums[parameter] = sums.get(parameter, 0) + change * share.strength
+        for parameter, change in sums.items():
+            changed = (parameter.detach().float() + change).to(parameter.dtype)
+            if not bool(torch.isfinite(changed).all()):
+                names = " and ".join(repr(share.wear.adapter.name) for share in shares)
+                raise InputError(f"With {names} at this strength the weights of {shares[0].name} are no longer finite numbers.", "Lower the strength; between 0.3 and 1.2 is usual.")
+            self._kept.append((parameter, parameter.data))
+            parameter.data = changed
+
+
+@contextmanager
+def worn(model: Model, wears: Sequence[Wear]) -> Iterator[Worn]:
+    """Wear adapters for the length of the block. Raises InputError for an adapter of another family, one that fits nowhere, or block weights that are none.
+
+    Weights are replaced by W + the sum of all changes, computed once in fp32, so that a step costs what it costs without adapters.
+    Afterwards every parameter holds the tensor it held before. Blocks may be nested: the inner one starts from what the outer one wears.
+    """
+    dressed = Worn(_checkpoint=model.checkpoint)
+    places = _places(model) if wears else {}
+    for wear in wears:
+        _lay_out(dressed, model, wear, places)
+    try:
+        dressed.put_on()
+        yield dressed
+    finally:
+        dressed.take_off()
+
+
+def is_xl(model: Model) -> bool:
+    """Whether names and blocks are counted as in SDXL: it has two text encoders."""
+    return len(model.text_encoders) > 1
+
+
+def _places(model: Model) -> dict[str, tuple[nn.Module, str | None]]:
+    """Every name a file may use for a layer: the layer, and its block when it is the UNet's."""
+    places: dict[str, tuple[nn.Module, str | None]] = {}
+    parts = zip(("text_encoder", "text_encoder_2"), model.text_encoders, strict=False)
+    for name, part in (("unet", model.unet), *parts):
+        modules = {path: module for path, module in part.named_modules() if isinstance(getattr(module, "weight", None), nn.Parameter)}
+        blocks = block_of(modules) if name == "unet" else {}
+        places |= {spelled: (modules[path], blocks.get(path)) for spelled, path in module_paths(is_xl(model), name, modules).items()}
+    return places
+
+
+def _lay_out(dressed: Worn, model: Model, wear: Wear, places: Mapping[str, tuple[nn.Module, str | None]]) -> None:
+    """Note what an adapter does to which layer; raises InputError when it is not for this model."""
+    adapter, unet = wear.adapter, wear.te if wear.unet is None else wear.unet
+    if adapter.family is not None and adapter.family != model.family.name.split()[0]:
+        _refuse(adapter, model)
+    if not (math.isfinite(wear.te) and math.isfinite(unet)):
+        raise InputError(f"The strength of the LoRA {adapter.name!r} must be a finite number, not {wear.te} and {unet}.", "Between 0.3 and 1.2 is usual; 0 is off.")
+    weights = block_weights(wear.lbw, is_xl(model)) if isinstance(wear.lbw, str) and wear.lbw else dict(wear.lbw or {})
+    missing = []
+    for name, delta in adapter.modules.items():
+        if name not in places:
+            missing.append(name)
+            continue
+        module, block = places[name]
+        strength = (wear.te if block is None else unet) * (weights.get(block or BASE, 0.0) if weights else 1.0)
+        if strength:
+            dressed._shares.setdefault(module, []).append(_Share(wear, name, delta, strength))
+    if adapter.modules and len(missing) == len(adapter.modules):
+        _refuse(adapter, model)
+    dressed.missing[adapter.name] = tuple(missing) + adapter.unknown
+    dressed.words |= {name: e.vectors for name, e in adapter.embeddings.items() if e.width == model.width}
+
+
+def _refuse(adapter: Adapter, model: Model) -> None:
+    """Raise InputError: an adapter for another kind of checkpoint."""
+    raise InputError(
+        f"The LoRA {adapter.name!r} was made for {long_name(adapter.family)}, but {model.checkpoint} is {long_name(model.family.name.split()[0])}.",
+        "Choose a checkpoint of its kind, or take it out of the prompt.",
+    )
