@@ -43,7 +43,8 @@ class Names:
             return 0
         for length in self._lengths[folded[at]]:
             end = at + length
-            if folded[at:end] in self.spellings and (end == len(folded) or not joined(folded[end - 1], folded[end])):
+            free = end == len(folded) or (end < len(folded) and not joined(folded[end - 1], folded[end]))
+            if free and folded[at:end] in self.spellings:
                 return length
         return 0
 
