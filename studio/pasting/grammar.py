@@ -18,6 +18,16 @@ def write_infotext(prompt: str, negative_prompt: str, facts: Mapping[str, object
     return f"{prompt}{negative}\n{tail}".strip()
 
 
+def append_facts(text: str, facts: Mapping[str, object]) -> str:
+    """An infotext with more facts, before its version as A1111 has them; a text without facts stays as it is."""
+    prompts, _, line = text.rpartition("\n")
+    if not _pairs(line):
+        return text
+    more = ", ".join(f"{key}: {_quoted(shown(value))}" for key, value in facts.items() if value is not None)
+    head, comma, version = line.rpartition(", Version: ")
+    return prompts + "\n" * bool(prompts) + (f"{head}, {more}{comma}{version}" if comma else f"{line}, {more}") if more else text
+
+
 def shown(value: object) -> str:
     """A value as A1111 shows it: 7 for 7.0, and every other number with all its digits."""
     return str(int(value)) if isinstance(value, float) and value.is_integer() and abs(value) < 2**53 else str(value)
