@@ -121,6 +121,21 @@ def adapter_facts(path: Path, hashed: bool = True) -> AdapterFacts:
     )
 
 
+def find_adapter(files: Iterable[Path], name: str) -> Path | None:
+    """The file that a prompt means: by its stem, letter case aside if need be, else by the alias in its header; None when there is none."""
+    files = list(files)
+    found = [p for p in files if p.stem == name] or [p for p in files if p.stem.lower() == name.lower()] or [p for p in files if _alias(p) == name]
+    return found[0] if found else None
+
+
+def _alias(path: Path) -> str:
+    """The alias in a file's header; empty when it cannot be read."""
+    try:
+        return _opened(path).metadata.get("ss_output_name", "") if path.suffix.lower() == ".safetensors" else ""
+    except (Unreadable, OSError):
+        return ""
+
+
 def adapter_hash(path: Path, metadata: Mapping[str, str]) -> str:
     """The hash A1111 shows for a LoRA: kohya's own, else that of the bytes after the header; of the whole file for a pickle."""
     if "sshs_model_hash" in metadata:
