@@ -63,10 +63,10 @@ def vae_config(shapes: Shapes, scale: float) -> dict[str, Any]:
         "layers_per_block": _count(shapes, "encoder.down.0.block."),
         "down_block_types": ("DownEncoderBlock2D",) * count,
         "up_block_types": ("UpDecoderBlock2D",) * count,
-        "mid_block_add_attention": "encoder.mid.attn_1.q.weight" in shapes,
+        "mid_block_add_attention": _has(shapes, "encoder.mid.attn_1.", "decoder.mid.attn_1."),
         "norm_num_groups": min(32, widths[0] if widths else 32),
-        "use_quant_conv": "quant_conv.weight" in shapes,
-        "use_post_quant_conv": "post_quant_conv.weight" in shapes,
+        "use_quant_conv": _has(shapes, "quant_conv."),
+        "use_post_quant_conv": _has(shapes, "post_quant_conv."),
         "sample_size": 512,
         "scaling_factor": scale,
     }
@@ -74,14 +74,14 @@ def vae_config(shapes: Shapes, scale: float) -> dict[str, Any]:
 
 def text_config(encoder: TextEncoder, shapes: Shapes) -> dict[str, Any]:
     """transformers' settings of a text encoder from Hugging Face names (with `text_model.`) and shapes; raises KeyError naming what is missing."""
-    vocabulary, width = shapes["text_model.embeddings.token_embedding.weight"]
+    width = shapes["text_model.final_layer_norm.weight"][0]
     return {
-        "vocab_size": vocabulary,
+        "vocab_size": shapes.get("text_model.embeddings.token_embedding.weight", (49408,))[0],
         "hidden_size": width,
-        "intermediate_size": shapes["text_model.encoder.layers.0.mlp.fc1.weight"][0],
-        "num_hidden_layers": _count(shapes, "text_model.encoder.layers."),
+        "intermediate_size": shapes.get("text_model.encoder.layers.0.mlp.fc1.weight", (4 * width,))[0],
+        "num_hidden_layers": max(1, _count(shapes, "text_model.encoder.layers.")),
         "num_attention_heads": max(1, width // _HEAD),
-        "max_position_embeddings": shapes["text_model.embeddings.position_embedding.weight"][0],
+        "max_position_embeddings": shapes.get("text_model.embeddings.position_embedding.weight", (77,))[0],
         "hidden_act": "quick_gelu" if encoder.kind == "clip" else "gelu",
         "projection_dim": shapes.get("text_projection.weight", (width,))[0],
         "bos_token_id": 49406,
@@ -99,6 +99,11 @@ def unused_layers(encoder: TextEncoder, names: Iterable[str]) -> set[int]:
     count = _count(names, "text_model.encoder.layers.")
     whole = "text_projection.weight" in names or count == 24
     return set(range(count - encoder.unused, count)) if whole else set()
+
+
+def _has(names: Iterable[str], *starts: str) -> bool:
+    """Whether any name begins so; one tensor of a module shows that all of it should be there."""
+    return any(name.startswith(starts) for name in names)
 
 
 def _count(names: Iterable[str], start: str) -> int:
