@@ -30,10 +30,11 @@ SERVICES: tuple[tuple[str, str], ...] = (
     ("prompts_from_file", "studio.services.scripts"),
     ("interrogate", "studio.services.interrogation"),
     ("extras", "studio.services.extras"),
+    ("residence", "studio.services.residence"),
     ("inspect", "studio.services.inspection"),
 )
 """Kind of job and the module whose `run(request, lane, desk)` does it."""
-SHORT = ("generate", "create_embedding", "inspect", "interrogate", "extras", "plot", "prompt_matrix", "prompts_from_file")
+SHORT = ("generate", "create_embedding", "inspect", "interrogate", "extras", "residence", "plot", "prompt_matrix", "prompts_from_file")
 """Jobs that may run between two steps of a training."""
 ATTEMPTS = 4
 """A job that took its worker down this often is not tried again."""

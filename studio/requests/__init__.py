@@ -7,6 +7,7 @@ from studio.requests.generate import GenerateRequest
 from studio.requests.inspect import InspectRequest
 from studio.requests.interrogate import InterrogateRequest
 from studio.requests.preprocess import PreprocessRequest
+from studio.requests.residence import ResidenceRequest
 from studio.requests.scripts import PlotRequest, PromptMatrixRequest, PromptsFromFileRequest
 from studio.requests.train import CreateEmbeddingRequest, TrainRequest
 
@@ -20,6 +21,7 @@ REQUESTS: tuple[tuple[str, type[Config]], ...] = (
     ("prompts_from_file", PromptsFromFileRequest),
     ("interrogate", InterrogateRequest),
     ("extras", ExtrasRequest),
+    ("residence", ResidenceRequest),
     ("inspect", InspectRequest),
 )
 """Kind of job and the request it carries."""
