@@ -2,6 +2,7 @@
 
 import json
 import time
+from collections.abc import Sequence
 from typing import Any
 
 from studio import __version__
@@ -20,16 +21,17 @@ def answer(body: Painting, job: Job) -> dict[str, Any]:
     """The answer of txt2img and img2img."""
     result = job.result or {}
     grid = [result["grid"]] if result.get("grid") and body.save_images and not body.do_not_save_grid else []
+    first = int(result.get("grids", 0)) or len(grid)
     images = [sent(path) for path in (*grid, *result.get("images", []))] if body.send_images is not False else []
     echo = body.model_dump()
     if isinstance(body, Img2Img) and not body.include_init_images:
         echo |= dict.fromkeys(ENCLOSED)
-    return {"images": images, "parameters": echo, "info": json.dumps(info(job, len(grid)), ensure_ascii=False)}
+    return {"images": images, "parameters": echo, "info": json.dumps(info(job, first, [*grid]), ensure_ascii=False)}
 
 
-def info(job: Job, first: int = 0) -> dict[str, Any]:
-    """What A1111 tells about the pictures of a job; `first` is where the first one stands after a grid."""
-    request, result = job.request, job.result or {}
+def info(job: Job, first: int = 0, before: Sequence[str] = ()) -> dict[str, Any]:
+    """What A1111 tells about the pictures of a job; `first` is where the first one stands after the grids, `before` are grids that the result does not list."""
+    request, result = job.request.get("base", job.request), job.result or {}
     texts = [str(text) for text in result.get("infotexts", [])]
     found = [read_infotext(text) for text in texts] or [{}]
     one, count = found[0], len(found)
@@ -64,7 +66,7 @@ def info(job: Job, first: int = 0) -> dict[str, Any]:
         "denoising_strength": _strength(request),
         "extra_generation_params": {k: v for k, v in one.items() if k not in (*MODEL_KEYS, *REQUEST_KEYS, "Prompt", "Negative prompt", "Denoising strength")},
         "index_of_first_image": first,
-        "infotexts": [texts[0]] * first + texts if texts else [],
+        "infotexts": texts[:1] * len(before) + texts,
         "styles": list(request.get("styles", [])),
         "job_timestamp": stamp(job),
         "clip_skip": request.get("clip_skip", 1),

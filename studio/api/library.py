@@ -1,6 +1,5 @@
 """What lies on the shelves, in A1111's shapes: checkpoints, autoencoders, embeddings, networks, upscalers, styles."""
 
-import csv
 import json
 import os
 from pathlib import Path
@@ -12,15 +11,12 @@ from studio import shelves
 from studio.api.names import sampler_list, schedule_list
 from studio.api.waiting import Here
 from studio.errors import NotFound
+from studio.prompts.styles import read_styles
 from studio.settings import Paths
 
 router = APIRouter()
 
 NETWORK_SUFFIXES = (".safetensors", ".pt", ".ckpt", ".bin")
-UPSCALER_SUFFIXES = (".pth", ".pt", ".safetensors", ".ckpt")
-LATENT_MODES = ("Latent", "Latent (antialiased)", "Latent (bicubic)", "Latent (bicubic antialiased)", "Latent (nearest)", "Latent (nearest-exact)")
-"""Ways to enlarge latents between the two passes of Hires. fix."""
-PLAIN_UPSCALERS = ("None", "Lanczos", "Nearest")
 HEADER_LIMIT = 64 * 2**20
 """A safetensors file with a longer header is not read for its facts."""
 OWN_VAE = ("Automatic", "None")
@@ -71,7 +67,7 @@ def checkpoint_of(paths: Paths, wanted: str) -> str:
 
 def vae_of(paths: Paths, wanted: str) -> str:
     """The autoencoder a client means by name, stem or path; raises NotFound."""
-    known = [p.name for p in files(paths.vae, UPSCALER_SUFFIXES)]
+    known = shelves.vaes(paths)
     for name in (*OWN_VAE, *known):
         if str(wanted) in (name, Path(name).stem) or Path(str(wanted)).name == name:
             return name
@@ -107,15 +103,15 @@ def schedulers() -> list[dict[str, Any]]:
 @router.get("/sdapi/v1/upscalers")
 def upscalers(here: Here) -> list[dict[str, Any]]:
     """What enlarges pictures: plain ways and models of the ESRGAN kind."""
-    plain = [{"name": name, "model_name": None, "model_path": None, "model_url": None, "scale": 4.0} for name in PLAIN_UPSCALERS]
-    models = files(here.engine.paths.esrgan, UPSCALER_SUFFIXES)
-    return plain + [{"name": p.stem, "model_name": p.stem, "model_path": str(p), "model_url": None, "scale": 4.0} for p in models]
+    plain = [{"name": name, "model_name": None, "model_path": None, "model_url": None, "scale": 4.0} for name in ("None", *shelves.PLAIN_UPSCALERS)]
+    models = shelves.upscaler_files(here.engine.paths)
+    return plain + [{"name": name, "model_name": name, "model_path": str(path), "model_url": None, "scale": 4.0} for name, path in models.items()]
 
 
 @router.get("/sdapi/v1/latent-upscale-modes")
 def latent_upscale_modes() -> list[dict[str, str]]:
     """Ways to enlarge latents."""
-    return [{"name": name} for name in LATENT_MODES]
+    return [{"name": name} for name in shelves.LATENT_UPSCALERS]
 
 
 @router.get("/sdapi/v1/sd-models")
@@ -132,7 +128,7 @@ def sd_models(here: Here) -> list[dict[str, Any]]:
 @router.get("/sdapi/v1/sd-vae")
 def sd_vae(here: Here) -> list[dict[str, str]]:
     """Stand-alone autoencoders."""
-    return [{"model_name": p.name, "filename": str(p)} for p in files(here.engine.paths.vae, UPSCALER_SUFFIXES)]
+    return [{"model_name": p.name, "filename": str(p)} for p in shelves.vae_files(here.engine.paths)]
 
 
 @router.get("/sdapi/v1/hypernetworks")
@@ -164,12 +160,7 @@ def embeddings(here: Here) -> dict[str, dict[str, Any]]:
 @router.get("/sdapi/v1/prompt-styles")
 def prompt_styles(here: Here) -> list[dict[str, str]]:
     """Saved prompts of styles.csv."""
-    path = here.engine.paths.styles
-    if not path.is_file():
-        return []
-    with path.open(encoding="utf-8-sig", errors="replace", newline="") as file:
-        rows = [row for row in csv.DictReader(file) if row.get("name")]
-    return [{"name": row["name"], "prompt": row.get("prompt") or row.get("text") or "", "negative_prompt": row.get("negative_prompt") or ""} for row in rows]
+    return [{"name": style.name, "prompt": style.prompt, "negative_prompt": style.negative_prompt} for style in read_styles(here.engine.paths.styles)]
 
 
 @router.get("/sdapi/v1/face-restorers")
@@ -181,7 +172,7 @@ def face_restorers() -> list[dict[str, Any]]:
 @router.get("/sdapi/v1/realesrgan-models")
 def realesrgan_models(here: Here) -> list[dict[str, Any]]:
     """RealESRGAN files: they lie on the same shelf as every model that enlarges."""
-    return [{"name": p.stem, "path": str(p), "scale": 4} for p in files(here.engine.paths.esrgan, UPSCALER_SUFFIXES) if "realesrgan" in p.stem.lower()]
+    return [{"name": name, "path": str(path), "scale": 4} for name, path in shelves.upscaler_files(here.engine.paths).items() if "realesrgan" in name.lower()]
 
 
 @router.get("/sdapi/v1/extensions")

@@ -3,6 +3,7 @@
 from typing import Any, get_args
 
 from studio.errors import InputError, StudioError
+from studio.requests import sampler_names
 from studio.requests.generate import Sampler, Schedule
 
 SAMPLERS: tuple[str, ...] = get_args(Sampler)
@@ -54,19 +55,17 @@ def _plain(name: str) -> str:
     return "".join(name.lower().replace("_", " ").split())
 
 
-_SAMPLER_OF = {_plain(word): name for name in SAMPLERS for word in (name, *ALIASES.get(name, ()))}
+_ALIASED = {word: name for name, words in ALIASES.items() for word in words}
 _SCHEDULE_OF = {_plain(label): label for label in SCHEDULES}
 
 
 def sampler_of(name: str) -> tuple[str, str]:
     """A sampler's own name, and the schedule that an older combined name such as "DPM++ 2M Karras" carries (else empty); raises StudioError."""
-    plain = _plain(name)
-    if plain in _SAMPLER_OF:
-        return _SAMPLER_OF[plain], ""
-    for tail, label in _SCHEDULE_OF.items():
-        if plain.endswith(tail) and plain.removesuffix(tail) in _SAMPLER_OF:
-            return _SAMPLER_OF[plain.removesuffix(tail)], label
-    raise StudioError(f"Sampler not found: there is no {name!r}.", f"Choose one of {', '.join(SAMPLERS)}.", "sampler")
+    alias = _ALIASED.get(name.strip().lower())
+    sampler, schedule = (alias, None) if alias else sampler_names.sampler_of(name)
+    if sampler is None:
+        raise StudioError(f"Sampler not found: there is no {name!r}.", f"Choose one of {', '.join(SAMPLERS)}.", "sampler")
+    return sampler, schedule or ""
 
 
 def schedule_of(name: str) -> str:

@@ -6,8 +6,8 @@ from typing import Any
 from fastapi import APIRouter
 from fastapi.concurrency import run_in_threadpool
 
+from studio import shelves
 from studio.api.images import received, sent
-from studio.api.library import PLAIN_UPSCALERS, UPSCALER_SUFFIXES, files
 from studio.api.sdapi_models import Extras, ExtrasBatch, ExtrasSingle, Interrogate, PngInfo
 from studio.api.waiting import Here
 from studio.config import Config
@@ -83,7 +83,7 @@ def _extras(body: Extras, paths: Paths, pictures: list[tuple[str, str | None]]) 
 
 def upscaler_of(paths: Paths, wanted: str | None) -> str:
     """The upscaler a client means, letter case aside; raises NotFound."""
-    known = (*PLAIN_UPSCALERS, *(p.stem for p in files(paths.esrgan, UPSCALER_SUFFIXES)))
+    known = ("None", *shelves.upscalers(paths, latent=False))
     for name in known:
         if (wanted or "None").lower() == name.lower():
             return name

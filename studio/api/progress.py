@@ -31,25 +31,27 @@ def progress(here: Here, skip_current_image: bool = False) -> dict[str, Any]:
 
 
 def _state(here: Counter, job: Job | None, sight: Sight, count: int) -> dict[str, Any]:
-    """A1111's account of what runs."""
-    batches = max(1, sight.batches) if job else count
+    """A1111's account of what runs: batches as jobs, the steps of the one in hand."""
+    batches = max(1, int(job.request.get("batch_count", 1))) if job else count
+    each = sight.total // batches if batches else 0
+    batch = min(sight.step // each, batches - 1) if each else 0
     return {
         "skipped": False,
         "interrupted": bool(job and any(ask.kind == "stop" for ask in here.engine.store.asks(job.id))),
         "stopping_generation": False,
-        "job": _label(job, sight) if job else "",
+        "job": _label(job, batch, batches) if job else "",
         "job_count": batches,
         "job_timestamp": stamp(job) if job else "0",
-        "job_no": sight.batch,
-        "sampling_step": sight.step,
-        "sampling_steps": sight.total,
+        "job_no": batch,
+        "sampling_step": sight.step - batch * each,
+        "sampling_steps": each,
     }
 
 
-def _label(job: Job, sight: Sight) -> str:
+def _label(job: Job, batch: int, batches: int) -> str:
     """A job in A1111's words."""
-    if sight.batches > 1:
-        return f"Batch {sight.batch + 1} out of {sight.batches}"
+    if batches > 1:
+        return f"Batch {batch + 1} out of {batches}"
     return {"generate": "scripts_img2img" if job.request.get("init_image") else "scripts_txt2img", "train": "train-embedding"}.get(job.kind, job.kind)
 
 

@@ -1,16 +1,18 @@
 """A1111's scripts by name and by position: what a body says of them, as fields of our requests."""
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, get_args
 
 from fastapi import APIRouter
 
 from studio.api.sdapi_models import Painting
 from studio.config import Config
 from studio.errors import InputError
-from studio.requests import GenerateRequest
+from studio.requests import GenerateRequest, PlotRequest, PromptMatrixRequest, PromptsFromFileRequest
+from studio.requests.axes import AxisName
 
 router = APIRouter(prefix="/sdapi/v1")
+Convert = Callable[[Any], Any]
 
 SOFT_INPAINTING = "soft inpainting"
 SOFT_FIELDS = ("soft_inpainting", "soft_schedule_bias", "soft_preservation", "soft_contrast", "soft_mask_influence", "soft_difference_threshold", "soft_difference_contrast")
@@ -72,46 +74,45 @@ def scripted(body: Painting, request: GenerateRequest) -> Config:
     return found(list(body.script_args or []), request)
 
 
-def _plot(given: list[Any], request: GenerateRequest) -> Config:
-    """X/Y/Z plot: type, values and chosen values of three axes, then how the grid is drawn."""
-    from studio.requests.scripts import PlotRequest
+def _placed(fields: dict[int, tuple[str, Convert]], given: list[Any]) -> dict[str, Any]:
+    """Arguments by their places; those that were not sent stay open."""
+    return {field: convert(given[place]) for place, (field, convert) in fields.items() if len(given) > place and given[place] is not None}
 
+
+def _plot(given: list[Any], request: GenerateRequest) -> Config:
+    """X/Y/Z plot: type, values and chosen values of three axes, then how the table is drawn."""
     values: dict[str, Any] = {}
     for number, axis in enumerate("xyz"):
-        kind, typed, chosen = [*given[3 * number : 3 * number + 3], *("Nothing", "", [])][:3] if len(given) > 3 * number else ("Nothing", "", [])
-        values |= {f"{axis}_axis": axis_of(kind, request.repainting), f"{axis}_values": str(typed) or ", ".join(map(str, chosen or []))}
-    drawn = {9: "draw_legend", 10: "include_sub_images"}
-    values |= {field: bool(given[place]) for place, field in drawn.items() if len(given) > place}
-    if len(given) > 16:
-        values["margin"] = given[16]
-    return PlotRequest.check({**values, "base": request.model_dump()})
+        kind, typed, chosen = (given[3 * number : 3 * number + 3] + [None] * 3)[:3]
+        values |= {f"{axis}_axis": axis_name(kind, request.repainting), f"{axis}_values": str(typed or "") or ", ".join(map(str, chosen or []))}
+    drawn = _placed({9: ("draw_legend", bool), 10: ("include_sub_images", bool), 11: ("include_sub_grids", bool), 12: ("keep_random_seeds", bool), 16: ("margin", int)}, given)
+    return PlotRequest.check({**values, **drawn, "base": request.model_dump()})
 
 
-def axis_of(kind: Any, repainting: bool) -> str:
+def axis_name(kind: Any, repainting: bool) -> str:
     """An axis by its name or by its place in the tab's list; raises InputError."""
-    names = AXES_IMG2IMG if repainting else AXES_TXT2IMG
-    if isinstance(kind, int) and 0 <= kind < len(names):
-        return names[kind]
+    places, names = AXES_IMG2IMG if repainting else AXES_TXT2IMG, get_args(AxisName)
+    if kind is None or kind == "":
+        return "Nothing"
+    wanted = places[kind] if isinstance(kind, int) and 0 <= kind < len(places) else str(kind)
     for name in names:
-        if str(kind).lower() == name.lower():
-            return name
-    raise InputError(f"X/Y/Z plot: there is no axis {kind!r}.", f"Choose one of {', '.join(names)}.")
+        if wanted.lower() == name.lower():
+            return str(name)
+    raise InputError(f"X/Y/Z plot: there is no axis {wanted!r}.", f"Choose one of {', '.join(names)}.")
 
 
 def _matrix(given: list[Any], request: GenerateRequest) -> Config:
     """Prompt matrix: variable parts first, another seed for each picture, which prompt, delimiter, margin."""
-    from studio.requests.scripts import PromptMatrixRequest
-
-    fields = {0: "put_at_start", 1: "different_seeds", 4: "margin"}
-    return PromptMatrixRequest.check({**{field: given[place] for place, field in fields.items() if len(given) > place}, "base": request.model_dump()})
+    fields: dict[int, tuple[str, Convert]] = {0: ("put_at_start", bool), 1: ("different_seeds", bool), 2: ("prompt_type", str), 3: ("delimiter", str), 4: ("margin", int)}
+    return PromptMatrixRequest.check({**_placed(fields, given), "base": request.model_dump()})
 
 
 def _lines(given: list[Any], request: GenerateRequest) -> Config:
-    """Prompts from file: another seed every line, one seed for all lines, where the prompt goes, the lines."""
-    from studio.requests.scripts import PromptsFromFileRequest
-
-    text = next((str(value) for value in reversed(given) if isinstance(value, str) and value not in ("start", "end")), "")
-    return PromptsFromFileRequest.check({"iterate_seed": bool(given and given[0]), "text": text, "base": request.model_dump()})
+    """Prompts from file: another seed every line, one seed for all lines, where the prompt goes (newer versions), the lines."""
+    fields: dict[int, tuple[str, Convert]] = {0: ("iterate_seed", bool), 1: ("same_seed", bool), 2: ("text", str)}
+    if len(given) > 3:
+        fields |= {2: ("position", str), 3: ("text", str)}
+    return PromptsFromFileRequest.check({**_placed(fields, given), "base": request.model_dump()})
 
 
 SCRIPTS: tuple[tuple[str, Callable[[list[Any], GenerateRequest], Config]], ...] = (("Prompt matrix", _matrix), ("Prompts from file or textbox", _lines), ("X/Y/Z plot", _plot))

@@ -9,6 +9,7 @@ from fastapi import APIRouter
 
 from studio.api.waiting import Here
 from studio.errors import StudioError
+from studio.requests import ResidenceRequest
 
 router = APIRouter(prefix="/sdapi/v1")
 stopping = APIRouter(prefix="/sdapi/v1")
@@ -28,6 +29,20 @@ def _card(workers: list[dict[str, Any]]) -> dict[str, Any]:
     if not told:
         return {"error": "no worker is running"}
     return told[-1].get("cuda") or {"error": f"the worker runs on {told[-1].get('device', 'another device')}"}
+
+
+@router.post("/unload-checkpoint")
+async def unload_checkpoint(here: Here) -> dict[str, Any]:
+    """Drop every loaded model that nothing is using."""
+    await here.finished(lambda: ResidenceRequest(act="unload"))
+    return {}
+
+
+@router.post("/reload-checkpoint")
+async def reload_checkpoint(here: Here) -> dict[str, Any]:
+    """Load the checkpoint that was used last."""
+    await here.finished(lambda: ResidenceRequest(act="reload"))
+    return {}
 
 
 @stopping.post("/server-stop")

@@ -19,8 +19,6 @@ class Sight:
     seq: int = 0
     step: int = 0
     total: int = 0
-    batch: int = 0
-    batches: int = 0
     eta: float = 0.0
     text: str = ""
     preview: str = ""
@@ -34,14 +32,12 @@ class Sight:
                 self.preview, self.preview_seq = data["image"], seq
             return
         self.step, self.total = int(data.get("step", self.step)), int(data.get("total") or self.total)
-        self.batch, self.batches = int(data.get("batch", self.batch)), int(data.get("batches") or self.batches)
         self.eta, self.text = float(data.get("eta") or 0.0), str(data.get("text", ""))
 
     @property
     def progress(self) -> float:
-        """From 0 to 1; the batches of one job share it evenly when its steps are told batch by batch."""
-        part = min(1.0, self.step / self.total) if self.total else 0.0
-        return (self.batch + part) / self.batches if self.batches > 1 else part
+        """From 0 to 1 over the whole job."""
+        return min(1.0, self.step / self.total) if self.total else 0.0
 
 
 class Watcher:

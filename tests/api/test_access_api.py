@@ -87,9 +87,9 @@ def test_progress_names_what_waits(engine: Engine) -> None:
 
 def test_progress_shares_the_bar_between_batches(engine: Engine) -> None:
     client = TestClient(bare_app(engine))
-    name = client.post("/studio/v1/jobs/generate", json={"prompt": "a cat"}).json()["id"]
+    name = client.post("/studio/v1/jobs/generate", json={"prompt": "a cat", "batch_count": 4}).json()["id"]
     engine.store.claim("somebody")
-    engine.store.emit(name, "progress", {"step": 5, "total": 10, "batch": 1, "batches": 4, "eta": 3.0})
+    engine.store.emit(name, "progress", {"step": 15, "total": 40, "eta": 3.0})
     engine.store.emit(name, "preview", {"step": 5, "total": 10, "image": "data:image/jpeg;base64,AAAA"})
     told = client.get("/sdapi/v1/progress").json()
     assert (told["progress"], told["eta_relative"], told["current_image"]) == (0.375, 3.0, "AAAA")
