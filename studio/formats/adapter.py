@@ -5,8 +5,9 @@ import json
 import re
 import struct
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -43,6 +44,8 @@ _PREFIXES = (
     *((root, f"lora_unet_{root}") for root in _UNET_ROOTS),
 )
 """How other programs begin a module's name, dots turned to underscores, and how kohya does."""
+_PARTS = {"lora_unet_": "unet", "lora_te1_": "text_encoder", "lora_te2_": "text_encoder_2"}
+"""How kohya begins the names of each part of a diffusers folder."""
 _OTHERS = {"double_blocks_": "Flux", "single_blocks_": "Flux", "single_transformer_blocks_": "Flux", "joint_blocks_": "Stable Diffusion 3", "lora_prior_": "Stable Cascade"}
 _WIDTHS = {768: "SD1", 1024: "SD2", 2048: "SDXL"}
 _LONG = {"SD1": "Stable Diffusion 1", "SD2": "Stable Diffusion 2", "SDXL": "SDXL"}
@@ -91,8 +94,11 @@ def read_adapter(path: Path) -> Adapter:
     weights = _opened(path)
     groups, bundled, unknown = _grouped(weights.shapes)
     _refuse_others(path, groups, weights.shapes)
-    tensors, alphas = weights.read(), _peft_alphas(path, weights.metadata)
-    modules = {name: _delta(path, name, {part: tensors[key] for part, key in keys.items()}, alphas) for name, keys in groups.items()}
+    tensors, config = weights.read(), _peft_config(path, weights.metadata)
+    modules = {}
+    for name, keys in groups.items():
+        delta = _delta(path, name, {part: tensors[key] for part, key in keys.items()})
+        modules[name] = _with_peft_alpha(delta, name, next(iter(keys.values())), config) if config and "alpha" not in keys else delta
     embeddings = {name: embedding_of(path, name, {part: tensors[key] for part, key in keys.items()}) for name, keys in bundled.items()}
     return Adapter(path.stem, modules, weights.metadata, family_of(_shapes(groups, weights.shapes), weights.metadata), embeddings, adapter_hash(path, weights.metadata), tuple(unknown))
 
@@ -241,7 +247,7 @@ def _bundled_name(key: str) -> tuple[str, str]:
     return (name, part) if name else (part, "emb_params")
 
 
-def _delta(path: Path, module: str, parts: dict[str, Tensor], alphas: Mapping[str, float]) -> Delta:
+def _delta(path: Path, module: str, parts: dict[str, Tensor]) -> Delta:
     """The change of one layer; raises Unreadable for numbers that are not finite."""
     kind = kind_of(frozenset(parts))
     if kind is None:
@@ -254,33 +260,48 @@ def _delta(path: Path, module: str, parts: dict[str, Tensor], alphas: Mapping[st
         parts["constraint"] = alpha.float()
     if "lora_magnitude_vector" in parts:  # PEFT keeps one length per output, for convolutions as [1, out, 1, 1]
         parts["dora_scale"] = parts.pop("lora_magnitude_vector").reshape(-1, 1)
-    if alpha is not None and alpha.numel() == 1:
-        return Delta(kind, parts, float(alpha) or None, float(factor) if factor is not None else None)
-    return Delta(kind, parts, alphas.get(module) or alphas.get(module.removeprefix("lora_").partition("_")[0]), float(factor) if factor is not None else None)
+    value = float(alpha) if alpha is not None and alpha.numel() == 1 else None
+    return Delta(kind, parts, value or None, float(factor) if factor is not None else None)
 
 
-def _peft_alphas(path: Path, metadata: Mapping[str, str]) -> dict[str, float]:
-    """Alphas that diffusers and PEFT keep apart from the tensors, by module in kohya's spelling and by part ("unet", "te1", "te2")."""
-    text = metadata.get("lora_adapter_metadata")
-    beside = path.parent / "adapter_config.json"
+def _peft_config(path: Path, metadata: Mapping[str, str]) -> dict[str, Any]:
+    """PEFT's configuration, which diffusers keeps in the metadata and PEFT beside the file, with the part ("unet", "text_encoder", ...) before every key; empty when there is none."""
+    text, beside = metadata.get("lora_adapter_metadata"), path.parent / "adapter_config.json"
     try:
         if text:
-            facts = json.loads(text)
-        elif path.name.startswith("adapter_model.") and beside.is_file():
-            facts = {f"unet.{key}": value for key, value in json.loads(beside.read_text(encoding="utf-8")).items()}
-        else:
-            return {}
-    except ValueError:
+            found = json.loads(text)
+            return found if isinstance(found, dict) else {}
+        if path.name.startswith("adapter_model.") and beside.is_file():
+            return {f"{part}.{key}": value for key, value in json.loads(beside.read_text(encoding="utf-8")).items() for part in _PARTS.values()}
+    except (ValueError, AttributeError):
         return {}
-    found: dict[str, float] = {}
-    for part, short in (("unet", "unet"), ("text_encoder", "te1"), ("text_encoder_2", "te2")):
-        alpha = facts.get(f"{part}.lora_alpha")
-        if isinstance(alpha, int | float):
-            found[short] = float(alpha)
-        pattern = facts.get(f"{part}.alpha_pattern")
-        for module, value in (pattern if isinstance(pattern, dict) else {}).items():
-            found[kohya_spelled(f"{part}.{module}")] = float(value)
-    return found
+    return {}
+
+
+def _with_peft_alpha(delta: Delta, module: str, key: str, config: Mapping[str, Any]) -> Delta:
+    """The change with the alpha PEFT has for this layer: by the first pattern that its dotted name ends with, else the common one; alpha / sqrt(rank) for rsLoRA."""
+    part = next((part for start, part in _PARTS.items() if module.startswith(start)), "")
+    match = _KEY.fullmatch(key)
+    dotted = match["module"].removeprefix(f"{part}.").removeprefix("base_model.model.") if match else ""
+    patterns = config.get(f"{part}.alpha_pattern")
+    alpha = config.get(f"{part}.lora_alpha", config.get(f"{part}.alpha"))
+    for pattern, value in (patterns if isinstance(patterns, dict) else {}).items():
+        if re.fullmatch(rf"(.*\.)?({re.escape(pattern) if not _is_pattern(pattern) else pattern})", dotted):
+            alpha = value
+            break
+    if not isinstance(alpha, int | float) or not alpha or not delta.rank:
+        return delta
+    rank = delta.rank if not config.get(f"{part}.use_rslora") else delta.rank**0.5
+    return replace(delta, alpha=float(alpha), factor=alpha / rank)
+
+
+def _is_pattern(text: str) -> bool:
+    """Whether a text can be read as a regular expression."""
+    try:
+        re.compile(text)
+    except re.error:
+        return False
+    return True
 
 
 def _refuse_others(path: Path, modules: Mapping[str, object], keys: Iterable[str]) -> None:
