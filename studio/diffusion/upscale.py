@@ -103,7 +103,7 @@ def load_upscaler(path: Path, device: torch.device | str = "cpu") -> Upscaler:
         found = ModelLoader(device).load_from_state_dict(weights)
     except UnsupportedModelError as error:
         raise Unreadable(refusal, hint) from error
-    except (RuntimeError, KeyError, ValueError, IndexError, TypeError, AttributeError, AssertionError, ZeroDivisionError, NotImplementedError) as error:
+    except (RuntimeError, KeyError, ValueError, IndexError, TypeError, AttributeError, AssertionError, ZeroDivisionError) as error:
         raise Unreadable(
             f"{path.name} looks like a model that enlarges pictures, but its weights do not fit together ({str(error).splitlines()[0][:120] if str(error) else type(error).__name__}).",
             "Get the file again.",
