@@ -24,8 +24,8 @@ class Part:
     texts: tuple[tuple[int, str], ...]
 
     def at(self, step: int) -> str:
-        """The text at a step counted from 0. A1111 compares that number with the step a text lasts until, so the first text lasts one step longer than it says."""
-        return next((text for until, text in self.texts if step <= until), self.texts[0][1])
+        """The text at a step counted from 0, the last one's beyond the end. A1111 compares that number with the step a text lasts until, so the first text lasts one step longer than it says."""
+        return next((text for until, text in self.texts if step <= until), self.texts[-1][1])
 
 
 def without_comments(text: str) -> str:

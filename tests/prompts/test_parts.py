@@ -72,8 +72,8 @@ def test_alternation_begins_with_its_first_word_twice_as_in_a1111() -> None:
     assert [part.at(step) for step in range(6)] == ["a", "a", "b", "a", "b", "a"]
 
 
-def test_a_step_beyond_the_last_takes_the_first_text_as_in_a1111() -> None:
-    assert Part(1.0, ((2, "a"), (4, "b"))).at(5) == "a"
+def test_a_step_beyond_the_last_keeps_the_last_text() -> None:
+    assert Part(1.0, ((2, "a"), (4, "b"))).at(5) == "b"
 
 
 def test_each_part_has_its_own_weight_and_texts() -> None:
