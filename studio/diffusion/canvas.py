@@ -37,7 +37,10 @@ def canvas(picture: Image.Image, mask: Image.Image | None, request: Repaint, siz
     """
     if mask is None:
         return _unmasked(picture, request, size)
-    soft = blurred(read_mask(mask, picture.size, request.mask_mode == "Inpaint not masked", not request.soft_inpainting), request.mask_blur, blur_y)
+    hard = read_mask(mask, picture.size, request.mask_mode == "Inpaint not masked", not request.soft_inpainting)
+    soft = blurred(hard, request.mask_blur, blur_y)
+    # A dot that the blur thins out to nothing is repainted with its hard edge.
+    soft = soft if soft.getbbox() else hard
     if request.inpaint_area == "Only masked":
         return _zoomed(picture, soft, request.padding, size) if soft.getbbox() else _unmasked(picture, request, size, EMPTY_NOTE)
     original, small = _laid_out(picture, request, size), _laid_out(soft, request, size)

@@ -159,3 +159,10 @@ def test_the_blur_down_can_differ_from_the_blur_across(across: int, down: int) -
     found = canvas(noise(1, (64, 64)), grey((30, 30, 34, 34), (64, 64)), request(inpaint_area="Only masked", mask_blur=across), (64, 64), blur_y=down)
     left, top, right, bottom = found.mask.getbbox()
     assert (right - left > bottom - top) is (across > down)
+
+
+@pytest.mark.parametrize("area", ["Whole picture", "Only masked"])
+def test_a_single_pixel_is_repainted_however_wide_the_blur(area: str) -> None:
+    found = canvas(noise(1, (64, 64)), grey((30, 30, 31, 31), (64, 64)), request(inpaint_area=area, mask_blur=64), (64, 64))
+    assert found.mask.getbbox() == (30, 30, 31, 31)
+    assert found.note == ""
