@@ -103,7 +103,7 @@ def schedulers() -> list[dict[str, Any]]:
 @router.get("/sdapi/v1/upscalers")
 def upscalers(here: Here) -> list[dict[str, Any]]:
     """What enlarges pictures: plain ways and models of the ESRGAN kind."""
-    plain = [{"name": name, "model_name": None, "model_path": None, "model_url": None, "scale": 4.0} for name in ("None", *shelves.PLAIN_UPSCALERS)]
+    plain = [{"name": name, "model_name": None, "model_path": None, "model_url": None, "scale": 4.0} for name in shelves.PLAIN_UPSCALERS]
     models = shelves.upscaler_files(here.engine.paths)
     return plain + [{"name": name, "model_name": name, "model_path": str(path), "model_url": None, "scale": 4.0} for name, path in models.items()]
 

@@ -83,7 +83,7 @@ def _extras(body: Extras, paths: Paths, pictures: list[tuple[str, str | None]]) 
 
 def upscaler_of(paths: Paths, wanted: str | None) -> str:
     """The upscaler a client means, letter case aside; raises NotFound."""
-    known = ("None", *shelves.upscalers(paths, latent=False))
+    known = shelves.upscalers(paths, latent=False)
     for name in known:
         if (wanted or "None").lower() == name.lower():
             return name
