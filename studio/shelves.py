@@ -4,10 +4,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from studio.jobs import JobStore
+from studio.peeking import carries_embedding, is_second_half
 from studio.settings import Paths
 
 IMAGE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".avif"})
-EMBEDDING_SUFFIXES = frozenset({".pt", ".bin", ".safetensors"})
+EMBEDDING_SUFFIXES = frozenset({".pt", ".bin", ".safetensors", ".png"})
+ADAPTER_SUFFIXES = frozenset({".safetensors", ".pt", ".ckpt", ".bin"})
+HYPERNETWORK_SUFFIXES = frozenset({".pt"})
 CHECKPOINT_SUFFIXES = frozenset({".safetensors", ".ckpt"})
 VAE_SUFFIXES = frozenset({".safetensors", ".ckpt", ".pt", ".bin"})
 UPSCALER_SUFFIXES = frozenset({".pth", ".pt", ".safetensors", ".ckpt"})
@@ -64,11 +67,33 @@ def upscalers(paths: Paths, latent: bool = True) -> list[str]:
 
 
 def embedding_files(paths: Paths) -> list[Path]:
-    """Files in the embeddings folder and below that may hold an embedding, by name."""
-    if not paths.embeddings.is_dir():
-        return []
-    files = [p for p in paths.embeddings.rglob("*") if p.suffix.lower() in EMBEDDING_SUFFIXES and p.is_file() and not p.name.startswith(".")]
-    return sorted(files, key=lambda p: p.stem.lower())
+    """Files in the embeddings folder and below that may hold an embedding, by name; of pictures those that carry one, of diffusers' pairs for SDXL the first."""
+    found = [p for p in _below(paths.embeddings, EMBEDDING_SUFFIXES) if ".preview." not in p.name]
+    return [p for p in found if (carries_embedding(p) if p.suffix.lower() == ".png" else not is_second_half(p))]
+
+
+def loras(paths: Paths) -> dict[str, Path]:
+    """LoRA files and their kin by name, from models/Lora and below; of two that are called alike the first."""
+    return _named(_below(paths.lora, ADAPTER_SUFFIXES))
+
+
+def hypernetworks(paths: Paths) -> dict[str, Path]:
+    """Hypernetwork files by name, from models/hypernetworks and below."""
+    return _named(_below(paths.hypernetworks, HYPERNETWORK_SUFFIXES))
+
+
+def _below(folder: Path, suffixes: frozenset[str]) -> list[Path]:
+    """Files of some kinds in a folder and below, by name; no hidden ones."""
+    files = folder.rglob("*") if folder.is_dir() else ()
+    return sorted((p for p in files if p.suffix.lower() in suffixes and p.is_file() and not p.name.startswith(".")), key=lambda p: (p.stem.lower(), str(p)))
+
+
+def _named(files: list[Path]) -> dict[str, Path]:
+    """Files by their stems."""
+    named: dict[str, Path] = {}
+    for path in files:
+        named.setdefault(path.stem, path)
+    return named
 
 
 def embeddings(paths: Paths) -> list[EmbeddingCard]:

@@ -17,6 +17,7 @@ ROOMS: dict[str, tuple[int, str]] = {
     "studio.jobs": (1, "words"),
     "studio.requests": (1, "words"),
     "studio.shelves": (1, "words"),
+    "studio.peeking": (1, "words"),
     "studio.preferences": (1, "words"),
     "studio.tokens": (1, "words"),
     "studio.prompts": (1, "words"),
