@@ -30,7 +30,10 @@ def answer(body: Painting, job: Job) -> dict[str, Any]:
 
 
 def info(job: Job, first: int = 0, before: Sequence[str] = ()) -> dict[str, Any]:
-    """What A1111 tells about the pictures of a job; `first` is where the first one stands after the grids, `before` are grids that the result does not list."""
+    """What A1111 tells about the pictures of a job, and under `notes` what a person should know.
+
+    `first` is where the first picture stands after the grids, `before` are grids that the result does not list.
+    """
     request, result = job.request.get("base", job.request), job.result or {}
     texts = [str(text) for text in result.get("infotexts", [])]
     found = [read_infotext(text) for text in texts] or [{}]
@@ -72,6 +75,7 @@ def info(job: Job, first: int = 0, before: Sequence[str] = ()) -> dict[str, Any]
         "clip_skip": request.get("clip_skip", 1),
         "is_using_inpainting_conditioning": bool(result.get("inpainting_model", False)),
         "version": one.get("Version") or __version__,
+        "notes": list(result.get("notes", [])),
     }
 
 

@@ -16,6 +16,8 @@ from studio.errors import InputError
 Accounts = tuple[tuple[str, str], ...]
 GUARDED = ("/sdapi/", "/studio/", "/internal/")
 """Routes that ask for a name and a password."""
+LARGEST_BODY = 2**29
+"""Bytes of a body; a batch of large pictures fits."""
 OPEN = ("/studio/v1/pulse", "/internal/ping")
 """Routes that tell nothing about anybody: the page looks there whether something happened."""
 
@@ -69,7 +71,7 @@ class Gate:
         self.app, self.access = app, access
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Let a request through, or answer 401."""
+        """Let a request through, or refuse it."""
         path = scope.get("path", "")
         if scope["type"] != "http" or not path.startswith(GUARDED):
             await self.app(scope, receive, send)
@@ -82,9 +84,14 @@ class Gate:
                 message["headers"] = [*message.get("headers", []), (b"x-process-time", f"{time.perf_counter() - began:.4f}".encode())]
             await send(message)
 
-        known = self.access.callers
-        if known and path not in OPEN and not admits(known, Headers(scope=scope).get("authorization", "")):
-            refusal = JSONResponse(fault("HTTPException", "Incorrect username or password"), 401, {"WWW-Authenticate": "Basic"})
-            await refusal(scope, receive, timed)
-            return
-        await self.app(scope, receive, timed)
+        refusal = self._refusal(path, Headers(scope=scope))
+        await (refusal or self.app)(scope, receive, timed)
+
+    def _refusal(self, path: str, headers: Headers) -> JSONResponse | None:
+        """Why a request may not come in; None when it may."""
+        known, length = self.access.callers, headers.get("content-length", "0")
+        if known and path not in OPEN and not admits(known, headers.get("authorization", "")):
+            return JSONResponse(fault("HTTPException", "Incorrect username or password"), 401, {"WWW-Authenticate": "Basic"})
+        if length.isdigit() and int(length) > LARGEST_BODY:
+            return JSONResponse(fault("StudioError", f"The body has {length} bytes; at most {LARGEST_BODY} are taken."), 413)
+        return None

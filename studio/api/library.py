@@ -56,7 +56,7 @@ def checkpoint_of(paths: Paths, wanted: str) -> str:
     known = shelves.checkpoints(paths)
     name, _, bracket = str(wanted).partition(" [")
     digest = bracket.rstrip("]") or name.lower()
-    exact = [k for k in known if name in (k, Path(k).stem) or str(wanted) == k]
+    exact = [k for k in known if str(wanted) == k] or [k for k in known if Path(name).name in (k, Path(k).stem)]
     hashed = [k for k in known if len(digest) >= 8 and (hash_of(paths, k) or "-").startswith(digest)]
     partly = [k for k in known if name.lower() in k.lower()] if name else []
     found = exact or hashed or partly

@@ -45,6 +45,11 @@ def test_the_api_asks_for_a_name_and_a_password(engine: Engine, access: Access) 
     assert engine.jobs() == []
 
 
+def test_a_body_beyond_all_measure_is_not_read(engine: Engine) -> None:
+    refused = TestClient(bare_app(engine)).post("/sdapi/v1/png-info", content=b"{}", headers={"Content-Length": str(2**40)})
+    assert (refused.status_code, str(2**40) in refused.json()["detail"]) == (413, True)
+
+
 def test_without_accounts_everybody_may_come_in(engine: Engine) -> None:
     assert TestClient(bare_app(engine)).get("/sdapi/v1/samplers").status_code == 200
 
