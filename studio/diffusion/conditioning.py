@@ -94,6 +94,7 @@ class _Reader:
         self.chunker = Chunker({name: len(vectors) for name, vectors in words.items()}, reading.comma_backtrack)
         self.offsets: dict[str, int] = {}
         self._next = len(model.token_table)
+        self._chunks = 0
 
     @property
     def vectors(self) -> Tensor | None:
@@ -101,13 +102,21 @@ class _Reader:
         return torch.cat([self.words[name].to(self.model.device) for name in self.offsets]) if self.offsets else None
 
     def page(self, prompts: Sequence[str]) -> _Page:
-        """Prompts as one page; raises InputError when an embedding fits neither the prompt nor the checkpoint."""
-        chunked = [self.chunker.chunks(prompt) for prompt in prompts]
+        """Prompts as one page; raises InputError when they are too long together, or when an embedding fits neither the prompt nor the checkpoint."""
+        chunked = [self._cut(prompt) for prompt in prompts]
         count = max(map(len, chunked))
         rows = [[self._row(chunk) for chunk in (chunks + [[]] * count)[:count]] for chunks in chunked]
         ids = torch.tensor([[row[0] for row in chunks] for chunks in rows], device=self.model.device)
         weights = torch.tensor([[row[1] for row in chunks] for chunks in rows], device=self.model.device)
         return _Page(ids, weights)
+
+    def _cut(self, prompt: str) -> list[Chunk]:
+        """The chunks of one more prompt."""
+        chunks = self.chunker.chunks(prompt)
+        self._chunks += len(chunks)
+        if self._chunks > CHUNK_LIMIT:
+            raise InputError(f"The prompt has more than {CHUNK_LIMIT:,} chunks of {CHUNK} tokens over all its steps, which is more than can be kept.", "Shorten it, or let it change less often.")
+        return chunks
 
     def _row(self, chunk: Chunk) -> tuple[list[int], list[float]]:
         """One chunk as 77 ids and weights: start, tokens, end, padding with end."""
@@ -141,9 +150,6 @@ def _scheduled(model: Model, parts: Sequence[Part], words: Mapping[str, Tensor],
     reader = _Reader(model, words, reading)
     shares = [Counter(text for _, text in part.texts) for part in parts]
     pages = [reader.page(list(texts)) for texts in shares]
-    total = sum(page.ids.shape[0] * page.ids.shape[1] for page in pages)
-    if total > CHUNK_LIMIT:
-        raise InputError(f"The prompt has {total:,} chunks of {CHUNK} tokens over all its steps; at most {CHUNK_LIMIT:,} can be kept.", "Shorten it, or let it change less often.")
     rows, places = torch.cat([page.ids.flatten(0, 1) for page in pages]).unique(dim=0, return_inverse=True)
     vectors = reader.vectors
     encoded = [model.encode(some, vectors, reading.clip_skip) for some in rows.split(AT_ONCE)]

@@ -7,6 +7,9 @@ from torch import Tensor
 
 from studio.errors import InputError
 
+ROUNDING = 1e-7
+"""Means of text encoders' outputs, which are about 1 wide, are sums of rounding errors below this."""
+
 
 def weighed(hidden: Tensor, weights: Tensor, emphasis: str, widths: Sequence[int], times: Tensor | None = None) -> Tensor:
     """Chunks [p, c, 77, d] with each token's output scaled by its weight [p, c, 77]; raises InputError on weights beyond numbers.
@@ -27,9 +30,10 @@ def weighed(hidden: Tensor, weights: Tensor, emphasis: str, widths: Sequence[int
 
 
 def _ratio(before: Tensor, after: Tensor, times: Tensor | None) -> Tensor:
-    """What brings the mean of each chunk [p, c, 77, d] back, [p, c] or [1, c]; 1 where the scaled mean is zero."""
+    """What brings the mean of each chunk [p, c, 77, d] back, [p, c] or [1, c]; 1 where a mean is nothing but rounding, whose ratio would be chance."""
     means = [part.mean((2, 3)) for part in (before, after)]
     if times is not None:
         shares = (times / times.sum())[:, None]
         means = [(mean * shares).sum(0, keepdim=True) for mean in means]
-    return torch.where(means[1].abs() > 1e-8, means[0] / means[1], torch.ones_like(means[1]))
+    sound = (means[0].abs() > ROUNDING) & (means[1].abs() > ROUNDING)
+    return torch.where(sound, means[0] / means[1], torch.ones_like(means[1]))
