@@ -51,6 +51,13 @@ def test_what_shines_through_becomes_white_in_a_jpeg(tmp_path: Path) -> None:
     assert min(Image.open(tmp_path / "p.jpg").getpixel((8, 8))) > 250
 
 
+@pytest.mark.parametrize("suffix", ["jpg", "webp", "avif"])
+def test_quality_is_heard(tmp_path: Path, suffix: str) -> None:
+    for quality in (10, 95):
+        write_picture(Image.effect_noise((64, 64), 90), tmp_path / f"{quality}.{suffix}", TEXTS[0], suffix, quality)
+    assert (tmp_path / f"10.{suffix}").stat().st_size < (tmp_path / f"95.{suffix}").stat().st_size
+
+
 def test_a_png_keeps_every_pixel(tmp_path: Path) -> None:
     write_picture(picture(), tmp_path / "p.png", TEXTS[1])
     assert Image.open(tmp_path / "p.png").tobytes() == picture().tobytes()
