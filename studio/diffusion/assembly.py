@@ -31,10 +31,15 @@ def empty_vae(config: Mapping[str, Any]) -> nn.Module:
 
 def empty_text_encoder(config: Mapping[str, Any], pooled: bool) -> nn.Module:
     """A text encoder of these settings without numbers in it, with a projection of the end token where it is used."""
+    from huggingface_hub.errors import StrictDataclassError
     from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection
 
+    try:
+        settings = CLIPTextConfig(**dict(config))
+    except StrictDataclassError as error:
+        raise ValueError(f"its settings do not fit together: {str(error).splitlines()[-1].strip()}") from error
     with torch.device("meta"):
-        return (CLIPTextModelWithProjection if pooled else CLIPTextModel)(CLIPTextConfig(**dict(config)))
+        return (CLIPTextModelWithProjection if pooled else CLIPTextModel)(settings)
 
 
 def fill(module: nn.Module, state: Mapping[str, Tensor], dtype: torch.dtype) -> nn.Module:
