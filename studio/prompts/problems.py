@@ -25,9 +25,10 @@ def problems(prompt: str, words: Mapping[str, str], known: Mapping[str, Collecti
     """
     text, found = networks(without_comments(prompt))
     sentences: list[str] = []
+    shelves = {kind: {fold(name): name for name in known.get(kind, known.get("lora", ()) if label == "LoRA" else ())} for kind, label in KINDS.items()}
     for network in found:
         # Looking for a name that is nearly the same is slow, so only the first few are worth it.
-        sentences += _of_network(network, known, guessing=len(sentences) < GUESSES)
+        sentences += _of_network(network, shelves.get(network.kind), guessing=len(sentences) < GUESSES)
     chunker = Chunker(dict.fromkeys(words, 1))
     used = chunker.used(text)
     sentences += [f"{name}: {words[name]}" for name in used if words[name]]
@@ -39,15 +40,13 @@ def problems(prompt: str, words: Mapping[str, str], known: Mapping[str, Collecti
     return list(dict.fromkeys(sentences))
 
 
-def _of_network(network: Network, known: Mapping[str, Collection[str]], guessing: bool) -> list[str]:
-    """What is wrong with one network."""
-    label = KINDS.get(network.kind)
-    if label is None:
-        return [f"<{network.kind}:...> is no kind of network and is left out; there is {' and '.join(f'<{kind}:name:1>' for kind in ('lora', 'hypernet'))}."]
-    names = known.get(network.kind, known.get("lora", ()) if network.kind == "lyco" else ())
-    if fold(network.name) not in {fold(name) for name in names}:
-        near = difflib.get_close_matches(network.name[:100], list(names), 1, 0.6) if guessing else []
-        return [f"There is no {label} called {network.name[:100]!r}{f'; did you mean {near[0]!r}?' if near else '.'}"]
+def _of_network(network: Network, names: Mapping[str, str] | None, guessing: bool) -> list[str]:
+    """What is wrong with one network; `names` are those of its kind without upper case, None for a kind that is not known."""
+    if names is None:
+        return [f"<{network.kind}:...> is no kind of network and is left out; there is <lora:name:1> and <hypernet:name:1>."]
+    if fold(network.name) not in names:
+        near = difflib.get_close_matches(fold(network.name[:100]), names, 1, 0.6) if guessing else []
+        return [f"There is no {KINDS[network.kind]} called {network.name[:100]!r}{f'; did you mean {names[near[0]]!r}?' if near else '.'}"]
     try:
         _, _ = network.strengths
     except InputError as error:
