@@ -12,6 +12,8 @@ from studio.formats.keys import State, text_name
 Shapes = Mapping[str, tuple[int, ...]]
 Made = TypeVar("Made")
 
+_TEXT_SIZES = ("vocab_size", "hidden_size", "intermediate_size", "num_hidden_layers", "num_attention_heads", "max_position_embeddings", "projection_dim")
+
 
 def empty_unet(config: Mapping[str, Any]) -> nn.Module:
     """A UNet of these settings without numbers in it."""
@@ -31,15 +33,15 @@ def empty_vae(config: Mapping[str, Any]) -> nn.Module:
 
 def empty_text_encoder(config: Mapping[str, Any], pooled: bool) -> nn.Module:
     """A text encoder of these settings without numbers in it, with a projection of the end token where it is used."""
-    from huggingface_hub.errors import StrictDataclassError
     from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection
 
-    try:
-        settings = CLIPTextConfig(**dict(config))
-    except StrictDataclassError as error:
-        raise ValueError(f"its settings do not fit together: {str(error).splitlines()[-1].strip()}") from error
+    for key in _TEXT_SIZES:
+        if not isinstance(config.get(key, 1), int) or config.get(key, 1) < 1:
+            raise ValueError(f"its settings say {key}: {config[key]!r}")
+    if config.get("hidden_size", 512) % config.get("num_attention_heads", 8):
+        raise ValueError(f"its settings spread a width of {config.get('hidden_size')} over {config.get('num_attention_heads')} heads")
     with torch.device("meta"):
-        return (CLIPTextModelWithProjection if pooled else CLIPTextModel)(settings)
+        return (CLIPTextModelWithProjection if pooled else CLIPTextModel)(CLIPTextConfig(**dict(config)))
 
 
 def fill(module: nn.Module, state: Mapping[str, Tensor], dtype: torch.dtype) -> nn.Module:

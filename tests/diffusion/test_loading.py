@@ -101,7 +101,7 @@ def test_a_folder_that_lacks_a_part_is_refused_in_words(folder: Path, lost: str)
     assert str(folder.parent) not in str(caught.value)
 
 
-@pytest.mark.parametrize("content", ["", "{", "[1]", "7", '{"in_channels": 5}', '{"block_out_channels": "wide"}', '{"hidden_size": -1, "in_channels": 4}'])
+@pytest.mark.parametrize("content", ["", "{", "[1]", "7", '{"in_channels": 5}', '{"block_out_channels": "wide"}', '{"hidden_size": -1, "in_channels": 4}', '{"hidden_size": 20, "in_channels": 4}'])
 @pytest.mark.parametrize("part", ["unet", "text_encoder"])
 def test_settings_of_nonsense_are_refused_in_words(folder: Path, part: str, content: str) -> None:
     (folder / part / "config.json").write_text(content)
