@@ -5,8 +5,8 @@ import torch
 
 from studio.diffusion.conditioning import Reading, condition
 from studio.diffusion.model import Model
-from studio.diffusion.tokenizer import END, START, tokens_of
 from studio.errors import InputError, StudioError
+from studio.prompts.vocabulary import END, START, tokens_of
 
 
 def vectors(model: Model, count: int, seed: int = 0) -> torch.Tensor:
@@ -180,5 +180,52 @@ def test_the_model_is_as_before_after_an_embedding_was_used(tiny: Model) -> None
     assert torch.equal(condition(tiny, ["a red circle"], {}).context, before)
 
 
-def test_special_tokens_written_in_a_prompt_stay_text() -> None:
-    assert not {START, END} & set(tokens_of("a <|endoftext|> b <|startoftext|>"))
+def test_names_that_begin_alike_are_told_apart(tiny: Model) -> None:
+    ids = {"style": tokens_of("red"), "style-a": tokens_of("blue square"), "style-ab": tokens_of("green")}
+    words = {name: tiny.token_table[i].clone() for name, i in ids.items()}
+    found = condition(tiny, ["style-a beside style"], words)
+    assert found.used == ("style-a", "style")
+    assert torch.allclose(found.context, condition(tiny, ["blue square beside red"], {}).context, atol=1e-5)
+
+
+@pytest.mark.parametrize("text", ["一个红圈在蓝色上", "红圈", "(红圈:1.0)，蓝色", "a 红圈 b"])
+def test_a_chinese_name_is_found_in_chinese_text(tiny: Model, text: str) -> None:
+    words = {"红圈": tiny.token_table[tokens_of("red circle")].clone()}
+    found = condition(tiny, [text], words)
+    assert found.used == ("红圈",)
+    assert torch.allclose(found.context, condition(tiny, [text.replace("红圈", " red circle ")], {}).context, atol=1e-5)
+
+
+def test_a_full_chunk_goes_back_to_a_comma_that_is_near_enough(tiny: Model) -> None:
+    text = "red " * 60 + ", " + "blue " * 20
+    near, far = (condition(tiny, [text], {}, Reading(comma_backtrack=back)).context for back in (20, 5))
+    assert torch.allclose(near[:, :77], plain(tiny, tokens_of("red " * 60 + ",")), atol=1e-5)
+    assert torch.allclose(near[:, 77:], plain(tiny, tokens_of("blue " * 20)), atol=1e-5)
+    assert torch.allclose(far[:, 77:], plain(tiny, tokens_of("blue " * 6)), atol=1e-5)
+
+
+@pytest.mark.parametrize("text", ["red AND blue", "red <lora:x:1>", "red # blue", "red |blue"])
+def test_what_only_generation_reads_stays_text(tiny: Model, text: str) -> None:
+    assert torch.allclose(condition(tiny, [text], {}).context, plain(tiny, tokens_of(text)), atol=1e-5)
+
+
+def test_editing_stays_text_with_less_weight(tiny: Model) -> None:
+    found = condition(tiny, ["[red:blue:3]"], {}, Reading(emphasis="Ignore")).context
+    assert torch.allclose(found, plain(tiny, tokens_of("red:blue:3")), atol=1e-5)
+
+
+def test_a_break_inside_brackets_begins_a_new_chunk(tiny: Model) -> None:
+    found = condition(tiny, ["(red circle BREAK blue:1.2)"], {}, Reading(emphasis="Ignore")).context
+    assert torch.allclose(found, torch.cat([plain(tiny, tokens_of("red circle")), plain(tiny, tokens_of("blue"))], 1), atol=1e-5)
+
+
+@pytest.mark.parametrize("emphasis", ["Original", "No norm", "Ignore"])
+def test_gradients_flow_through_every_kind_of_emphasis(tiny: Model, emphasis: str) -> None:
+    x = vectors(tiny, 2).requires_grad_()
+    condition(tiny, ["a (myword:1.3) BREAK myword", "red"], {"myword": x}, Reading(emphasis=emphasis)).context.square().sum().backward()
+    assert (x.grad.norm(dim=1) > 0).all()
+
+
+def test_a_prompt_of_a_million_letters_ends_in_words(tiny: Model) -> None:
+    with pytest.raises(InputError, match="more than 2,048 chunks"):
+        condition(tiny, ["red, " * 200_000], {})
