@@ -194,6 +194,13 @@ def test_what_only_tells_about_a_picture_is_passed_over() -> None:
     assert request_values(text)[1] == []
 
 
+def test_what_sharing_sites_add_is_passed_over() -> None:
+    resources = 'Hashes: {"model": "6ce0161689", "lora:ink": "abcdef"}, Civitai resources: [{"type":"checkpoint","modelVersionId":1, "weight": 0.8}], Civitai metadata: {}, Created Date: 2024-09-01T10:00:00.0Z'
+    values, notes = request_values(f"p\nSteps: 20, Sampler: Euler, CFG scale: 7, Seed: 1, Size: 512x512, Clip skip: 2, {resources}")
+    subset(values, prompt="p", steps=20, clip_skip=2)
+    assert notes == []
+
+
 def test_checkpoints_are_found_by_hash_then_by_name() -> None:
     find = lookup_in(["a/real-v2.safetensors", "tiny-world", "anything.ckpt"], {"anything.ckpt": "cc6cb27103417325ff94f52b7a5d2dde45a7515b25c255d8e396c90014281516"})
     assert find("renamed", "cc6cb27103") == "anything.ckpt"

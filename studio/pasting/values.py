@@ -54,7 +54,9 @@ _HANDLED = frozenset(
     {"Prompt", "Negative prompt", "Sampler", "Schedule type", "Size", "First pass size", "Seed resize from", "Denoising strength", "RNG", "Model", "Model hash", "VAE", "VAE hash"}
 ) | {*("Hires resize", "Hires sampler", "Hires schedule type", "Hypernet", "Hypernet strength")}
 """Keys with a function of their own below."""
-_TOLD = frozenset({"Version", "User", "TI hashes", "Lora hashes", "Init image hash", "Batch size", "Batch pos", "Script", "Model override", "Hypernet hash"})
+_TOLD = frozenset({"Version", "User", "TI hashes", "Lora hashes", "Init image hash", "Batch size", "Batch pos", "Script", "Model override", "Hypernet hash"}) | {
+    *("Hashes", "Civitai resources", "Civitai metadata", "Created Date")
+}
 """Keys that tell about a picture and ask for nothing."""
 _UNIFORM_BEFORE = (1, 9)
 """Since this version of A1111 a sampler without a schedule type takes the schedule its author advises; before, all took the checkpoint's own."""

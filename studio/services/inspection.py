@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 from PIL import Image, UnidentifiedImageError
-from torch import Tensor
 
 from studio.diffusion.families import recognise
 from studio.diffusion.upscale import load_upscaler
@@ -16,8 +15,8 @@ from studio.formats.adapter import adapter_facts
 from studio.formats.carriers import read_carrier
 from studio.formats.checkpoint import Weights, read_facts
 from studio.formats.embedding import read_embedding
-from studio.formats.files import load_pickle
 from studio.formats.hashes import known_hash, remembered_sha256
+from studio.formats.hypernetwork import read_hypernetwork
 from studio.jobs import Lane
 from studio.pasting import read_infotext, request_values
 from studio.prompts.styles import read_styles
@@ -249,24 +248,18 @@ def _tags(metadata: Mapping[str, str]) -> list[str]:
 
 
 def _hypernetwork(path: Path) -> Facts | None:
-    """A hypernetwork: pairs of small networks under whole numbers, the widths of the contexts they change."""
-    if path.suffix.lower() == ".safetensors":
+    """A hypernetwork; None for what is none."""
+    try:
+        found = None if path.suffix.lower() == ".safetensors" else read_hypernetwork(path)
+    except Unreadable:
         return None
-    data = load_pickle(path)
-    widths = sorted(key for key in data if isinstance(key, int) and not isinstance(key, bool)) if isinstance(data, dict) else []
-    if not widths or not all(isinstance(data[width], (tuple, list)) and len(data[width]) == 2 and all(_is_state(half) for half in data[width]) for width in widths):
+    if found is None:
         return None
-    told = data.get("layer_structure")
-    structure = [float(n) for n in told if isinstance(n, int | float)] if isinstance(told, (list, tuple)) else [1.0, 2.0, 1.0]
-    words = [f"a hypernetwork for contexts of width {', '.join(map(str, widths))}, layers {', '.join(f'{n:g}' for n in structure)}, {data.get('activation_func') or 'linear'}."]
+    widths = sorted(found.widths)
+    words = [f"a hypernetwork for contexts of width {', '.join(map(str, widths))}, layers {', '.join(f'{n:g}' for n in found.structure)}, {found.activation}."]
     words.append(f"Prompts name it <hypernet:{path.stem}:1>.")
-    facts = {"kind": "hypernetwork", "widths": widths, "layer_structure": structure, "activation": str(data.get("activation_func") or "linear"), "layer_norm": bool(data.get("is_layer_norm"))}
-    return {**facts, "step": data.get("step") if isinstance(data.get("step"), int) else None, "checkpoint_name": str(data.get("sd_checkpoint_name") or "") or None, "words": words}
-
-
-def _is_state(value: object) -> bool:
-    """Whether this is a network's tensors by name."""
-    return isinstance(value, dict) and bool(value) and all(isinstance(tensor, Tensor) for tensor in value.values())
+    facts = {"kind": "hypernetwork", "widths": widths, "layer_structure": list(found.structure), "activation": found.activation, "layer_norm": found.layer_norm}
+    return {**facts, "step": found.step, "checkpoint_hash": found.checkpoint_hash, "checkpoint_name": found.checkpoint_name, "words": words}
 
 
 def _upscaler(path: Path) -> Facts | None:

@@ -130,11 +130,14 @@ def test_a_picture_that_is_an_embedding(tmp_path: Path) -> None:
 
 
 def test_a_hypernetwork(tmp_path: Path) -> None:
-    half = {"linear.0.weight": torch.zeros(4, 2), "linear.0.bias": torch.zeros(4)}
-    data = {768: (half, half), 320: (half, half), "layer_structure": [1, 1.5, 1], "activation_func": "relu", "is_layer_norm": True, "step": 2000, "name": "ink", "sd_checkpoint_name": "v1-5"}
+    def half(width: int) -> dict[str, torch.Tensor]:
+        inner = width * 3 // 2
+        return {"linear.0.weight": torch.zeros(inner, width), "linear.0.bias": torch.zeros(inner), "linear.1.weight": torch.zeros(width, inner), "linear.1.bias": torch.zeros(width)}
+
+    data = {8: (half(8), half(8)), 4: (half(4), half(4)), "layer_structure": [1, 1.5, 1], "activation_func": "relu", "is_layer_norm": False, "step": 2000, "name": "ink", "sd_checkpoint_name": "v1-5"}
     torch.save(data, tmp_path / "ink.pt")
     facts = told(tmp_path / "ink.pt")
-    assert (facts["kind"], facts["widths"], facts["layer_structure"], facts["activation"], facts["layer_norm"]) == ("hypernetwork", [320, 768], [1, 1.5, 1], "relu", True)
+    assert (facts["kind"], facts["widths"], facts["layer_structure"], facts["activation"], facts["layer_norm"]) == ("hypernetwork", [4, 8], [1, 1.5, 1], "relu", False)
     assert (facts["step"], facts["checkpoint_name"]) == (2000, "v1-5")
 
 
