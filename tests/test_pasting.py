@@ -195,7 +195,7 @@ def test_what_only_tells_about_a_picture_is_passed_over() -> None:
 
 
 def test_what_sharing_sites_add_is_passed_over() -> None:
-    resources = 'Hashes: {"model": "6ce0161689", "lora:ink": "abcdef"}, Civitai resources: [{"type":"checkpoint","modelVersionId":1, "weight": 0.8}], Civitai metadata: {}, Created Date: 2024-09-01T10:00:00.0Z'
+    resources = 'Hashes: {"model": "6ce0161689", "lora:ink": "abcdef"}, Civitai resources: [{"type":"checkpoint","modelVersionId":1, "weight": 0.8}], Created Date: 2024-09-01T10:00:00.0Z'
     values, notes = request_values(f"p\nSteps: 20, Sampler: Euler, CFG scale: 7, Seed: 1, Size: 512x512, Clip skip: 2, {resources}")
     subset(values, prompt="p", steps=20, clip_skip=2)
     assert notes == []
