@@ -171,12 +171,14 @@ class Offload:
                 self._send(other)
         part.learning = recording
         if part.back is None:
-            part.back = self._fetch(part.modules, self.device)
+            with torch.inference_mode(False), torch.no_grad():  # a visit may begin where nothing may be recorded and end where it is
+                part.back = self._fetch(part.modules, self.device)
 
     def _send(self, part: _Part) -> None:
         """Take a part back to RAM."""
         if part.back is not None:
-            part.back()
+            with torch.inference_mode(False), torch.no_grad():
+                part.back()
             part.back, part.learning = None, False
 
 

@@ -69,8 +69,29 @@ def hooks(model: Model) -> int:
 @pytest.mark.parametrize("layerwise", [False, True])
 def test_the_same_numbers_come_out(tiny: Model, layerwise: bool) -> None:
     wanted = paint(tiny)
-    with visiting(tiny, layerwise, fetch):
+    with visiting(tiny, layerwise, copying):
         assert torch.equal(paint(tiny), wanted)
+
+
+def test_a_visit_that_begins_where_nothing_is_recorded_can_be_learned_from(tiny: Model) -> None:
+    with visiting(tiny, False, copying) as offload:
+        with torch.inference_mode():
+            paint(tiny, 1)
+            tiny.encode(torch.full((1, 77), 49407))
+        vectors = torch.zeros(1, tiny.width, requires_grad=True)
+        context, _ = tiny.encode(torch.full((1, 77), 49408), vectors)
+        context.square().sum().backward()
+        assert offload.visiting() == ["text encoder"]
+    assert float(vectors.grad.abs().sum()) > 0
+    assert not any(p.is_inference() for p in tiny.text_encoder.parameters())
+
+
+def copying(modules: Sequence[nn.Module], device: torch.device) -> Callable[[], None]:
+    """A visit for which tensors are truly copied, as they are to a card."""
+    real = Tensor.to
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Tensor, "to", lambda tensor, *wanted: real(tensor, *wanted).clone())
+        return fetch(modules, device)
 
 
 def test_medvram_lets_one_part_onto_the_card_at_a_time(tiny: Model) -> None:
@@ -101,7 +122,7 @@ def test_no_trace_is_left(tiny: Model) -> None:
     parts = (tiny.unet, tiny.vae, *tiny.text_encoders)
     before = {id(p): p.data_ptr() for part in parts for p in (*part.parameters(), *part.buffers())}
     count = hooks(tiny)
-    with visiting(tiny, True, fetch):
+    with visiting(tiny, True, copying):
         assert hooks(tiny) > count
         paint(tiny, 1)
     assert hooks(tiny) == count
@@ -139,25 +160,26 @@ def test_parts_a_training_needs_on_its_way_back_stay(tiny: Model) -> None:
 
 
 def test_what_learned_or_was_changed_during_a_visit_is_kept(tiny_layers: nn.ModuleList) -> None:
-    learns, written, recast, still = tiny_layers
+    learns, written, recast, exchanged, still = tiny_layers
     learns.requires_grad_(True)
     waiting = still.weight.data_ptr()
-    back = fetch(tiny_layers, CPU)
+    back = copying(tiny_layers, CPU)
+    assert still.weight.data_ptr() != waiting
     with torch.no_grad():
-        learns.weight.add_(1)
+        learns.weight.data.add_(1)
         written.weight.mul_(2)
     recast.to(torch.float64)
+    exchanged.weight.data = torch.full((2, 2), 2.0)  # as an adapter does
     back()
-    assert torch.equal(learns.weight, torch.full((2, 2), 2.0))
-    assert torch.equal(written.weight, torch.full((2, 2), 2.0))
+    assert all(torch.equal(layer.weight, torch.full((2, 2), 2.0)) for layer in (learns, written, exchanged))
     assert recast.weight.dtype == torch.float64
     assert still.weight.data_ptr() == waiting
 
 
 @pytest.fixture
 def tiny_layers() -> nn.ModuleList:
-    """Four layers of ones, without gradients."""
-    layers = nn.ModuleList(nn.Linear(2, 2, bias=False) for _ in range(4)).requires_grad_(False)
+    """Five layers of ones, without gradients."""
+    layers = nn.ModuleList(nn.Linear(2, 2, bias=False) for _ in range(5)).requires_grad_(False)
     for layer in layers:
         layer.weight.fill_(1.0)
     return layers
