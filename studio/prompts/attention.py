@@ -96,6 +96,9 @@ class _Reader:
 
     def text(self, token: str) -> None:
         """Text, cut at BREAK, which swallows the space around it."""
+        if BREAK not in token:
+            self.put(token)
+            return
         parts = _BREAK.split(token)
         for i, part in enumerate(parts):
             if i:
@@ -106,13 +109,17 @@ class _Reader:
     def finish(self) -> list[tuple[str, float]]:
         """All pieces; neighbours of the same weight become one."""
         totals = self.round.totals()
+        powers: dict[int, float] = {}
         out: list[tuple[list[str], float]] = []
         for piece, scope, square in self.pieces:
             if scope < 0:
                 out.append(([BREAK], -1.0))
                 continue
             product, plain = totals[scope]
-            weight = product * _power(plain - square)
+            exponent = plain - square
+            if exponent not in powers:
+                powers[exponent] = _power(exponent)
+            weight = product * powers[exponent]
             if out and out[-1][1] == weight and out[-1][0] != [BREAK]:
                 out[-1][0].append(piece)
             else:
