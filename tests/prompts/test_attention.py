@@ -1,6 +1,7 @@
 """The attention grammar, against A1111's own examples and the facts that were measured on it."""
 
 import re
+from collections.abc import Callable
 
 import pytest
 from hypothesis import given
@@ -107,3 +108,18 @@ def test_escaped_text_comes_back_letter_for_letter_at_weight_one(text: str) -> N
 def test_any_text_is_read_and_its_pieces_are_never_empty(text: str) -> None:
     found = attention(text)
     assert found == [("", 1.0)] or all(piece for piece, _ in found)
+
+
+@pytest.mark.parametrize("text", ["red " * 250_000, " " * 500_000 + "x BREAK " + " " * 500_000, "(" * 100_000 + "a" + ")" * 100_000, "[(" * 50_000 + "a"], ids=["words", "spaces", "nested", "open"])
+def test_a_million_letters_and_brackets_nested_100000_times_are_read(text: str) -> None:
+    assert "".join(piece for piece, _ in attention(text)).split()[0] in ("red", "xBREAK", "a")
+
+
+@pytest.mark.parametrize("piece", ["(", "[", "(a", "(a)", "[a:", "(a:1.1)", "\\(", ":", "BREAK ", "([)]"])
+def test_twice_the_text_is_twice_the_work(piece: str, work: Callable[..., int]) -> None:
+    one, two = (work(attention, "(a)" + piece * count) for count in (1_000, 2_000))
+    assert 30 < one <= two < 2.1 * one
+
+
+def test_brackets_that_cross_weigh_what_they_hold() -> None:
+    same(attention("a (b [c) d] e"), [("a ", 1.0), ("b ", 1.1), ("c", 1.0), (" d", 1 / 1.1), (" e", 1.0)])
