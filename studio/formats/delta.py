@@ -207,7 +207,8 @@ def _smaller(shapes: Shapes) -> int | None:
 
 
 def _none(shapes: Shapes) -> None:
-    """No rank."""
+    """The rank of a kind that has none, whatever its shapes."""
+    return None
 
 
 def _marks(*names: str) -> tuple[frozenset[str], ...]:

@@ -1,7 +1,5 @@
 """Adapters on a model: what they change, that they leave no trace, and what is refused."""
 
-import json
-from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -10,39 +8,13 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from studio.diffusion.adapters import Wear, worn
-from studio.diffusion.families import SD1, SD2, SDXL
-from studio.diffusion.model import Conditioning, Model
+from studio.diffusion.families import SD2, SDXL
+from studio.diffusion.model import Model
 from studio.errors import InputError
 from studio.formats.adapter import Adapter, read_adapter
 from studio.formats.keys import levels_of, unet_table
 from studio.formats.kohya_keys import kohya_name
-
-
-def made(family: object = SD1, context: int = 32, **changes: object) -> Model:
-    """A small random model: two levels, attention in both; SDXL's has two text encoders and two transformer blocks."""
-    from diffusers import AutoencoderKL, UNet2DConditionModel
-    from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection
-
-    torch.manual_seed(0)
-    xl = family is SDXL
-    unet = UNet2DConditionModel(
-        sample_size=8,
-        block_out_channels=(32, 64),
-        layers_per_block=2,
-        cross_attention_dim=context,
-        attention_head_dim=8,
-        norm_num_groups=8,
-        down_block_types=("CrossAttnDownBlock2D", "CrossAttnDownBlock2D"),
-        up_block_types=("CrossAttnUpBlock2D", "CrossAttnUpBlock2D"),
-        **({"addition_embed_type": "text_time", "addition_time_embed_dim": 8, "projection_class_embeddings_input_dim": 8 * 6 + 24, "use_linear_projection": True} if xl else {}),
-    )
-    vae = AutoencoderKL(block_out_channels=(32,), norm_num_groups=8, latent_channels=4)
-    encoders = []
-    for width in (16, 24) if xl else (context,):
-        config = CLIPTextConfig(vocab_size=49408, hidden_size=width, intermediate_size=2 * width, num_hidden_layers=2, num_attention_heads=2, projection_dim=24)
-        encoders.append((CLIPTextModelWithProjection if xl and width == 24 else CLIPTextModel)(config))
-    schedule = {"beta_start": 0.00085, "beta_end": 0.012}
-    return Model(family, "small.safetensors", "0123456789", unet, vae, tuple(encoders), schedule, torch.device("cpu"), torch.float32)
+from tests.diffusion.small import kohya_file, lora_tensors, made, predicted, rand, weights
 
 
 @pytest.fixture(scope="module")
@@ -53,57 +25,6 @@ def sd1() -> Model:
 @pytest.fixture(scope="module")
 def xl() -> Model:
     return made(SDXL, 40)
-
-
-def rand(*shape: int, seed: int = 0) -> Tensor:
-    return torch.randn(shape, generator=torch.Generator().manual_seed(seed + sum(shape)))
-
-
-def targets(module: nn.Module, convolutions: bool = False) -> dict[str, nn.Module]:
-    """What kohya trains: the layers of attention and feed-forward, and with `convolutions` those of the resnets and samplers."""
-    kinds = (nn.Linear, nn.Conv2d)
-    return {
-        path: layer
-        for path, layer in module.named_modules()
-        if isinstance(layer, kinds) and ("attentions." in path or "self_attn" in path or ".mlp." in path or (convolutions and (".resnets." in path or "samplers." in path)))
-    }
-
-
-def lora_tensors(name: str, layer: nn.Module, rank: int = 4, seed: int = 0) -> dict[str, Tensor]:
-    """A LoRA of one layer in kohya's layout, alpha half the rank."""
-    weight = layer.weight
-    down = rand(rank, *weight.shape[1:], seed=seed) * 0.1
-    up = rand(weight.shape[0], rank, *[1] * (weight.ndim - 2), seed=seed + 1) * 0.1
-    return {f"{name}.lora_down.weight": down, f"{name}.lora_up.weight": up, f"{name}.alpha": torch.tensor(rank / 2)}
-
-
-def kohya_file(path: Path, model: Model, *, seed: int = 0, convolutions: bool = False, only: str = "", **metadata: str) -> Adapter:
-    """A file over all of a model's layers, named as kohya names them."""
-    xl = len(model.text_encoders) > 1
-    levels = levels_of([p for p, _ in model.unet.named_modules()])
-    tensors: dict[str, Tensor] = {}
-    for part, module in (("unet", model.unet), *zip(("text_encoder", "text_encoder_2"), model.text_encoders, strict=False)):
-        for name, layer in targets(module, convolutions).items():
-            spelled = kohya_name(xl, part, name, levels)
-            if only in spelled:
-                tensors |= lora_tensors(spelled, layer, seed=seed)
-    save_file(tensors, path, metadata=metadata or None)
-    return read_adapter(path)
-
-
-def weights(model: Model) -> dict[str, tuple[int, bytes]]:
-    """Every parameter's address and bytes."""
-    parts = (model.unet, *model.text_encoders)
-    return {f"{n}.{k}": (v.data_ptr(), v.detach().numpy().tobytes()) for n, part in enumerate(parts) for k, v in part.state_dict(keep_vars=True).items()}
-
-
-def predicted(model: Model) -> Tensor:
-    """The UNet's answer to one fixed question."""
-    ids = torch.tensor([[49406, 320, 321, *[49407] * 74]])
-    with torch.no_grad():
-        context, pooled = (model.encode(ids)) if len(model.text_encoders) == 1 else (rand(1, 77, 40), rand(1, 24))
-        sizes = torch.tensor([[64.0, 64, 0, 0, 64, 64]])
-        return model.predict(rand(1, 4, 8, 8), torch.tensor(500), Conditioning(context, (), pooled, None if pooled is None else sizes))
 
 
 def merged(model: Model, adapter: Adapter, unet: float, te: float, tensors: dict[str, Tensor]) -> Tensor:
@@ -365,75 +286,3 @@ def test_embeddings_that_fit_come_with_the_adapter(sd1: Model, tmp_path: Path) -
     save_file({**tensors, "bundle_emb.hero.string_to_param.*": torch.ones(2, 32), "bundle_emb.wide.string_to_param.*": torch.ones(2, 33)}, tmp_path / "x.safetensors")
     with worn(sd1, [Wear(read_adapter(tmp_path / "x.safetensors"))]) as dressed:
         assert {name: tuple(v.shape) for name, v in dressed.words.items()} == {"hero": (2, 32)}
-
-
-def peft_configs() -> dict[str, Callable[[], object]]:
-    """One PEFT configuration per kind that a UNet takes."""
-    peft = pytest.importorskip("peft")
-    names = ["to_q", "to_k", "to_v", "to_out.0", "conv1"]
-    linear = names[:-1]
-    return {
-        "lora": lambda: peft.LoraConfig(r=4, lora_alpha=2, target_modules=names, init_lora_weights=False),
-        "rslora": lambda: peft.LoraConfig(r=4, lora_alpha=2, target_modules=names, init_lora_weights=False, use_rslora=True),
-        "dora": lambda: peft.LoraConfig(r=4, lora_alpha=8, target_modules=names, init_lora_weights=False, use_dora=True),
-        "loha": lambda: peft.LoHaConfig(r=4, alpha=2, target_modules=names, init_weights=False),
-        "loha core": lambda: peft.LoHaConfig(r=4, alpha=2, target_modules=names, init_weights=False, use_effective_conv2d=True),
-        "lokr": lambda: peft.LoKrConfig(r=2, alpha=1, target_modules=names, init_weights=False, decompose_both=True),
-        "ia3": lambda: peft.IA3Config(target_modules=linear, feedforward_modules=["to_out.0"], init_ia3_weights=False),
-    }
-
-
-@pytest.fixture
-def fresh() -> Iterator[Model]:
-    yield made()
-
-
-@pytest.mark.parametrize("kind", ["lora", "rslora", "dora", "loha", "loha core", "lokr", "ia3"])
-def test_what_peft_trains_and_saves_looks_the_same_here(fresh: Model, tmp_path: Path, kind: str) -> None:
-    from peft import get_peft_model_state_dict, inject_adapter_in_model
-
-    plain, config = predicted(fresh), peft_configs()[kind]()
-    injected = inject_adapter_in_model(config, fresh.unet)
-    for name, parameter in injected.named_parameters():
-        if "magnitude" in name:
-            parameter.data *= 1.1
-    theirs = predicted(fresh)
-    state = get_peft_model_state_dict(injected)
-    alpha = {key: getattr(config, key) for key in ("lora_alpha", "alpha", "r", "use_rslora") if hasattr(config, key)}
-    save_file({f"base_model.model.{k}": v.contiguous() for k, v in state.items()}, tmp_path / "adapter_model.safetensors")
-    (tmp_path / "adapter_config.json").write_text(json.dumps(alpha))
-    model, adapter = made(), read_adapter(tmp_path / "adapter_model.safetensors")
-    assert (theirs - plain).abs().max() > 1e-3
-    with worn(model, [Wear(adapter)]) as dressed:
-        assert dressed.missing == {"adapter_model": ()}
-        assert torch.allclose(predicted(model), theirs, atol=2e-4)
-
-
-def test_what_diffusers_saves_of_a_lora_looks_the_same_here(fresh: Model, tmp_path: Path) -> None:
-    peft = pytest.importorskip("peft")
-    from diffusers import StableDiffusionPipeline
-    from diffusers.utils import convert_state_dict_to_diffusers
-    from peft import get_peft_model_state_dict
-
-    fresh.unet.add_adapter(peft.LoraConfig(r=4, lora_alpha=8, target_modules=["to_q", "to_k", "to_v", "to_out.0"], init_lora_weights=False, alpha_pattern={"to_k": 2}))
-    theirs = predicted(fresh)
-    layers = convert_state_dict_to_diffusers(get_peft_model_state_dict(fresh.unet))
-    StableDiffusionPipeline.save_lora_weights(tmp_path, unet_lora_layers=layers, unet_lora_adapter_metadata=fresh.unet.peft_config["default"].to_dict())
-    model = made()
-    with worn(model, [Wear(read_adapter(next(tmp_path.glob("*.safetensors"))))]) as dressed:
-        assert dressed.warnings == []
-        assert torch.allclose(predicted(model), theirs, atol=1e-5)
-
-
-def test_what_diffusers_reads_from_a_kohya_file_looks_the_same_here(sd1: Model, fresh: Model, tmp_path: Path) -> None:
-    """Only convolutions and linear layers of the UNet: diffusers loses the alphas of the others, so alpha is the rank here."""
-    from diffusers.loaders.lora_conversion_utils import _convert_non_diffusers_lora_to_diffusers
-
-    adapter = kohya_file(tmp_path / "x.safetensors", sd1, only="lora_unet")
-    tensors = {f"{n}.{part}{'' if part == 'alpha' else '.weight'}": t for n, d in adapter.modules.items() for part, t in {**d.tensors, "alpha": torch.tensor(float(d.rank or 0))}.items()}
-    save_file(tensors, tmp_path / "y.safetensors")
-    state, alphas = _convert_non_diffusers_lora_to_diffusers(dict(tensors))
-    fresh.unet.load_lora_adapter(state, network_alphas=alphas, prefix="unet")
-    theirs = predicted(fresh)
-    with worn(sd1, [Wear(read_adapter(tmp_path / "y.safetensors"))]):
-        assert torch.allclose(predicted(sd1), theirs, atol=1e-5)
