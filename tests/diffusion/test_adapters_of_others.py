@@ -13,10 +13,11 @@ from studio.diffusion.model import Model
 from studio.formats.adapter import read_adapter
 from tests.diffusion.small import kohya_file, made, predicted
 
+peft = pytest.importorskip("peft")
+
 
 def peft_configs() -> dict[str, Callable[[], object]]:
     """One PEFT configuration per kind that a UNet takes."""
-    peft = pytest.importorskip("peft")
     names = ["to_q", "to_k", "to_v", "to_out.0", "conv1"]
     linear = names[:-1]
     return {
@@ -37,15 +38,13 @@ def fresh() -> Model:
 
 @pytest.mark.parametrize("kind", ["lora", "rslora", "dora", "loha", "loha core", "lokr", "ia3"])
 def test_what_peft_trains_and_saves_looks_the_same_here(fresh: Model, tmp_path: Path, kind: str) -> None:
-    from peft import get_peft_model_state_dict, inject_adapter_in_model
-
     plain, config = predicted(fresh), peft_configs()[kind]()
-    injected = inject_adapter_in_model(config, fresh.unet)
+    injected = peft.inject_adapter_in_model(config, fresh.unet)
     for name, parameter in injected.named_parameters():
         if "magnitude" in name:
             parameter.data *= 1.1
     theirs = predicted(fresh)
-    state = get_peft_model_state_dict(injected)
+    state = peft.get_peft_model_state_dict(injected)
     alpha = {key: getattr(config, key) for key in ("lora_alpha", "alpha", "r", "use_rslora") if hasattr(config, key)}
     save_file({f"base_model.model.{k}": v.contiguous() for k, v in state.items()}, tmp_path / "adapter_model.safetensors")
     (tmp_path / "adapter_config.json").write_text(json.dumps(alpha))
@@ -57,14 +56,12 @@ def test_what_peft_trains_and_saves_looks_the_same_here(fresh: Model, tmp_path: 
 
 
 def test_what_diffusers_saves_of_a_lora_looks_the_same_here(fresh: Model, tmp_path: Path) -> None:
-    peft = pytest.importorskip("peft")
     from diffusers import StableDiffusionPipeline
     from diffusers.utils import convert_state_dict_to_diffusers
-    from peft import get_peft_model_state_dict
 
     fresh.unet.add_adapter(peft.LoraConfig(r=4, lora_alpha=8, target_modules=["to_q", "to_k", "to_v", "to_out.0"], init_lora_weights=False, alpha_pattern={"to_k": 2}))
     theirs = predicted(fresh)
-    layers = convert_state_dict_to_diffusers(get_peft_model_state_dict(fresh.unet))
+    layers = convert_state_dict_to_diffusers(peft.get_peft_model_state_dict(fresh.unet))
     StableDiffusionPipeline.save_lora_weights(tmp_path, unet_lora_layers=layers, unet_lora_adapter_metadata=fresh.unet.peft_config["default"].to_dict())
     model = made()
     with worn(model, [Wear(read_adapter(next(tmp_path.glob("*.safetensors"))))]) as dressed:
