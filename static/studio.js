@@ -97,10 +97,13 @@
   document.addEventListener("keydown", (event) => {
     if (event.isComposing || event.keyCode === 229) return;
     if (event.key === "Enter" && (event.ctrlKey || event.metaKey)) {
-      const button = visible("#txt2img_generate, #inpaint_generate");
+      const button = visible("#txt2img_generate, #img2img_generate");
+      if (button) { event.preventDefault(); button.click(); }
+    } else if (event.key === "Enter" && event.altKey) {
+      const button = visible("#txt2img_skip, #img2img_skip");
       if (button) { event.preventDefault(); button.click(); }
     } else if (event.key === "Escape") {
-      const button = visible("#txt2img_interrupt, #inpaint_interrupt");
+      const button = visible("#txt2img_interrupt, #img2img_interrupt");
       if (button && !document.querySelector(".preview, .fullscreen")) button.click();
     } else if ((event.key === "ArrowUp" || event.key === "ArrowDown") && (event.ctrlKey || event.metaKey)) {
       const area = event.target;

@@ -17,7 +17,7 @@ from studio.config import Config, Control, controls
 from studio.engine import Engine
 from studio.errors import EXIT_CODES, InputError, StudioError
 from studio.jobs import Job, State
-from studio.requests import CreateEmbeddingRequest, GenerateRequest, PreprocessRequest, TrainRequest
+from studio.requests import CreateEmbeddingRequest, GenerateRequest, InspectRequest, PreprocessRequest, TrainRequest
 from studio.requests.train import TextualInversionConfig
 from studio.settings import Paths
 
@@ -76,7 +76,12 @@ def _parser() -> argparse.ArgumentParser:
     generate = commands.add_parser("generate", parents=[shared], help="paint pictures, or repaint the masked part of one")
     generate.add_argument("--out", default="", help="folder that receives a copy of the pictures")
     _knobs(generate, GenerateRequest, set())
+    generate.add_argument("--infotext", default="", help="a picture or text file whose infotext fills every knob that is not given")
     generate.set_defaults(run=_generate)
+
+    inspect = commands.add_parser("inspect", parents=[shared], help="say what a model, embedding, LoRA or picture file is")
+    inspect.add_argument("path", help="the file, or the folder of a diffusers checkpoint")
+    inspect.set_defaults(run=_inspect)
 
     jobs = commands.add_parser("jobs", parents=[shared], help="list jobs, or stop one")
     jobs.add_argument("act", nargs="?", choices=["stop"], help="stop: finish the step, save, and end")
@@ -139,9 +144,31 @@ def _train(arguments: argparse.Namespace, paths: Paths) -> int:
 
 def _generate(arguments: argparse.Namespace, paths: Paths) -> int:
     """studio generate --prompt TEXT --out DIR"""
-    values = _values(arguments, GenerateRequest)
-    values |= {name: _absolute(values[name]) for name in ("init_image", "mask") if name in values}
-    return _follow(Engine(paths), GenerateRequest.check(values), arguments.json, _absolute(arguments.out))
+    engine = Engine(paths)
+    values = {**_infotext(engine, arguments.infotext), **_values(arguments, GenerateRequest)}
+    values |= {name: _absolute(values[name]) for name in ("init_image", "mask", "sketch") if name in values}
+    return _follow(engine, GenerateRequest.check(values), arguments.json, _absolute(arguments.out))
+
+
+def _infotext(engine: Engine, name: str) -> dict[str, Any]:
+    """The knobs that a picture's or text file's infotext sets; what cannot be taken over is told on stderr."""
+    if not name:
+        return {}
+    path = Path(name)
+    if not path.is_file():
+        raise InputError(f"--infotext: {name!r} is not a file.", "Name a picture that was generated, or a text file with its infotext.")
+    text = path.read_text(encoding="utf-8-sig", errors="replace") if path.suffix.lower() == ".txt" else engine.picture_info(path)[0]
+    if not text.strip():
+        raise InputError(f"--infotext: nothing is written inside {path.name}.", "Other programs may have removed it; only the original file carries it.")
+    values, notes = engine.pasted(text)
+    for sentence in notes:
+        print(f"note: {sentence}", file=sys.stderr)
+    return values
+
+
+def _inspect(arguments: argparse.Namespace, paths: Paths) -> int:
+    """studio inspect FILE"""
+    return _follow(Engine(paths), InspectRequest(path=_absolute(arguments.path)), arguments.json)
 
 
 def _follow(engine: Engine, request: Config, as_json: bool, out: str = "") -> int:

@@ -12,6 +12,7 @@ from studio import shelves
 from studio.config import Config
 from studio.errors import InputError
 from studio.jobs import LIVE, Event, Job, JobStore, State
+from studio.preferences import Preferences, changed, read_preferences, write_preferences
 from studio.requests import GenerateRequest, PreprocessRequest, TrainRequest, kind_of
 from studio.settings import SHIPPED_ROOT, Paths
 
@@ -62,7 +63,7 @@ class Engine:
     def _check_generation(self, request: GenerateRequest) -> None:
         """Whether the pictures and the checkpoint a generation names are there."""
         wrong: list[str] = []
-        for label, value in (("Picture", request.init_image), ("Mask", request.mask)):
+        for label, value in (("Picture", request.init_image), ("Mask", request.mask), ("Sketch", request.sketch)):
             if value and not Path(value).is_file():
                 wrong.append(f"{label}: {value!r} is not a file.")
         self._check_checkpoint(request.checkpoint, wrong)
@@ -102,9 +103,55 @@ class Engine:
         """How many jobs wait."""
         return len(self.store.jobs(states=(State.QUEUED, State.INTERRUPTED), limit=1000))
 
+    def before(self, job: Job) -> int:
+        """How many jobs are done before a waiting one."""
+        return sum(1 for other in self.store.jobs(states=LIVE, limit=1000) if other.id != job.id and other.created < job.created)
+
     def events(self, name: str, after_seq: int = 0, kinds: tuple[str, ...] = ()) -> list[Event]:
         """Events of a job after a sequence number, oldest first."""
         return self.store.events(name, after_seq, kinds)
+
+    def preferences(self) -> Preferences:
+        """What is set for the whole studio."""
+        return read_preferences(self.paths.settings)
+
+    def prefer(self, values: dict[str, Any]) -> Preferences:
+        """Change some settings and keep them; raises InputError naming every mistake."""
+        preferences = changed(self.preferences(), values)
+        write_preferences(self.paths.settings, preferences)
+        return preferences
+
+    def style_names(self) -> list[str]:
+        """Names of saved styles."""
+        from studio.prompts.styles import read_styles
+
+        return [style.name for style in read_styles(self.paths.styles)]
+
+    def token_count(self, prompt: str) -> tuple[int, int]:
+        """How many tokens a prompt has, and how many its chunks hold."""
+        from studio.tokens import counts
+
+        return counts(prompt, {card.name: card.vectors or 1 for card in shelves.embeddings(self.paths) if not card.problem})
+
+    def picture_info(self, path: Path) -> tuple[str, dict[str, str]]:
+        """The infotext inside a picture and everything else that is written in it; raises Unreadable."""
+        from studio.formats.carriers import read_carrier
+
+        return read_carrier(path)
+
+    def pasted(self, text: str) -> tuple[dict[str, Any], list[str]]:
+        """An infotext as fields of a request, and notes on what could not be taken over."""
+        from studio.pasting import request_values
+
+        return request_values(text, self.checkpoint_by)
+
+    def checkpoint_by(self, words: str) -> str:
+        """The checkpoint that a hash, title, name or stem means; empty when none does."""
+        wanted = words.lower().split("[")[0].strip()
+        for name in shelves.checkpoints(self.paths):
+            if wanted in (name.lower(), Path(name).stem.lower()):
+                return name
+        return ""
 
     def pulse(self) -> str:
         """A word that changes whenever a job or the journal does."""
@@ -123,6 +170,7 @@ class Engine:
             "device": facts.get("device", ""),
             "memory": facts.get("memory", ""),
             "job": facts.get("job", ""),
+            "loaded": facts.get("loaded", []),
             "waiting": self.waiting(),
             **({"pid": workers[-1]["pid"]} if workers else {}),
         }

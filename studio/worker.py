@@ -129,18 +129,25 @@ class Worker:
             self.store.beat(self.name, os.getpid(), {"role": "worker", "job": self._current, **self._facts()})
             time.sleep(BEAT)
 
-    def _facts(self) -> dict[str, str]:
-        """Device and memory in words."""
+    def _facts(self) -> dict[str, Any]:
+        """Device, memory and loaded models in words."""
         if self._desk is None:
             return {"device": "starting", "memory": ""}
+        loaded = [f"{name} · {size / 2**20:.0f} MB · {where}" for name, size, where in self._desk.cache.resident()]
+        return {"loaded": loaded, **self._memory()}
+
+    def _memory(self) -> dict[str, Any]:
+        """The device and how much of its memory is taken."""
         import psutil
 
         device = str(self._desk.cache.device)
         if device.startswith("cuda"):
             import torch
 
+            from studio.services.card import card
+
             free, total = torch.cuda.mem_get_info()
-            return {"device": device, "memory": f"{(total - free) / 2**30:.1f} of {total / 2**30:.0f} GB"}
+            return {"device": device, "memory": f"{(total - free) / 2**30:.1f} of {total / 2**30:.0f} GB", "cuda": card()}
         return {"device": device, "memory": f"{psutil.Process().memory_info().rss / 2**30:.1f} of {psutil.virtual_memory().total / 2**30:.0f} GB"}
 
     def execute(self, job: Job) -> None:

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from studio.errors import Unreadable
-from studio.formats.files import load_pickle
+from studio.formats.pickles import load_pickle
 
 SIDE = 512
 """The network looks at pictures of this width and height."""

@@ -44,9 +44,12 @@ def canvas(picture: Image.Image, mask: Image.Image | None, request: Repaint, siz
     if request.inpaint_area == "Only masked":
         return _zoomed(picture, soft, request.padding, size) if soft.getbbox() else _unmasked(picture, request, size, EMPTY_NOTE)
     original, small = _laid_out(picture, request, size), _laid_out(soft, request, size)
-    # Inside the painted area the new picture shows wholly; only the outer half of the soft edge mixes the two.
-    overlay = small.point(lambda v: min(255, 2 * v))
-    return Canvas(original, overlay, resized(picture, size, request.resize_mode), small, (0, 0, *size), (0, 0, *size))
+    return Canvas(original, overlay_of(small), resized(picture, size, request.resize_mode), small, (0, 0, *size), (0, 0, *size))
+
+
+def overlay_of(soft: Image.Image) -> Image.Image:
+    """How much of each pixel is replaced under a soft mask: inside the painted area all of it; only the outer half of the soft edge mixes the two."""
+    return soft.point(lambda v: min(255, 2 * v))
 
 
 def _laid_out(image: Image.Image, request: Repaint, size: tuple[int, int]) -> Image.Image:

@@ -16,7 +16,7 @@ from studio.diffusion.mosaic import in_tiles, smaller_tiles
 from studio.diffusion.offload import Room, with_room
 from studio.diffusion.resize import PIXEL_LIMIT, eight_bits
 from studio.errors import InputError, NotFound, Unreadable
-from studio.formats.files import load_pickle
+from studio.formats.pickles import load_pickle
 
 TILE, LEAST_TILE, OVERLAP = 192, 32, 32
 """Pixels: the edge of a tile at first and at least, and how much neighbours share."""

@@ -10,6 +10,7 @@ from PIL import ExifTags, Image, UnidentifiedImageError
 from PIL.PngImagePlugin import PngInfo
 
 from studio.errors import InputError, Unreadable
+from studio.formats.files import atomic_write
 from studio.pasting import write_infotext
 
 CHUNK = "parameters"
@@ -119,8 +120,6 @@ def write_picture(image: Image.Image, path: Path, infotext: str = "", format: st
 
     Raises InputError for a format that carries none, OutOfSpace when the disk is full.
     """
-    from studio.formats.files import atomic_write  # here, so that reading a picture needs no torch
-
     name = FORMATS.get(format.lower().removeprefix("."))
     if name is None:
         raise InputError(f"Pictures cannot be saved as {format!r}.", f"Choose one of {', '.join(FORMATS)}.")

@@ -13,8 +13,9 @@ import torch
 from torch import Tensor
 
 from studio.errors import OutOfSpace, Unreadable
-from studio.formats.files import atomic_write, load_pickle
+from studio.formats.files import atomic_write
 from studio.formats.keys import Part, State
+from studio.formats.pickles import load_pickle
 
 Shapes = Mapping[str, tuple[int, ...]]
 

@@ -16,7 +16,8 @@ from torch.serialization import safe_globals
 
 from studio.errors import InputError, Unreadable
 from studio.formats import watermark
-from studio.formats.files import atomic_write, load_pickle
+from studio.formats.files import atomic_write
+from studio.formats.pickles import load_pickle
 
 MAX_VECTORS = 75
 """One prompt chunk has 75 places; a word cannot be longer."""

@@ -111,6 +111,8 @@ class Repaint(Walk):
     """Path of the picture to begin from; needed for img2img and inpainting."""
     mask: str = ""
     """Path of the mask, as large as the picture: white is repainted."""
+    sketch: str = ""
+    """Path of coloured strokes with alpha, laid over the picture before it is repainted; with the same file as mask, only they are."""
     resize_mode: ResizeMode = "Just resize"
     """What happens when the picture has another shape than the result."""
     denoising_strength: float = Field(0.75, ge=0, le=1, json_schema_extra={"step": 0.01})

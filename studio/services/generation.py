@@ -1,196 +1,206 @@
 """Generate: from a request to finished pictures with their infotext; the one path of page, API, CLI and previews."""
 
-import base64
-import io
 import random
-import time
-from collections.abc import Mapping
-from dataclasses import dataclass
-from pathlib import Path
+from collections.abc import Callable, Mapping
+from contextlib import nullcontext
+from dataclasses import dataclass, replace
 from typing import Any
 
-import numpy as np
 import torch
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 from torch import Tensor
 
-from studio.diffusion import inpaint
-from studio.diffusion.conditioning import Reading, condition
+from studio.diffusion.conditioning import Reading, guidance
+from studio.diffusion.conversion import from_image, to_image
+from studio.diffusion.decode import Scraps, decode
+from studio.diffusion.masked_latents import blank_conditioning
 from studio.diffusion.model import Model
-from studio.diffusion.preview import small_pictures
-from studio.diffusion.sampling import Guidance, Guide, OnStep, Options, Plan, Seeds, Start, sample
-from studio.errors import InputError, Unreadable
-from studio.formats.files import atomic_write
-from studio.formats.infotext import png_info, write_infotext
+from studio.diffusion.noise import Seeds, row
+from studio.diffusion.offload import Room, with_room
+from studio.diffusion.sampling import OnStep, Options, Plan, Start, sample
+from studio.diffusion.tiling import tiled
+from studio.diffusion.upscale import enlarged, enlarged_latents
+from studio.errors import StudioError
 from studio.jobs import Lane
+from studio.prompts.networks import networks
+from studio.prompts.parts import without_comments
+from studio.prompts.styles import apply_styles, chosen_styles, read_styles
 from studio.requests.generate import GenerateRequest
+from studio.services import repainting
 from studio.services.desk import Desk
+from studio.services.gallery import Gallery
+from studio.services.telling import Telling
+from studio.services.wardrobe import dressed
+from studio.shelves import LATENT_UPSCALERS
+
+SEED_LIMIT = 2**32
 
 
 @dataclass(frozen=True)
-class _Canvas:
-    """A picture being repainted: original, soft mask, hard mask, and the box that is worked on."""
+class Painter:
+    """What one batch needs besides its request: the model, embeddings by name, who hears of steps, who makes room, and how sentences are told."""
 
-    original: Image.Image
-    soft: Image.Image
-    hard: Image.Image
-    box: tuple[int, int, int, int]
+    model: Model
+    words: Mapping[str, Tensor]
+    on_step: OnStep | None = None
+    room: Room | None = None
+    tell: Callable[[str], None] = lambda _text: None
+    enlarger: Callable[[Image.Image, str, tuple[int, int]], Image.Image] | None = None
 
 
 def run(request: GenerateRequest, lane: Lane, desk: Desk) -> dict[str, Any]:
-    """Paint, save and describe; a stop keeps what is there."""
-    seed = request.seed if request.seed >= 0 else random.SystemRandom().randrange(2**32 - request.batch_size)
-    request = request.model_copy(update={"seed": seed})
-    words = desk.words(f"{request.prompt}\n{request.negative_prompt}")
-    with desk.cache.lend(request.checkpoint) as model:
-        images = paint(model, request, words, _teller(model, request, lane), lane)
-        texts = [infotext(model, request, images[0].size, request.seed + i) for i in range(len(images))]
-    folder = desk.paths.images / time.strftime("%Y-%m-%d")
-    paths = [_save(folder, image, text, request.seed + i) for i, (image, text) in enumerate(zip(images, texts, strict=True))]
-    for path in paths:
-        lane.emit("saved", path=str(path))
-    return {"images": [str(p) for p in paths], "seeds": [seed + i for i in range(len(images))], "infotexts": texts, "stopped": lane.stopping()}
+    """Paint, save and describe; a stop keeps what is there, a skip ends the batch in hand."""
+    request = _settled(request, desk)
+    telling, gallery = Telling(lane, request), Gallery(desk)
+    with desk.cache.lend(request.checkpoint, request.vae) as model, dressed(model, request.prompt, desk) as outfit:
+        words = {**desk.words(f"{request.prompt}\n{request.negative_prompt}\n{request.hires_prompt}\n{request.hires_negative_prompt}"), **outfit.words}
+        painter = Painter(model, words, telling.of(model), desk.cache, telling.warn, lambda picture, name, size: _enlarged(desk, picture, name, size))
+        for note in outfit.notes:
+            telling.warn(note)
+        for batch in range(request.batch_count):
+            asked = _batch(request, batch)
+            telling.begin(batch)
+            for i, picture in enumerate(_paint(painter, asked)):
+                gallery.add(picture, asked, i, model, outfit.hashes)
+                lane.emit("saved", path=str(gallery.paths[-1]))
+            if lane.stopping():
+                break
+        gallery.finish(request, model)
+    return {**gallery.result(), "stopped": lane.stopping(), "notes": telling.notes}
 
 
 def paint(model: Model, request: GenerateRequest, words: Mapping[str, Tensor], on_step: OnStep | None = None, lane: Lane | None = None) -> list[Image.Image]:
-    """Pictures for a request; touches no global randomness and writes nothing. Raises StudioError in words."""
-    canvas = _canvas(request) if request.repainting else None
-    width, height = _size(model, request, canvas)
-    size = (height // model.scale, width // model.scale)
-    seeds = tuple(request.seed + i for i in range(request.batch_size))
-    noise = Seeds(seeds, source=request.noise_source, ensd=request.ensd)
-    options = Options(request.eta, request.s_churn, request.s_tmin, request.s_tmax, request.s_noise)
-    plan = Plan(_guidance(model, request, words), request.sampler, request.steps, request.cfg_scale, size, noise, request.scheduler, options)
-    start = None if canvas is None else _start(model, request, canvas, (width, height), seeds)
-    if request.repainting and request.denoising_strength == 0:
-        return [canvas.original.copy() for _ in seeds] if canvas else []
-    latents = sample(model, plan, _watched(on_step, lane), start)
-    pictures = [to_image(p) for p in model.decode(latents)]
-    return pictures if canvas is None else [_paste(canvas, picture) for picture in pictures]
+    """One batch of pictures; touches no global randomness and writes nothing. Raises StudioError in words."""
 
-
-def _watched(on_step: OnStep | None, lane: Lane | None) -> OnStep:
-    """A step callback that also ends the walk when the lane is asked to stop."""
-
-    def tell(step: int, total: int, latents: Tensor) -> bool:
+    def watched(step: int, total: int, latents: Tensor) -> bool:
         going = on_step is None or on_step(step, total, latents)
         return going and not (lane is not None and lane.stopping())
 
-    return tell
+    return _paint(Painter(model, words, watched), request)
 
 
-def _teller(model: Model, request: GenerateRequest, lane: Lane) -> OnStep:
-    """Progress on every step, and a live preview every few."""
-    began = time.monotonic()
-
-    def tell(step: int, total: int, latents: Tensor) -> bool:
-        rate = step / max(time.monotonic() - began, 1e-6)
-        lane.emit("progress", step=step, total=total, rate=rate, eta=(total - step) / rate, text="sampling")
-        if request.preview_every and step % request.preview_every == 0 and step < total:
-            lane.emit("preview", step=step, total=total, image=_data_uri(small_pictures(model, latents)[0]))
-        return True
-
-    return tell
-
-
-def _data_uri(image: Image.Image) -> str:
-    """A small JPEG as a data URI, at least 128 pixels wide."""
-    factor = max(1, 256 // image.width)
-    buffer = io.BytesIO()
-    image.resize((image.width * factor, image.height * factor), Image.Resampling.BICUBIC).save(buffer, "JPEG", quality=80)
-    return "data:image/jpeg;base64," + base64.b64encode(buffer.getvalue()).decode()
+def _settled(request: GenerateRequest, desk: Desk) -> GenerateRequest:
+    """The request with its seeds drawn and its styles in its prompts."""
+    dice = random.SystemRandom()
+    count = request.batch_count * request.batch_size
+    changes: dict[str, Any] = {}
+    if request.seed < 0:
+        changes["seed"] = dice.randrange(SEED_LIMIT - count)
+    if request.variation_seed < 0 and request.variation_strength:
+        changes["variation_seed"] = dice.randrange(SEED_LIMIT - count)
+    if request.styles:
+        styles = chosen_styles(read_styles(desk.paths.styles), request.styles)
+        changes["prompt"], changes["negative_prompt"] = apply_styles(request.prompt, request.negative_prompt, styles)
+        changes["styles"] = ()
+    return request.model_copy(update=changes)
 
 
-def _guidance(model: Model, request: GenerateRequest, words: Mapping[str, Tensor]) -> Guidance:
-    """What guides each step."""
-    reading = Reading(request.clip_skip)
-    guide = Guide(((condition(model, [request.prompt], words, reading), 1.0),), condition(model, [request.negative_prompt], words, reading))
-    return lambda _step: guide
+def _batch(request: GenerateRequest, batch: int) -> GenerateRequest:
+    """The request of one batch: seeds count on from batch to batch, or the variation's where there is one."""
+    field = "variation_seed" if request.variation_strength else "seed"
+    return request.model_copy(update={field: (getattr(request, field) + batch * request.batch_size) % SEED_LIMIT})
 
 
-def _size(model: Model, request: GenerateRequest, canvas: _Canvas | None) -> tuple[int, int]:
-    """Working width and height in pixels."""
-    if canvas is not None and request.inpaint_area == "Whole picture" and not (request.width and request.height):
-        return tuple(max(64, side // 8 * 8) for side in canvas.original.size)  # type: ignore[return-value]
-    return request.width or model.native_size, request.height or model.native_size
+def _paint(painter: Painter, request: GenerateRequest) -> list[Image.Image]:
+    """One batch, from noise or a picture to finished pictures."""
+    model = painter.model
+    size = repainting.working_size(model, request)
+    noise = _seeds(model, request, (size[1], size[0]))
+    with tiled(model) if request.tiling else nullcontext():
+        if request.repainting:
+            work = repainting.begin(model, request, size, noise)
+            if work.canvas.note:
+                painter.tell(work.canvas.note)
+            if request.denoising_strength == 0:
+                return [work.canvas.original.copy() for _ in range(request.batch_size)]
+            latents = _walk(painter, request, _plan(painter, request, noise, size), work.start)
+            return work.finished(latents, _decoded(painter, latents))
+        latents = _walk(painter, request, _plan(painter, request, noise, size), Start(extra=_blank(model, size)))
+        if request.hires:
+            latents = _larger(painter, request, latents, size)
+        return _decoded(painter, latents)
 
 
-def _open(path: str, label: str) -> Image.Image:
-    """A picture a person gave; raises Unreadable."""
-    try:
-        image = Image.open(path)
-        image.load()
-    except (OSError, UnidentifiedImageError, Image.DecompressionBombError, ValueError) as error:
-        raise Unreadable(f"{label}: {Path(path).name!r} is not a picture that can be read.", "Choose another file.") from error
-    return image
+def _seeds(model: Model, request: GenerateRequest, size: tuple[int, int]) -> Seeds:
+    """What decides the noise of a batch."""
+    cells = (request.seed_height // model.scale, request.seed_width // model.scale)
+    given = row(request.seed, request.batch_size, max(request.variation_seed, 0), request.variation_strength)
+    return replace(given, resize_from=cells if all(cells) and cells != (size[0] // model.scale, size[1] // model.scale) else None, source=request.noise_source, ensd=request.ensd)
 
 
-def _canvas(request: GenerateRequest) -> _Canvas:
-    """The picture and its masks; raises InputError without a mask."""
-    if not request.mask:
-        raise InputError("There is no mask.", "Paint over the part that should change.")
-    original = _open(request.init_image, "Picture").convert("RGB")
-    hard = inpaint.mask_of(_open(request.mask, "Mask"), original.size, request.mask_mode == "Inpaint not masked")
-    box = (0, 0, *original.size)
-    if request.inpaint_area == "Only masked":
-        box = inpaint.crop_box(hard, request.padding, (request.width or 1) / (request.height or 1))
-    return _Canvas(original, inpaint.blurred(hard, request.mask_blur), hard, box)
+def _plan(painter: Painter, request: GenerateRequest, noise: Seeds, size: tuple[int, int]) -> Plan:
+    """The walk of the first pass over pictures of (width, height)."""
+    model = painter.model
+    reading = Reading(request.clip_skip, request.emphasis, request.comma_backtrack, size)
+    guide = guidance(model, _texts(request.prompt, request.negative_prompt), painter.words, reading, request.steps)
+    options = Options(request.eta, request.s_churn, request.s_tmin, request.s_tmax, request.s_noise)
+    return Plan(guide, request.sampler, request.steps, request.cfg_scale, (size[1] // model.scale, size[0] // model.scale), noise, request.scheduler, options)
 
 
-def _start(model: Model, request: GenerateRequest, canvas: _Canvas, size: tuple[int, int], seeds: tuple[int, ...]) -> Start:
-    """Latents of the picture, the mask on the latent grid, and what is under the mask at first."""
-    part = canvas.original.crop(canvas.box).resize(size, Image.Resampling.LANCZOS)
-    mask = canvas.soft.crop(canvas.box).resize(size, Image.Resampling.BILINEAR)
-    grid = (size[0] // model.scale, size[1] // model.scale)
-    cells = torch.from_numpy(np.array(mask.resize(grid, Image.Resampling.BOX)))[None, None].float().div(255).to(model.device)
-    cells = (cells > 0.05).float()
-    known = model.encode_images(from_image(part))[0]
-    content = known
-    if request.masked_content == "fill":
-        content = model.encode_images(from_image(inpaint.filled(part, mask)))[0]
-    elif request.masked_content == "latent noise":
-        content = known * (1 - cells) + Seeds(seeds, source=request.noise_source).first((grid[1], grid[0])).to(model.device) * cells
-    elif request.masked_content == "latent nothing":
-        content = known * (1 - cells)
-    count = len(seeds)
-    content = content if len(content) == count else content.repeat(count, 1, 1, 1)
-    return Start(known.repeat(count, 1, 1, 1), request.denoising_strength, cells, content)
+def _texts(prompt: str, negative: str) -> tuple[str, str]:
+    """Prompts as the encoder reads them: without comments and networks."""
+    return networks(without_comments(prompt))[0], without_comments(negative)
 
 
-def _paste(canvas: _Canvas, painted: Image.Image) -> Image.Image:
-    """The painted part back in its place; unmasked pixels are the original's."""
-    left, top, right, bottom = canvas.box
-    whole = canvas.original.copy()
-    whole.paste(painted.resize((right - left, bottom - top), Image.Resampling.LANCZOS), (left, top))
-    return inpaint.pasted(canvas.original, whole, canvas.soft)
+def _walk(painter: Painter, request: GenerateRequest, plan: Plan, start: Start | None) -> Tensor:
+    """Latents of one walk; when memory runs out, picture by picture."""
+
+    def one_by_one() -> Tensor:
+        painter.tell("Memory ran out, so the pictures of the batch are painted one by one.")
+        return torch.cat([sample(painter.model, replace(plan, noise=plan.noise.at(i)), painter.on_step, start and start.at(i)) for i in range(request.batch_size)])
+
+    smaller = (one_by_one,) if request.batch_size > 1 else ()
+    return with_room(painter.room or Scraps(), lambda: sample(painter.model, plan, painter.on_step, start), *smaller)
 
 
-def from_image(image: Image.Image) -> Tensor:
-    """A picture as [1, 3, H, W] in -1..1."""
-    return torch.from_numpy(np.array(image.convert("RGB"))).permute(2, 0, 1)[None].float() / 127.5 - 1
+def _decoded(painter: Painter, latents: Tensor) -> list[Image.Image]:
+    """Latents as pictures."""
+    return [to_image(picture) for picture in decode(painter.model, latents, painter.room, painter.tell)]
 
 
-def to_image(picture: Tensor) -> Image.Image:
-    """[3, H, W] in -1..1 as a picture."""
-    return Image.fromarray(((picture.float().cpu().permute(1, 2, 0) + 1) * 127.5).round().clamp(0, 255).byte().numpy())
+def hires_size(request: GenerateRequest, size: tuple[int, int]) -> tuple[int, int]:
+    """Width and height of the second pass: as asked for, or by one side, or by the scale."""
+    width, height = size
+    if request.hires_width and request.hires_height:
+        return request.hires_width, request.hires_height
+    factor = request.hires_scale
+    if request.hires_width or request.hires_height:
+        factor = request.hires_width / width if request.hires_width else request.hires_height / height
+    return max(64, int(width * factor) // 8 * 8), max(64, int(height * factor) // 8 * 8)
 
 
-def infotext(model: Model, request: GenerateRequest, size: tuple[int, int], seed: int) -> str:
-    """What A1111 would write for this picture."""
-    facts: dict[str, object] = {"Steps": request.steps, "Sampler": request.sampler, "CFG scale": f"{request.cfg_scale:g}", "Seed": seed, "Size": f"{size[0]}x{size[1]}"}
-    facts |= {"Model hash": model.hash, "Model": Path(model.checkpoint).stem}
-    if request.inpainting:
-        facts |= {"Denoising strength": f"{request.denoising_strength:g}", "Mask blur": request.mask_blur, "Inpaint area": request.inpaint_area, "Masked content": request.masked_content}
-    if request.clip_skip > 1:
-        facts["Clip skip"] = request.clip_skip
-    return write_infotext(request.prompt, request.negative_prompt, facts)
+def _larger(painter: Painter, request: GenerateRequest, latents: Tensor, size: tuple[int, int]) -> Tensor:
+    """The second pass: enlarged as latents or as pictures, and walked again from there."""
+    model, target = painter.model, hires_size(request, size)
+    grid = (target[1] // model.scale, target[0] // model.scale)
+    if request.hires_upscaler in LATENT_UPSCALERS:
+        large = enlarged_latents(latents, grid, request.hires_upscaler)
+    else:
+        if painter.enlarger is None:
+            raise StudioError("Previews of a training cannot use an image upscaler.", "Choose a Latent upscaler.")
+        pictures = [painter.enlarger(picture, request.hires_upscaler, target) for picture in _decoded(painter, latents)]
+        large = torch.cat([model.encode_images(from_image(picture))[0] for picture in pictures])
+    second = request.model_copy(
+        update={
+            "sampler": request.sampler if request.hires_sampler == "Use same sampler" else request.hires_sampler,
+            "scheduler": request.scheduler if request.hires_scheduler == "Use same scheduler" else request.hires_scheduler,
+            "steps": request.hires_steps or request.steps,
+        }
+    )
+    reading = Reading(request.clip_skip, request.emphasis, request.comma_backtrack, target)
+    texts = _texts(request.hires_prompt or request.prompt, request.hires_negative_prompt or request.negative_prompt)
+    guide = guidance(model, texts, painter.words, reading, request.steps, second.steps)
+    plan = replace(_plan(painter, second, _seeds(model, request, (target[1], target[0])), target), guidance=guide)
+    return _walk(painter, second, plan, Start(large, request.hires_denoising_strength, extra=_blank(model, target), exact=True))
 
 
-def _save(folder: Path, image: Image.Image, text: str, seed: int) -> Path:
-    """Write a PNG under the next free number of its day."""
-    folder.mkdir(parents=True, exist_ok=True)
-    number = 1 + max((int(p.name[:5]) for p in folder.glob("[0-9][0-9][0-9][0-9][0-9]-*.png")), default=-1)
-    path = folder / f"{number:05d}-{seed}.png"
-    with atomic_write(path) as temporary:
-        image.save(temporary, "PNG", pnginfo=png_info(text))
-    return path
+def _blank(model: Model, size: tuple[int, int]) -> Tensor | None:
+    """What a checkpoint made for inpainting is shown when there is no picture of (width, height); None for others."""
+    if not model.family.inpaints:
+        return None
+    return blank_conditioning(model, (size[1] // model.scale, size[0] // model.scale))
+
+
+def _enlarged(desk: Desk, picture: Image.Image, name: str, size: tuple[int, int]) -> Image.Image:
+    """A picture enlarged to (width, height) by an upscaler of the shelf."""
+    return enlarged(picture, size, name, desk.cache)

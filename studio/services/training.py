@@ -22,7 +22,8 @@ from studio.jobs import Lane
 from studio.requests.generate import GenerateRequest
 from studio.requests.train import TextualInversionConfig, TrainRequest
 from studio.services.desk import Desk
-from studio.services.generation import infotext, paint
+from studio.services.gallery import infotext
+from studio.services.generation import paint
 from studio.services.library import find_embedding
 from studio.settings import Paths
 from studio.training.loop import Plan, train
@@ -119,7 +120,7 @@ class Painter:
         path = self.folder / f"{step:06d}.png"
         with torch.no_grad():
             picture = paint(self.model, self.request, words)[0]
-        text = infotext(self.model, self.request, picture.size, self.request.seed)
+        text = infotext(self.model, self.request)
         with atomic_write(path) as temporary:
             picture.save(temporary, format="PNG", pnginfo=png_info(text))
         return path, self.request.prompt

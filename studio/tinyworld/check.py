@@ -14,13 +14,14 @@ from torch.nn import functional as F
 
 from studio.dataset.captioners import find_blip, find_deepbooru, load_blip, load_tagger
 from studio.diffusion.cache import ModelCache
+from studio.diffusion.conversion import from_image
 from studio.diffusion.model import Model
 from studio.formats.embedding import read_embedding
 from studio.jobs import SilentLane
 from studio.requests import CreateEmbeddingRequest, GenerateRequest, TrainRequest
 from studio.services import library, training
 from studio.services.desk import Desk
-from studio.services.generation import from_image, paint
+from studio.services.generation import paint
 from studio.settings import Paths
 from studio.tinyworld.monsters import CHARACTERS, Monster
 from studio.tinyworld.palette import NAMES, a

@@ -13,7 +13,7 @@ from studio.engine import Engine
 from studio.settings import Paths
 from studio.ui import header, theme
 from studio.ui.live import Follower
-from studio.ui.tabs import embedding, inpaint, preprocess, runs, train, txt2img
+from studio.ui.tabs import embedding, img2img, pnginfo, preprocess, runs, settings, train, txt2img
 from studio.ui.widgets import Page
 from studio.ui.words import say, translations
 
@@ -43,14 +43,14 @@ def build(engine: Engine) -> gr.Blocks:
     with gr.Blocks(title="SD Training Studio", analytics_enabled=False, fill_width=True) as blocks:
         timer = gr.Timer(TICK)
         pulse = gr.Button("pulse", elem_id="pulse", elem_classes=["unseen"])
-        checkpoint, chip = header.top(engine)
+        top = header.Top.build(engine)
         checklist = header.Checklist.build()
         with gr.Tabs(elem_id="tabs") as tabs:
-            page = Page(engine, Follower(engine), blocks, checkpoint, tabs)
+            page = Page(engine, Follower(engine), blocks, top.checkpoint, top.vae, top.clip_skip, tabs)
             with gr.Tab("txt2img", id="txt2img"):
                 painting = txt2img.build(page)
-            with gr.Tab(say("Inpaint"), id="inpaint"):
-                inpaint.build(page, painting)
+            with gr.Tab(say("img2img · Inpaint"), id="img2img"):
+                repainting = img2img.build(page, painting)
             with gr.Tab(say("Preprocess"), id="preprocess"):
                 preparing = preprocess.build(page)
             with gr.Tab(say("Embedding"), id="embedding"):
@@ -59,7 +59,12 @@ def build(engine: Engine) -> gr.Blocks:
                 training = train.build(page, painting)
             with gr.Tab(say("Runs"), id="runs"):
                 runs.build(page)
-        header.follow(page, chip, checklist)
+            with gr.Tab("PNG Info", id="pnginfo"):
+                pnginfo.build(page, painting, repainting)
+            with gr.Tab(say("Settings"), id="settings"):
+                settings.build(page)
+        top.wire(page)
+        header.follow(page, top.chip, checklist)
         checklist.offer(page, (preparing, creating, training, painting))
         page.attach(pulse, timer)
         preparing.use.click(_newest_set(engine), None, [tabs, training.form.parts["data"]])

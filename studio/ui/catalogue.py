@@ -1,6 +1,9 @@
 """The words of the page in Chinese, by their English; terms of the field keep their English name beside."""
 
+from studio.ui.catalogue_painting import PAINTING
+
 ZH: dict[str, str] = {
+    **PAINTING,
     # the frame
     "Checkpoint": "模型 Checkpoint",
     "The engine is starting …": "引擎正在启动…",

@@ -1,5 +1,6 @@
 """What stands above the tabs: the mark, the checkpoint, the engine chip, and the checklist of a first visit."""
 
+import json
 from collections.abc import Callable
 from dataclasses import dataclass
 from html import escape
@@ -9,6 +10,7 @@ import gradio as gr
 
 from studio import shelves
 from studio.engine import Engine
+from studio.errors import StudioError
 from studio.jobs import State
 from studio.ui.tabs.embedding import EmbeddingTab
 from studio.ui.tabs.painting import Painting
@@ -28,21 +30,72 @@ STEPS = (
 """The way from pictures to a word that paints them."""
 SAMPLE_NAME = "mo-teal"
 SAMPLE_SET = "sample-monster"
+KEPT = ("sd_model_checkpoint", "sd_vae", "CLIP_stop_at_last_layers")
+"""Settings that the choices of the bar are kept in."""
 
 
-def top(engine: Engine) -> tuple[gr.Dropdown, gr.HTML]:
-    """The bar at the top; returns the checkpoint choice and the engine chip."""
-    names = shelves.checkpoints(engine.paths)
-    with gr.Row(elem_id="header"):
-        with gr.Column(scale=0, min_width=230):
-            gr.HTML(f'<div class="brand" translate="no">{icon()}<span>SD Training Studio</span></div>', elem_id="brand", container=False, padding=False)
-        checkpoint = gr.Dropdown(names, value=names[0] if names else None, label=say("Checkpoint"), elem_id="checkpoint", scale=0, min_width=300)
-        refresh = gr.Button("⟳", elem_classes=["tool"], elem_id="refresh_checkpoints")
-        with gr.Column(scale=1, min_width=200):
-            chip = gr.HTML(elem_id="engine", padding=False)
-        gr.Button("◐", elem_classes=["tool"], elem_id="theme_switch")
-    refresh.click(lambda: gr.update(choices=shelves.checkpoints(engine.paths)), None, checkpoint)
-    return checkpoint, chip
+@dataclass(frozen=True)
+class Top:
+    """The bar at the top: what every painting and training uses, and the engine chip."""
+
+    checkpoint: gr.Dropdown
+    vae: gr.Dropdown
+    clip_skip: gr.Number
+    refresh: gr.Button
+    chip: gr.HTML
+    known: gr.HTML
+
+    @classmethod
+    def build(cls, engine: Engine) -> "Top":
+        """Make it here."""
+        names = shelves.checkpoints(engine.paths)
+        with gr.Row(elem_id="header"):
+            with gr.Column(scale=0, min_width=230):
+                gr.HTML(f'<div class="brand" translate="no">{icon()}<span>SD Training Studio</span></div>', elem_id="brand", container=False, padding=False)
+            checkpoint = gr.Dropdown(names, value=names[0] if names else None, label=say("Checkpoint"), elem_id="checkpoint", scale=0, min_width=240)
+            vae = gr.Dropdown(_vaes(engine), value="Automatic", label=say("VAE"), elem_id="vae", scale=0, min_width=150)
+            clip_skip = gr.Number(1, minimum=1, maximum=12, precision=0, label=say("Clip skip"), elem_id="clip_skip", scale=0, min_width=90)
+            refresh = gr.Button("⟳", elem_classes=["tool"], elem_id="refresh_checkpoints")
+            with gr.Column(scale=1, min_width=200):
+                chip = gr.HTML(elem_id="engine", padding=False)
+            known = gr.HTML(elem_id="known_names", elem_classes=["unseen"])
+            gr.Button("◐", elem_classes=["tool"], elem_id="theme_switch")
+        return cls(checkpoint, vae, clip_skip, refresh, chip, known)
+
+    def wire(self, page: Page) -> None:
+        """What is chosen is kept for the next visit; refresh looks at the folders again."""
+        engine, parts = page.engine, [self.checkpoint, self.vae, self.clip_skip]
+        self.refresh.click(lambda: [gr.update(choices=shelves.checkpoints(engine.paths)), gr.update(choices=_vaes(engine))], None, parts[:2])
+        for name, part in zip(KEPT, parts, strict=True):
+            part.input(lambda value, name=name: _prefer(engine, name, value), part, None, show_progress="hidden")
+        page.fill(lambda: _chosen(engine), parts)
+        page.follow(lambda _lang: [_known(engine)], [self.known])
+
+
+def _known(engine: Engine) -> str:
+    """Names that can stand in `<...:1>`, for the page's script."""
+    names = [*(f"lora:{name}" for name in shelves.loras(engine.paths)), *(f"hypernet:{name}" for name in shelves.hypernetworks(engine.paths))]
+    return f'<i data-names="{escape(json.dumps(names), quote=True)}"></i>'
+
+
+def _vaes(engine: Engine) -> list[str]:
+    """What can be chosen as VAE."""
+    return ["Automatic", "None", *shelves.vaes(engine.paths)]
+
+
+def _prefer(engine: Engine, name: str, value: Any) -> None:
+    """Keep one choice; one that cannot be kept is told."""
+    try:
+        engine.prefer({name: value})
+    except StudioError as error:
+        raise gr.Error(str(error), print_exception=False) from error
+
+
+def _chosen(engine: Engine) -> list[Any]:
+    """Checkpoint, VAE and clip skip as they were chosen last; what is gone is not chosen any more."""
+    kept, names, vaes = engine.preferences(), shelves.checkpoints(engine.paths), _vaes(engine)
+    checkpoint = kept.sd_model_checkpoint if kept.sd_model_checkpoint in names else (names[0] if names else None)
+    return [gr.update(choices=names, value=checkpoint), gr.update(choices=vaes, value=kept.sd_vae if kept.sd_vae in vaes else "Automatic"), kept.CLIP_stop_at_last_layers]
 
 
 @dataclass(frozen=True)
@@ -102,7 +155,8 @@ def _chip(lang: str, engine: Engine) -> str:
     parts.append(escape(tell(lang, titled(facts["job"]))) if facts["job"] else escape(tell(lang, "ready")))
     if facts["waiting"]:
         parts.append(escape(tell(lang, "{count} waiting", count=facts["waiting"])))
-    return f'<div class="chip"><i class="dot {"busy" if facts["job"] else "on"}"></i><span>{" · ".join(p for p in parts if p)}</span></div>'
+    loaded = escape("\n".join(facts["loaded"]) or tell(lang, "No model is loaded."), quote=True)
+    return f'<div class="chip" title="{loaded}"><i class="dot {"busy" if facts["job"] else "on"}"></i><span>{" · ".join(p for p in parts if p)}</span></div>'
 
 
 def _progress(engine: Engine) -> Callable[[str], list[Any]]:

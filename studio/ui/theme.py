@@ -10,6 +10,8 @@ from studio.settings import SHIPPED_ROOT
 STATIC = SHIPPED_ROOT / "static"
 STYLE = STATIC / "studio.css"
 FAVICON = STATIC / "icon.svg"
+SCRIPTS = ("studio.js", "ink.js", "canvas.js", "prompts.js")
+"""Keys and the dark switch, what is painted, the canvas, what helps with prompts."""
 _FONTS = ("system-ui", "-apple-system", "Segoe UI", "Noto Sans", "PingFang SC", "Microsoft YaHei", "Noto Sans CJK SC", "sans-serif")
 
 
@@ -44,9 +46,8 @@ def theme() -> gr.themes.Base:
 
 
 def head() -> str:
-    """The page's own script, inline: hotkeys, the dark switch."""
-    script = (STATIC / "studio.js").read_text(encoding="utf-8")
-    return f"<script>{script}</script>"
+    """The page's own scripts, inline."""
+    return "".join(f"<script>{(STATIC / name).read_text(encoding='utf-8')}</script>" for name in SCRIPTS)
 
 
 def icon() -> str:

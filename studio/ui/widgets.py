@@ -40,6 +40,8 @@ class Page:
     follower: Follower
     blocks: gr.Blocks
     checkpoint: gr.Dropdown
+    vae: gr.Dropdown
+    clip_skip: gr.Number
     tabs: gr.Tabs
     screens: list[Screen] = field(default_factory=list)
     fills: list[tuple[Callable[[], list[Any]], list[Component]]] = field(default_factory=list)
@@ -177,10 +179,11 @@ def duration(seconds: float | None) -> str:
     return f"{whole // 3600} h {whole % 3600 // 60} min"
 
 
-def progress(lang: str, job: Job, view: View) -> str:
+def progress(lang: str, job: Job, view: View, engine: Engine | None = None) -> str:
     """The line of a job that is not over: where it is, how fast, how long still."""
     if job.state is State.QUEUED:
-        return note("busy", tell(lang, "Waiting for its turn."))
+        before = engine.before(job) if engine is not None else 0
+        return note("busy", tell(lang, "Waiting for its turn; {count} before it.", count=before) if before else tell(lang, "Waiting for its turn."))
     if job.state is State.INTERRUPTED:
         return note("warn", tell(lang, "The worker died; this goes on from where it was as soon as a new one is up."))
     facts = view.progress

@@ -37,3 +37,19 @@ def choose(page: Page, field: str, value: str) -> None:
     """Take one entry of a dropdown by its id."""
     page.locator(f"#{field} input").click()
     page.get_by_role("option", name=value, exact=True).click()
+
+
+def brush(page: Page, knob: str, value: str) -> None:
+    """Set the size or hardness of the canvas's brush."""
+    page.locator(f"#img2img_canvas [data-set={knob}]").evaluate("(e, v) => { e.value = v; e.dispatchEvent(new Event('input', { bubbles: true })); }", value)
+
+
+def drag(page: Page, start: tuple[float, float], end: tuple[float, float]) -> None:
+    """Paint a stroke on the canvas between two places, given as shares of the picture."""
+    box = page.locator("#img2img_canvas canvas.ink").bounding_box()
+    assert box is not None
+    (x0, y0), (x1, y1) = ((box["x"] + box["width"] * x, box["y"] + box["height"] * y) for x, y in (start, end))
+    page.mouse.move(x0, y0)
+    page.mouse.down()
+    page.mouse.move(x1, y1, steps=8)
+    page.mouse.up()

@@ -8,7 +8,7 @@ from PIL import Image
 from playwright.sync_api import Page, expect
 
 from studio.shelves import sample_pictures
-from tests.browser.clicks import LONG, choose, fill, newest, shot, tab
+from tests.browser.clicks import LONG, brush, choose, drag, fill, newest, shot, tab
 from tests.browser.served import Studio
 
 NAME = "mo-teal"
@@ -112,21 +112,13 @@ def paint(page: Page, studio: Studio) -> Path:
 def inpaint(page: Page, studio: Studio, original: Path) -> None:
     """Send it on, paint a mask with the mouse, and get a picture whose unmasked pixels are the same."""
     page.locator("#txt2img_send_to_inpaint").click()
-    canvas = page.locator("#inpaint_canvas canvas").first
-    expect(canvas).to_be_visible()
-    expect(page.locator("#inpaint_prompt textarea")).to_have_value(f"a photo of {NAME}")
-    page.wait_for_timeout(2500)
-    page.locator("#inpaint_canvas button[aria-label='Brush']").click()
-    box = canvas.bounding_box()
-    x, y = box["x"] + box["width"] / 2, box["y"] + box["height"] / 2
-    page.mouse.move(x - 30, y)
-    page.mouse.down()
-    page.mouse.move(x + 30, y + 10, steps=8)
-    page.mouse.up()
-    page.wait_for_timeout(500)
-    fill(page, "inpaint_mask_blur", "2")
-    page.locator("#inpaint_generate").click()
-    expect(page.locator("#inpaint_status")).to_contain_text("Done in", timeout=LONG)
+    expect(page.locator("#img2img_prompt textarea")).to_have_value(f"a photo of {NAME}")
+    expect(page.locator("#img2img_canvas .canvas-info")).to_contain_text("128 × 128")
+    brush(page, "size", "24")
+    drag(page, (0.4, 0.5), (0.6, 0.55))
+    fill(page, "img2img_mask_blur", "2")
+    page.locator("#img2img_generate").click()
+    expect(page.locator("#img2img_status")).to_contain_text("Done in", timeout=LONG)
     shot(page, "inpaint")
     job = newest(studio, "generate")
     before = np.asarray(Image.open(original).convert("RGB"), dtype=int)

@@ -12,7 +12,8 @@ import pytest
 import torch
 
 from studio.errors import OutOfSpace, Unreadable
-from studio.formats.files import atomic_write, load_pickle, sha256, short_hash
+from studio.formats.files import atomic_write, sha256, short_hash
+from studio.formats.pickles import load_pickle
 
 
 class Bomb:

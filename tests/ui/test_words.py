@@ -15,7 +15,7 @@ from studio.ui.widgets import duration
 from studio.ui.words import language, say, tell, titled
 
 UI = Path(__file__).resolve().parents[2] / "studio" / "ui"
-INTERNAL = {"init_image", "mask", "checkpoint"}
+INTERNAL = {"init_image", "mask", "sketch", "checkpoint"}
 """Fields that have no control of their own on the page."""
 
 

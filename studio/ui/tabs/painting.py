@@ -1,141 +1,199 @@
-"""What txt2img and inpainting share: prompts, knobs, the running picture, the finished ones."""
+"""What txt2img and img2img share: prompts, knobs, the running picture, the finished ones."""
 
+import zipfile
 from collections.abc import Callable
 from html import escape
+from pathlib import Path
 from typing import Any
 
 import gradio as gr
 from gradio.components import Component
 
+from studio.errors import StudioError
 from studio.jobs import Job, State
 from studio.requests import GenerateRequest
-from studio.ui.widgets import REFRESH, Form, Page, asked, embedding_names, failed, note, progress, submit, took
+from studio.ui.tabs.prompting import Prompting
+from studio.ui.tabs.scripting import Scripting
+from studio.ui.widgets import REFRESH, Form, Page, asked, embedding_names, failed, note, progress, took
 from studio.ui.words import say, tell
 
 LOOKED_BACK = 50
 """Jobs among which the newest picture is sought when a page opens."""
+KINDS = ("generate", "plot", "prompt_matrix", "prompts_from_file")
+"""Kinds of jobs that paint."""
+HEADER = ("checkpoint", "vae", "clip_skip")
+"""Fields that stand in the page's header."""
 
 
 class Painting:
-    """Prompts above, knobs on the left, pictures on the right; `name` is txt2img or inpaint."""
+    """Prompts above, knobs on the left, pictures on the right; `name` is txt2img or img2img."""
 
     def __init__(self, page: Page, name: str) -> None:
         self.page, self.name = page, name
         self.form = Form(GenerateRequest, name)
+        self.prompting = Prompting(page, self.form, name)
+        self.scripting = Scripting(page, name)
         self.job = gr.State("")
         self.chosen = gr.State(0)
         self.refused = gr.State("")
-
-    def prompts(self) -> None:
-        """Prompt, negative prompt, the embedding picker, Generate and Interrupt."""
-        with gr.Row():
-            with gr.Column(scale=6):
-                self.form.add("prompt", info=None, placeholder=say("What to paint; press Ctrl+Enter to start"), elem_classes=["prompt"], lines=2)
-                self.form.add("negative_prompt", info=None, placeholder=say("What to keep out"), elem_classes=["prompt"], lines=1)
-            with gr.Column(scale=2, min_width=220):
-                self.start = gr.Button(say("Generate"), variant="primary", elem_id=f"{self.name}_generate")
-                self.stop = gr.Button(say("Interrupt"), interactive=False, elem_id=f"{self.name}_interrupt")
-                self.words = gr.Dropdown([], label=say("Insert an embedding"), elem_id=f"{self.name}_embeddings", interactive=True)
 
     def knobs(self) -> None:
         """Sampler, size, strength and seed, in A1111's order."""
         add = self.form.add
         with gr.Row():
-            add("sampler", info=None)
+            add("sampler", "scheduler", info=None)
             add("steps", info=None)
         with gr.Row():
             add("width")
             add("height")
+            self.swap = gr.Button("⇅", elem_classes=["tool"], elem_id=f"{self.name}_swap")
         with gr.Row():
-            add("cfg_scale", info=None)
+            add("batch_count", info=None)
             add("batch_size", info=None)
+        add("cfg_scale", info=None)
         with gr.Row(elem_classes=["seeds"]):
             add("seed")
             self.reuse = gr.Button(say("Seed of the last picture"), elem_id=f"{self.name}_reuse_seed", size="sm")
             self.dice = gr.Button(say("Random seed"), elem_id=f"{self.name}_random_seed", size="sm")
-        with gr.Accordion(say("More"), open=False):
-            add("clip_skip", "preview_every")
 
-    def results(self, send: Any) -> None:
-        """The state of the job, its pictures and their infotext, and the button that carries one on."""
+    def extras(self) -> None:
+        """What is rarely touched: variation, noise, how prompts are read."""
+        add = self.form.add
+        with gr.Accordion(say("Variation and size of the seed"), open=False, elem_id=f"{self.name}_variation"):
+            with gr.Row():
+                add("variation_seed", info=None)
+                add("variation_strength")
+            with gr.Row():
+                add("seed_width", info=None)
+                add("seed_height", info=None)
+        with gr.Accordion(say("More"), open=False):
+            with gr.Row():
+                add("noise_source", "emphasis")
+            with gr.Row():
+                add("ensd", "eta")
+            with gr.Row():
+                add("s_churn", "s_tmin", "s_tmax", "s_noise", info=None)
+            with gr.Row():
+                add("comma_backtrack", "preview_every", "tiling")
+        self.scripting.build()
+
+    def results(self) -> None:
+        """The state of the job, its pictures and their infotext, and the buttons that carry one on."""
         self.status = gr.HTML(elem_id=f"{self.name}_status")
         self.gallery = gr.Gallery(label=say("Pictures"), columns=4, height=460, object_fit="contain", preview=True, elem_id=f"{self.name}_gallery", format="png", interactive=False)
         self.infotext = gr.HTML(elem_id=f"{self.name}_infotext")
-        self.send = gr.Button(send, elem_id=f"{self.name}_send_to_inpaint")
+        with gr.Row(elem_classes=["buttons"]):
+            self.to_img2img = gr.Button(say("Send to img2img"), elem_id=f"{self.name}_send_to_img2img", size="sm")
+            self.to_inpaint = gr.Button(say("Send to inpaint"), elem_id=f"{self.name}_send_to_inpaint", size="sm")
+            self.zip = gr.DownloadButton(say("All as .zip"), elem_id=f"{self.name}_zip", size="sm")
 
     def wire(self, prepare: Callable[[dict[str, Any], dict[Component, Any]], dict[str, Any]] | None = None, extra: set[Component] | None = None) -> None:
         """Connect everything; `prepare(values, data)` may add to what is asked, from the `extra` components."""
-        engine, form = self.page.engine, self.form
+        form, page = self.form, self.page
+        header = {name: getattr(page, name) for name in HEADER}
 
         def generate(data: dict[Component, Any]) -> dict[Component, Any]:
-            values = {**form.values(data), "checkpoint": data[self.page.checkpoint] or ""}
-            job, refused = submit(engine, GenerateRequest, prepare(values, data) if prepare else values)
+            values = {**form.values(data), **{name: data[part] for name, part in header.items()}}
+            values = {**values, "styles": tuple(values.get("styles") or ()), "checkpoint": values["checkpoint"] or ""}
+            job, refused = self.scripting.submit(prepare(values, data) if prepare else values, data)
             return {self.refused: refused, **({self.job: job, self.chosen: 0} if job else {})}
 
-        self.start.click(generate, form.inputs | {self.page.checkpoint} | (extra or set()), [self.job, self.refused, self.chosen], show_progress="hidden", concurrency_limit=8).then(None, js=REFRESH)
-        self.stop.click(self._interrupt, self.job, None, queue=False)
-        self.words.input(_inserted, [form.parts["prompt"], self.words], [form.parts["prompt"], self.words], show_progress="hidden")
+        inputs = form.inputs | set(header.values()) | self.scripting.inputs | (extra or set())
+        self.prompting.wire()
+        self.prompting.start.click(generate, inputs, [self.job, self.refused, self.chosen], show_progress="hidden", concurrency_limit=8).then(None, js=REFRESH)
+        self.prompting.stop.click(lambda job: self._ask(job, "stop"), self.job, None, queue=False)
+        self.prompting.skip.click(lambda job: self._ask(job, "skip"), self.job, None, queue=False)
         self.gallery.select(_index, None, self.chosen, show_progress="hidden").then(None, js=REFRESH)
         self.dice.click(lambda: -1, None, form.parts["seed"])
+        self.swap.click(lambda w, h: (h, w), [form.parts["width"], form.parts["height"]], [form.parts["width"], form.parts["height"]])
         self.reuse.click(self._seed, [self.job, self.chosen], form.parts["seed"])
-        self.page.fill(self._last, list(form.parts.values()))
-        self.page.follow(self._draw, [self.status, self.gallery, self.infotext, self.stop, self.words], [self.job, self.chosen, self.refused])
+        self.zip.click(self._zipped, self.job, self.zip, show_progress="hidden")
+        page.fill(self._last, list(form.parts.values()))
+        outputs = [self.status, self.gallery, self.infotext, self.prompting.stop, self.prompting.skip, self.prompting.words, form.parts["styles"]]
+        page.follow(self._draw, outputs, [self.job, self.chosen, self.refused])
 
-    def _interrupt(self, job_id: str) -> None:
-        """Ask the shown job to stop."""
+    def _ask(self, job_id: str, kind: str) -> None:
+        """Ask the shown job for something."""
         job = self._shown(job_id)
         if job is not None:
-            asked(self.page.engine, job.id, "stop")
+            asked(self.page.engine, job.id, kind)
 
     def _last(self) -> list[Any]:
         """The form as it was when this tab was used last."""
         job = self._shown("")
-        return self.form.restore({} if job is None else job.request)
+        return self.form.restore({} if job is None else _base(job))
 
     def _shown(self, job: str) -> Job | None:
         """The job this page started, else the newest of this kind of painting."""
         if job:
             return self.page.engine.job(job)
-        jobs = self.page.engine.jobs(LOOKED_BACK, "generate")
-        return next((j for j in jobs if bool(j.request.get("init_image")) == (self.name == "inpaint")), None)
+        jobs = (j for j in self.page.engine.jobs(LOOKED_BACK) if j.kind in KINDS)
+        return next((j for j in jobs if bool(_base(j).get("init_image")) == (self.name == "img2img")), None)
 
     def _draw(self, lang: str, job_id: str, chosen: int, refused: str) -> list[Any]:
-        """Status, pictures, infotext, the stop button and the embeddings to pick from."""
-        names = gr.update(choices=embedding_names(self.page.engine))
+        """Status, pictures, infotext, the buttons that end it, and the embeddings and styles to pick from."""
+        picks = [gr.update(choices=embedding_names(self.page.engine)), gr.update(choices=self.page.engine.style_names())]
         job = self._shown(job_id)
+        still = [gr.update(interactive=False)] * 2
         if job is None:
-            return [refused or note("", tell(lang, "The pictures will appear here.")), gr.skip(), "", gr.update(interactive=False), names]
-        stop = gr.update(interactive=not job.state.over)
+            return [refused or note("", tell(lang, "The pictures will appear here.")), gr.skip(), "", *still, *picks]
         if not job.state.over:
             view = self.page.follower.view(job.id)
             sketch = f'<img class="sketch" alt="" src="{view.sketch}">' if view.sketch else ""
-            return [refused + progress(lang, job, view) + sketch, gr.skip(), "", stop, names]
+            return [refused + progress(lang, job, view, self.page.engine) + sketch, gr.skip(), "", gr.update(interactive=True), gr.update(interactive=job.state is State.RUNNING), *picks]
         if job.result is None:
             ended = failed(lang, job) if job.state is State.FAILED else note("", tell(lang, "Stopped before it began."))
-            return [refused + ended, gr.skip(), "", stop, names]
-        images, texts = job.result["images"], job.result["infotexts"]
+            return [refused + ended, gr.skip(), "", *still, *picks]
+        images, texts = _pictures(job), job.result["infotexts"]
         sentence = "Stopped early; the picture is what was there by then." if job.result.get("stopped") else "Done in {time}."
-        text = texts[min(chosen, len(texts) - 1)] if texts else ""
-        return [refused + note("good", tell(lang, sentence, time=took(job))), gr.update(value=images, selected_index=0), f'<div class="infotext">{escape(text)}</div>', stop, names]
+        text = texts[_place(job, chosen, len(texts))] if texts else ""
+        warned = "".join(note("warn", line) for line in job.result.get("notes", ()))
+        return [refused + note("good", tell(lang, sentence, time=took(job))) + warned, gr.update(value=images, selected_index=0), f'<div class="infotext">{escape(text)}</div>', *still, *picks]
 
     def _seed(self, job_id: str, index: int) -> int:
         """The seed of the chosen finished picture; -1 when there is none."""
         job = self._shown(job_id)
         seeds = job.result["seeds"] if job is not None and job.result else [-1]
-        return int(seeds[min(index, len(seeds) - 1)])
+        return int(seeds[_place(job, index, len(seeds))]) if job is not None else -1
 
     def picture(self, job_id: str, index: int) -> str | None:
         """The path of the chosen finished picture."""
         job = self._shown(job_id)
-        images = job.result["images"] if job is not None and job.result else []
+        images = _pictures(job) if job is not None and job.result else []
         return str(images[min(index, len(images) - 1)]) if images else None
+
+    def _zipped(self, job_id: str) -> str:
+        """All pictures of the shown job in one file."""
+        job = self._shown(job_id)
+        images = [Path(p) for p in _pictures(job)] if job is not None and job.result else []
+        if job is None or not images:
+            raise gr.Error("There is no picture to pack yet; press Generate first.", print_exception=False)
+        target = self.page.engine.paths.uploads / f"pictures-{job.id}.zip"
+        try:
+            with zipfile.ZipFile(target, "w") as packed:
+                for image in images:
+                    packed.write(image, image.name)
+        except OSError as error:
+            raise StudioError(f"The pictures could not be packed ({error}).") from error
+        return str(target)
+
+
+def _base(job: Job) -> dict[str, Any]:
+    """The painting that a job asks for, also inside a script."""
+    return job.request.get("base", job.request)
+
+
+def _pictures(job: Job) -> list[str]:
+    """A finished job's pictures, a grid first."""
+    result = job.result or {}
+    return [*filter(None, [result.get("grid")]), *result.get("images", ())]
+
+
+def _place(job: Job, index: int, count: int) -> int:
+    """Which picture a place in the gallery is; a grid stands before them and counts as the first."""
+    return min(max(0, index - bool((job.result or {}).get("grid"))), count - 1)
 
 
 def _index(event: gr.SelectData) -> int:
     """Which picture of a gallery was clicked."""
     return int(event.index)
-
-
-def _inserted(prompt: str, name: str | None) -> tuple[str, None]:
-    """A prompt with an embedding's name at its end, and the picker empty again."""
-    return f"{prompt.rstrip()} {name or ''}".strip(), None

@@ -1,0 +1,78 @@
+"""What stands above the knobs of a painting: prompts with their token counters, styles, embeddings, and the buttons that start and end it."""
+
+from typing import Any
+
+import gradio as gr
+
+from studio.errors import StudioError
+from studio.ui.widgets import Form, Page
+from studio.ui.words import say
+
+
+class Prompting:
+    """Prompt and negative prompt; `name` is the tab's."""
+
+    def __init__(self, page: Page, form: Form, name: str) -> None:
+        self.page, self.form, self.name = page, form, name
+
+    def build(self) -> None:
+        """Make the components here."""
+        with gr.Row():
+            with gr.Column(scale=6):
+                self._prompt("prompt", say("What to paint; press Ctrl+Enter to start"), 2)
+                self._prompt("negative_prompt", say("What to keep out"), 1)
+            with gr.Column(scale=2, min_width=240):
+                self.start = gr.Button(say("Generate"), variant="primary", elem_id=f"{self.name}_generate")
+                with gr.Row(elem_classes=["tight"]):
+                    self.stop = gr.Button(say("Interrupt"), interactive=False, elem_id=f"{self.name}_interrupt", min_width=90)
+                    self.skip = gr.Button(say("Skip"), interactive=False, elem_id=f"{self.name}_skip", min_width=90)
+                with gr.Row(elem_classes=["tight"]):
+                    self.paste = gr.Button("↙", elem_classes=["tool"], elem_id=f"{self.name}_paste")
+                    self.clear = gr.Button("🗑", elem_classes=["tool"], elem_id=f"{self.name}_clear")
+                    self.words = gr.Dropdown([], label=say("Insert an embedding"), elem_id=f"{self.name}_embeddings", interactive=True, min_width=150)
+                self.form.hold("styles", gr.Dropdown([], multiselect=True, label=say("Styles"), elem_id=f"{self.name}_styles", interactive=True))
+
+    def _prompt(self, field: str, placeholder: Any, lines: int) -> None:
+        """A prompt, and below it how many of its tokens are used."""
+        self.form.add(field, info=None, placeholder=placeholder, elem_classes=["prompt"], lines=lines)
+        setattr(self, f"{field}_count", gr.HTML("0/75", elem_id=f"{self.name}_{field}_count", elem_classes=["counter"], padding=False))
+
+    def wire(self) -> None:
+        """Connect what needs nothing but the prompts."""
+        prompt = self.form.parts["prompt"]
+        self.words.input(_inserted, [prompt, self.words], [prompt, self.words], show_progress="hidden")
+        for field in ("prompt", "negative_prompt"):
+            self.form.parts[field].change(self._count, self.form.parts[field], getattr(self, f"{field}_count"), show_progress="hidden", trigger_mode="always_last", queue=False)
+        self.clear.click(lambda: ["", ""], None, [prompt, self.form.parts["negative_prompt"]])
+        self.paste.click(self._pasted, prompt, list(self.form.parts.values()), show_progress="hidden")
+
+    def _count(self, text: str) -> str:
+        """Used and free places of the prompt's chunks."""
+        used, limit = self.page.engine.token_count(text or "")
+        return f"{used}/{limit}"
+
+    def _pasted(self, text: str) -> list[Any]:
+        """The form as an infotext in the prompt says, or as the newest picture's does."""
+        engine = self.page.engine
+        if "Steps: " not in text:
+            done = next((j for j in engine.jobs(20, "generate") if j.result and j.result.get("infotexts")), None)
+            text = done.result["infotexts"][0] if done is not None and done.result else ""
+        if not text:
+            raise gr.Error("There is no infotext to paste: put one into the prompt, or paint a picture first.", print_exception=False)
+        return self.form.restore(taken(self.page, text))
+
+
+def taken(page: Page, text: str) -> dict[str, Any]:
+    """The fields that an infotext sets; what could not be taken over is shown as a warning."""
+    try:
+        values, notes = page.engine.pasted(text)
+    except StudioError as error:
+        raise gr.Error(str(error), print_exception=False) from error
+    for sentence in notes:
+        gr.Warning(sentence)
+    return values
+
+
+def _inserted(prompt: str, name: str | None) -> tuple[str, None]:
+    """A prompt with an embedding's name at its end, and the picker empty again."""
+    return f"{prompt.rstrip()} {name or ''}".strip(), None
