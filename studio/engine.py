@@ -11,10 +11,15 @@ from typing import Any
 from studio import shelves
 from studio.config import Config
 from studio.errors import InputError
+from studio.formats.carriers import read_carrier
+from studio.formats.hashes import known_hash
 from studio.jobs import LIVE, Event, Job, JobStore, State
+from studio.pasting import lookup_in, request_values
 from studio.preferences import Preferences, changed, read_preferences, write_preferences
+from studio.prompts.styles import read_styles
 from studio.requests import GenerateRequest, PreprocessRequest, TrainRequest, kind_of
 from studio.settings import SHIPPED_ROOT, Paths
+from studio.tokens import counts
 
 PATIENT_THREADS = {"GOMP_SPINCOUNT": "2000"}
 """Torch's threads wait for each other awake for a moment only: just as fast on an idle machine, and several times faster beside a busy browser (`ARCHITECTURE.md`)."""
@@ -123,35 +128,22 @@ class Engine:
 
     def style_names(self) -> list[str]:
         """Names of saved styles."""
-        from studio.prompts.styles import read_styles
-
         return [style.name for style in read_styles(self.paths.styles)]
 
     def token_count(self, prompt: str) -> tuple[int, int]:
         """How many tokens a prompt has, and how many its chunks hold."""
-        from studio.tokens import counts
-
         return counts(prompt, {card.name: card.vectors or 1 for card in shelves.embeddings(self.paths) if not card.problem})
 
     def picture_info(self, path: Path) -> tuple[str, dict[str, str]]:
         """The infotext inside a picture and everything else that is written in it; raises Unreadable."""
-        from studio.formats.carriers import read_carrier
-
         return read_carrier(path)
 
     def pasted(self, text: str) -> tuple[dict[str, Any], list[str]]:
         """An infotext as fields of a request, and notes on what could not be taken over."""
-        from studio.pasting import request_values
-
-        return request_values(text, self.checkpoint_by)
-
-    def checkpoint_by(self, words: str) -> str:
-        """The checkpoint that a hash, title, name or stem means; empty when none does."""
-        wanted = words.lower().split("[")[0].strip()
-        for name in shelves.checkpoints(self.paths):
-            if wanted in (name.lower(), Path(name).stem.lower()):
-                return name
-        return ""
+        paths, book = self.paths, self.paths.hashes
+        checkpoints = {name: known_hash(path, book) or "" for name, path in shelves.checkpoint_files(paths).items()}
+        autoencoders = {path.name: known_hash(path, book) or "" for path in shelves.vae_files(paths)}
+        return request_values(text, lookup_in(checkpoints, checkpoints), lookup_in(autoencoders, autoencoders))
 
     def pulse(self) -> str:
         """A word that changes whenever a job or the journal does."""

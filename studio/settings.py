@@ -125,6 +125,11 @@ class Paths:
         return self.outputs / "cache" / "latents"
 
     @property
+    def hashes(self) -> Path:
+        """Hashes of large files, computed once."""
+        return self.outputs / "cache" / "hashes.json"
+
+    @property
     def crops(self) -> Path:
         """Small originals with the crop drawn on them, by job."""
         return self.outputs / "cache" / "crops"

@@ -32,15 +32,20 @@ class EmbeddingCard:
     problem: str | None = None
 
 
-def checkpoints(paths: Paths) -> list[str]:
-    """Names of checkpoints: own ones first, the shipped tiny world last."""
-    names: list[str] = []
+def checkpoint_files(paths: Paths) -> dict[str, Path]:
+    """Checkpoints by name: own ones first, the shipped tiny world last."""
+    files: dict[str, Path] = {}
     for folder in paths.both("checkpoints"):
         for entry in _entries(folder):
-            found = (entry / "model_index.json").is_file() if entry.is_dir() else entry.suffix.lower() in CHECKPOINT_SUFFIXES and not entry.stem.endswith(".vae")
-            if found and entry.name not in names:
-                names.append(entry.name)
-    return names
+            found = (entry / "model_index.json").is_file() if entry.is_dir() else entry.suffix.lower() in CHECKPOINT_SUFFIXES and not entry.stem.lower().endswith(".vae")
+            if found:
+                files.setdefault(entry.name, entry)
+    return files
+
+
+def checkpoints(paths: Paths) -> list[str]:
+    """Names of checkpoints, the shipped one last."""
+    return list(checkpoint_files(paths))
 
 
 def vae_files(paths: Paths) -> list[Path]:

@@ -39,8 +39,10 @@ ROOMS: dict[str, tuple[int, str]] = {
 PASSAGES = {
     ("studio.cli", "studio.api.app"): "`studio serve` starts the server",
     ("studio.api.app", "studio.ui.app"): "the server mounts the page",
+    ("studio.engine", "studio.formats.carriers"): "what is written in a picture is read without torch",
+    ("studio.engine", "studio.formats.hashes"): "remembered hashes are read without torch",
 }
-"""The only ways between two rooms of one floor, with the reason."""
+"""The only ways between two rooms of one floor, or from the engine to files, with the reason."""
 STARTS = {
     **dict.fromkeys(("torch", "safetensors", "PIL", "numpy"), 2),
     **dict.fromkeys(("diffusers", "transformers", "open_clip", "peft", "cv2", "torchvision", "scipy", "spandrel", "torchsde"), 3),

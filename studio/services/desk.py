@@ -1,6 +1,6 @@
 """What a service works with: the folders and the loaded models."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
 from torch import Tensor
@@ -9,6 +9,7 @@ from studio import shelves
 from studio.diffusion.cache import ModelCache
 from studio.errors import StudioError
 from studio.formats.embedding import read_embedding
+from studio.formats.hashes import remembered_sha256
 from studio.preferences import Preferences, current_preferences
 from studio.settings import Paths
 
@@ -38,6 +39,11 @@ class Desk:
                         raise StudioError(f"The embedding {path.stem!r} cannot be used: {error}", "Take its name out of the prompt, or mend the file.") from error
         found.update({name: vectors.detach() for name, vectors in self.live.items() if name.lower() in lower})
         return found
+
+    def word_hashes(self, names: Iterable[str]) -> dict[str, str]:
+        """Short hashes of embedding files, for the infotext; what is being trained has none."""
+        files = {path.stem: path for path in shelves.embedding_files(self.paths)}
+        return {name: remembered_sha256(files[name], self.paths.hashes)[:12] for name in names if name in files and name not in self.live}
 
     @staticmethod
     def _stands_alone(name: str, text: str) -> bool:

@@ -21,8 +21,9 @@ from studio.services.repainting import working_size
 class Gallery:
     """The pictures of one job."""
 
-    def __init__(self, desk: Desk) -> None:
+    def __init__(self, desk: Desk, hashes: Mapping[str, Mapping[str, str]]) -> None:
         self.desk = desk
+        self.hashes = {key: write_hashes(names) for key, names in hashes.items() if names}
         self.folder = desk.paths.images / time.strftime("%Y-%m-%d")
         self.paths: list[Path] = []
         self.texts: list[str] = []
@@ -30,11 +31,11 @@ class Gallery:
         self.grid: Path | None = None
         self._small: list[Image.Image] = []
 
-    def add(self, picture: Image.Image, request: GenerateRequest, index: int, model: Model, hashes: Mapping[str, str]) -> None:
+    def add(self, picture: Image.Image, request: GenerateRequest, index: int, model: Model) -> None:
         """Save picture `index` of a batch with everything that is needed to paint it again."""
         drifting = bool(request.variation_strength)
         seed = request.seed if drifting else request.seed + index
-        more: dict[str, object] = {"Lora hashes": write_hashes(hashes) if hashes else None}
+        more: dict[str, object] = dict(self.hashes)
         if drifting:
             more["Variation seed"] = request.variation_seed + index
         text = infotext(model, request.model_copy(update={"seed": seed}), more)
@@ -46,7 +47,7 @@ class Gallery:
     def finish(self, request: GenerateRequest, model: Model) -> None:
         """Lay several pictures out in a grid and save it, when that is wanted."""
         if len(self._small) > 1 and self.desk.preferences().grid_save:
-            self.grid = self._save(grid(self._small), infotext(model, request), "grid")
+            self.grid = self._save(grid(self._small), infotext(model, request, self.hashes), "grid")
 
     def result(self) -> dict[str, Any]:
         """What the job gives."""
@@ -68,8 +69,13 @@ class Gallery:
 def infotext(model: Model, request: GenerateRequest, more: Mapping[str, object] = MappingProxyType({})) -> str:
     """What A1111 would write for a picture."""
     width, height = working_size(model, request)
-    facts = facts_of(request, {"Size": f"{width}x{height}", "Model hash": model.hash, "Model": Path(model.checkpoint).stem, **more})
+    facts = facts_of(request, {"Size": f"{width}x{height}", "Model hash": model.hash, "Model": Path(model.checkpoint).stem, **_autoencoder(model), **more})
     return write_infotext(request.prompt, request.negative_prompt, facts)
+
+
+def _autoencoder(model: Model) -> dict[str, object]:
+    """The autoencoder, when it is not the checkpoint's own."""
+    return {"VAE hash": model.vae_hash or None, "VAE": model.vae_name} if model.vae_name else {}
 
 
 def grid(pictures: list[Image.Image]) -> Image.Image:

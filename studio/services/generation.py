@@ -10,13 +10,14 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from studio.diffusion.conditioning import Reading, guidance
+from studio.diffusion.conditioning import Reading, guidance, used_embeddings
 from studio.diffusion.conversion import from_image, to_image
 from studio.diffusion.decode import Scraps, decode
 from studio.diffusion.masked_latents import blank_conditioning
 from studio.diffusion.model import Model
 from studio.diffusion.noise import Seeds, row
 from studio.diffusion.offload import Room, with_room
+from studio.diffusion.samplers import find_sampler
 from studio.diffusion.sampling import OnStep, Options, Plan, Start, sample
 from studio.diffusion.tiling import tiled
 from studio.diffusion.upscale import enlarged, enlarged_latents
@@ -51,17 +52,19 @@ class Painter:
 def run(request: GenerateRequest, lane: Lane, desk: Desk) -> dict[str, Any]:
     """Paint, save and describe; a stop keeps what is there, a skip ends the batch in hand."""
     request = _settled(request, desk)
-    telling, gallery = Telling(lane, request), Gallery(desk)
+    telling = Telling(lane, request)
     with desk.cache.lend(request.checkpoint, request.vae) as model, dressed(model, request.prompt, desk) as outfit:
         words = {**desk.words(f"{request.prompt}\n{request.negative_prompt}\n{request.hires_prompt}\n{request.hires_negative_prompt}"), **outfit.words}
         painter = Painter(model, words, telling.of(model), desk.cache, telling.warn, lambda picture, name, size: _enlarged(desk, picture, name, size))
         for note in outfit.notes:
             telling.warn(note)
+        used = used_embeddings(_texts(request.prompt, request.negative_prompt), words, _looks(request))
+        gallery = Gallery(desk, {"Lora hashes": outfit.hashes, "TI hashes": desk.word_hashes(used)})
         for batch in range(request.batch_count):
             asked = _batch(request, batch)
             telling.begin(batch)
             for i, picture in enumerate(_paint(painter, asked)):
-                gallery.add(picture, asked, i, model, outfit.hashes)
+                gallery.add(picture, asked, i, model)
                 lane.emit("saved", path=str(gallery.paths[-1]))
             if lane.stopping():
                 break
@@ -132,9 +135,14 @@ def _plan(painter: Painter, request: GenerateRequest, noise: Seeds, size: tuple[
     """The walk of the first pass over pictures of (width, height)."""
     model = painter.model
     reading = Reading(request.clip_skip, request.emphasis, request.comma_backtrack, size)
-    guide = guidance(model, _texts(request.prompt, request.negative_prompt), painter.words, reading, request.steps)
+    guide = guidance(model, _texts(request.prompt, request.negative_prompt), painter.words, reading, _looks(request))
     options = Options(request.eta, request.s_churn, request.s_tmin, request.s_tmax, request.s_noise)
     return Plan(guide, request.sampler, request.steps, request.cfg_scale, (size[1] // model.scale, size[0] // model.scale), noise, request.scheduler, options)
+
+
+def _looks(request: GenerateRequest) -> int:
+    """How often a walk looks at the UNet: A1111 counts prompt editing so."""
+    return request.steps * find_sampler(request.sampler).evaluations
 
 
 def _texts(prompt: str, negative: str) -> tuple[str, str]:
@@ -189,7 +197,7 @@ def _larger(painter: Painter, request: GenerateRequest, latents: Tensor, size: t
     )
     reading = Reading(request.clip_skip, request.emphasis, request.comma_backtrack, target)
     texts = _texts(request.hires_prompt or request.prompt, request.hires_negative_prompt or request.negative_prompt)
-    guide = guidance(model, texts, painter.words, reading, request.steps, second.steps)
+    guide = guidance(model, texts, painter.words, reading, _looks(request), _looks(second))
     plan = replace(_plan(painter, second, _seeds(model, request, (target[1], target[0])), target), guidance=guide)
     return _walk(painter, second, plan, Start(large, request.hires_denoising_strength, extra=_blank(model, target), exact=True))
 

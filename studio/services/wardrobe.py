@@ -9,8 +9,10 @@ from torch import Tensor
 
 from studio import shelves
 from studio.diffusion.adapters import Wear, worn
+from studio.diffusion.hypernetworks import Blend, blended
 from studio.diffusion.model import Model
 from studio.formats.adapter import adapter_facts, find_adapter, read_adapter
+from studio.formats.hypernetwork import read_hypernetwork
 from studio.prompts.networks import Network, networks
 from studio.services.desk import Desk
 
@@ -42,19 +44,10 @@ def dressed(model: Model, prompt: str, desk: Desk) -> Iterator[Worn]:
             on = stack.enter_context(worn(model, wears))
             outfit.notes += on.warnings
             outfit.words.update(on.words)
-        for network, path in nets:
-            _hypernetwork(stack, model, path, network.strengths[0])
+        stack.enter_context(blended(model, [Blend(read_hypernetwork(path), network.strengths[0]) for network, path in nets]))
         for network, path in loras:
             outfit.hashes[network.name] = adapter_facts(path).hash[:HASH_DIGITS]
         yield outfit
-
-
-def _hypernetwork(stack: ExitStack, model: Model, path: Path, strength: float) -> None:
-    """Put one hypernetwork on."""
-    from studio.diffusion.hypernetworks import applied
-    from studio.formats.hypernetwork import read_hypernetwork
-
-    stack.enter_context(applied(model, [(read_hypernetwork(path), strength)]))
 
 
 def _found(named: Sequence[Network], find: Callable[[str], Path | None], outfit: Worn, what: str) -> list[tuple[Network, Path]]:
