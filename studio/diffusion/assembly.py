@@ -1,6 +1,6 @@
 """Networks put together from tensors: built without numbers, checked by name and shape, filled in the precision asked for."""
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
 
 import torch
@@ -47,8 +47,9 @@ def empty_text_encoder(config: Mapping[str, Any], pooled: bool) -> nn.Module:
 def fill(module: nn.Module, state: Mapping[str, Tensor], dtype: torch.dtype) -> nn.Module:
     """Give an empty network its numbers, copied in `dtype`; names beyond the network's are left out, a missing one is a KeyError."""
     wanted = module.state_dict()
-    named = canonical(state) if _is_text(wanted) else state
-    source = {key: named[text_name(key) if _is_text(wanted) else key] for key in wanted}
+    text = any(key.endswith("token_embedding.weight") for key in wanted)
+    named = canonical(state) if text else state
+    source = {key: named[text_name(key) if text else key] for key in wanted}
     module.load_state_dict({key: tensor.to(dtype, copy=True).reshape(wanted[key].shape) for key, tensor in source.items()}, assign=True)
     for name, buffer in module.named_buffers():
         if buffer.is_meta:  # only the text encoders' position_ids, which no file holds
@@ -60,11 +61,6 @@ def fill(module: nn.Module, state: Mapping[str, Tensor], dtype: torch.dtype) -> 
 def canonical(state: Mapping[str, Tensor]) -> State:
     """A text encoder's tensors with `text_model.` before their names, whatever wrote them."""
     return {text_name(key): tensor for key, tensor in state.items()}
-
-
-def _is_text(names: Iterable[str]) -> bool:
-    """Whether these are the names of a text encoder, in either of transformers' spellings."""
-    return any(key.endswith("token_embedding.weight") for key in names)
 
 
 def check(name: str, what: str, wanted: Shapes, given: Shapes, strict: bool = False) -> None:

@@ -68,13 +68,14 @@ def load_model(path: Path, device: torch.device, dtype: torch.dtype, vae: Path |
     os.environ.setdefault("HF_HUB_OFFLINE", "1")
     _quiet()
     opened = Folder(path) if path.is_dir() else SingleFile(path)
+    unet = opened.unet(dtype)
     family = opened.family
     schedule = SD_SCHEDULE | (opened.schedule if isinstance(opened, Folder) else _schedule(opened))
     texts = opened.text_encoders(dtype)
     own = opened.vae(dtype) if vae is None else load_vae(vae, dtype, family.latent_scale) if isinstance(vae, Path) else vae
     weights = opened.weights_file() if isinstance(opened, Folder) else path
     digest = remembered_sha256(weights, hashes)[:10] if weights else ""
-    model = Model(family, path.name, digest, opened.unet(dtype), own, texts, schedule, device, dtype)
+    model = Model(family, path.name, digest, unet, own, texts, schedule, device, dtype)
     if isinstance(vae, Path):
         model.vae_name, model.vae_hash = vae.name, remembered_sha256(vae, hashes)[:10] if vae.is_file() else ""
     return model

@@ -1,5 +1,6 @@
 """A single file in the original (ldm, sgm) layout to the parts of a Model, offline: the architecture comes from the tensors' shapes."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -7,7 +8,7 @@ from torch import nn
 
 from studio.diffusion.assembly import check, empty_text_encoder, empty_unet, empty_vae, fill, guarded, shapes_of
 from studio.diffusion.blueprints import text_config, unet_config, unused_layers, vae_config
-from studio.diffusion.families import Family, TextEncoder, recognise
+from studio.diffusion.families import FAMILIES, Family, TextEncoder, recognise
 from studio.errors import Unreadable
 from studio.formats.checkpoint import Facts, Weights, read_facts
 from studio.formats.keys import UNET, VAE, Part, State, vae_to_original
@@ -36,7 +37,16 @@ class SingleFile:
         pooled = next((self._pooled_width(encoder) for encoder in self.family.text_encoders if encoder.pooled), 0)
         unet = guarded(self.path.name, "UNet", lambda: empty_unet(unet_config(self.family, self._shapes(UNET), pooled)))
         self._check(UNET, unet)
-        return fill(unet, UNET.to_diffusers(self.weights.read(UNET.root)), dtype)
+        fill(unet, UNET.to_diffusers(self.weights.read(UNET.root)), dtype)
+        self._listen(unet)
+        return unet
+
+    def _listen(self, unet: nn.Module) -> None:
+        """Where a file does not say what it predicts and its family is published in both ways, find out by asking the UNet."""
+        kin = [f for f in FAMILIES if f.matches(self.weights.shapes) and f.prediction == "v_prediction"]
+        if kin and self.facts.prediction is None and predicts_velocity(unet):
+            self.family, self.facts = kin[0], replace(self.facts, prediction="v_prediction")
+            unet.register_to_config(sample_size=self.family.resolution // 8)
 
     def vae(self, dtype: torch.dtype) -> nn.Module:
         """The autoencoder that comes with it."""
@@ -72,6 +82,15 @@ class SingleFile:
         given = {k: self.weights.shapes[k] for k in part.names(self.weights.shapes)}
         given |= {part.root + k: given[part.root + old] for k, old in _old_names(part, given).items()}
         check(self.path.name, WHAT[part.kind], shapes_of(part.to_original(module.state_dict())), given, strict=part.kind == "unet")
+
+
+@torch.no_grad()
+def predicts_velocity(unet: nn.Module) -> bool:
+    """Whether a UNet predicts velocity: at the last step it then gives back the opposite of a picture, not the noise it was given (A1111's test for SD2)."""
+    settings = unet.config
+    x, context = torch.full((1, settings.in_channels, 8, 8), 0.5), torch.full((1, 2, settings.cross_attention_dim), 0.5)
+    out = unet(x.to(unet.dtype), torch.tensor([999]), context.to(unet.dtype)).sample.float()
+    return bool((out - x[:, : out.shape[1]]).mean() < -1)
 
 
 def _old_names(part: Part, given: dict[str, tuple[int, ...]]) -> dict[str, str]:

@@ -133,7 +133,7 @@ def read_facts(weights: Weights) -> Facts:
     """Whether the network predicts noise or velocity, which its shapes do not show.
 
     Asked in this order: `<name>.yaml` beside the file (a person's way to say it: one line `parameterization: v`), an empty
-    tensor `v_pred`, and modelspec metadata. `ztsnr`, likewise empty, says that the last step holds no signal at all.
+    tensor `v_pred`, and modelspec metadata. Who loads a checkpoint that says nothing asks the network itself. `ztsnr`, likewise empty, says that the last step holds no signal at all.
     """
     said = next((p for p in (weights.path.with_suffix(".yaml"), weights.path.with_suffix(".yml")) if p.is_file()), None)
     zero_snr = ZERO_SNR_MARKER in weights.shapes

@@ -188,6 +188,19 @@ def test_a_yaml_beside_an_sd2_file_says_that_it_predicts_velocity(tmp_path: Path
     assert (model.family.name, model.prediction_type, model.native_size) == ("SD2 v", "v_prediction", 768)
 
 
+@pytest.mark.parametrize(("kind", "level", "family"), [(TWO, -3.0, "SD2 v"), (TWO, 0.5, "SD2"), (ONE, -3.0, "SD1"), (XL, -3.0, "SDXL")])
+def test_an_sd2_file_that_says_nothing_is_asked_what_it_predicts(kind: Kind, level: float, family: str, tmp_path: Path) -> None:
+    state = original(make(kind))
+    state["model.diffusion_model.out.2.bias"].fill_(level)
+    state["model.diffusion_model.out.2.weight"].zero_()
+    model = load_model(write(tmp_path / "two.ckpt", state), CPU, torch.float32)
+    said = family == "SD2 v"
+    assert (model.family.name, model.prediction_type) == (family, "v_prediction" if said else "epsilon")
+    assert model.native_size == (768 if said else 1024 if kind == XL else 512)
+    (tmp_path / "two.yaml").write_text("parameterization: eps")
+    assert load_model(tmp_path / "two.ckpt", CPU, torch.float32).prediction_type == "epsilon"
+
+
 def test_markers_in_an_sdxl_file_say_velocity_and_that_the_last_step_is_all_noise(tmp_path: Path) -> None:
     state = original(make(XL)) | {"v_pred": torch.zeros(0), "ztsnr": torch.zeros(0)}
     model = load_model(write(tmp_path / "xl.safetensors", state), CPU, torch.float32)
