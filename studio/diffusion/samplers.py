@@ -4,8 +4,10 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
+import torch
+
 from studio.diffusion import dpm, solvers
-from studio.diffusion.schedules import AUTOMATIC, Ladder, levels, portion, single, strided
+from studio.diffusion.schedules import AUTOMATIC, Ladder, levels, portion, strided
 from studio.diffusion.solvers import Rule
 from studio.diffusion.unipc import unipc
 from studio.errors import InputError
@@ -102,7 +104,7 @@ def course(sampler: Sampler, ladder: Ladder, schedule: str, steps: int, begin: t
     if begin is not None:
         found = found[total - encoded - 1 :]
     if sampler.fixed and len(found) == 2:
-        found = (found[0], *single(ladder.at([0.0])))
+        found = (found[0], ladder.low)
     return Course(found, found[0], found[0])
 
 
@@ -111,7 +113,8 @@ def _strided(sampler: Sampler, ladder: Ladder, steps: int, begin: tuple[float, b
     total, encoded = (steps, None) if begin is None else portion(steps, *begin)
     times = strided(total, len(ladder.sigmas))
     kept = times if encoded is None else times[: max(encoded, 2)]
-    found = single(ladder.even(len(kept) + 1, kept[-1] if begin else None) if sampler.rule is unipc else ladder.at(kept[::-1]))
-    entry = float(ladder.at(times[min(encoded or 0, len(times) - 1)])[()])
+    found = ladder.even(len(kept) + 1, kept[-1] if begin else None) if sampler.rule is unipc else ladder.at(torch.tensor(kept[::-1]).float())
+    found = tuple(found.tolist())
+    entry = ladder.sigmas[times[min(encoded or 0, len(times) - 1)]]
     top = math.sqrt(1 + found[0] ** 2)
     return Course(found, top, entry, top / math.sqrt(1 + entry**2))

@@ -13,9 +13,9 @@ SPREAD = 0.5
 
 
 def taught() -> Tensor:
-    """The noise schedule of Stable Diffusion [1000]."""
+    """The noise schedule of Stable Diffusion [1000], in single precision as checkpoints hold it."""
     betas = torch.linspace(0.00085**0.5, 0.012**0.5, 1000, dtype=torch.float64) ** 2
-    return torch.cumprod(1 - betas, 0)
+    return torch.cumprod(1 - betas, 0).float()
 
 
 def prompt(mean: float, chunks: int = 1) -> Conditioning:
