@@ -182,9 +182,12 @@ def test_a_training_can_be_interrupted_and_pictures_are_painted_meanwhile(client
     end = time.monotonic() + 90
     while client.get("progress")["state"]["sampling_step"] < 2 and thread.is_alive() and time.monotonic() < end:
         time.sleep(0.05)
-    assert client.get("progress")["state"]["job"] == "train-embedding"
-    assert client.txt2img(prompt="a cat", width=64, height=64)[0]
-    client.post("interrupt")
-    thread.join(60)
+    label = client.get("progress")["state"]["job"]
+    try:
+        painted = client.txt2img(prompt="a cat", width=64, height=64)[0]
+    finally:
+        client.post("interrupt")
+        thread.join(60)
+    assert (label, len(painted)) == ("train-embedding", 1)
     assert served.jobs(1, "train")[0].state is State.STOPPED
     assert told[0]["info"].startswith("train embedding complete")
