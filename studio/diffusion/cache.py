@@ -240,8 +240,11 @@ class ModelCache:
             self._collect()
 
     def _give_way(self, held: _Held) -> None:
-        """Free the device of a part."""
-        if self.moves:
+        """Free the device of a part: it waits in RAM where that has room for it, or what waits there longer makes room; else it is dropped."""
+        room = self._ram_budget() if self.moves else 0
+        while held.size <= room < self._bytes(False) + held.size and (old := self._oldest(False)):
+            self._drop(old)
+        if self._bytes(False) + held.size <= room:
             self._move(held, RAM)
         else:
             self._drop(held)
@@ -272,26 +275,22 @@ class ModelCache:
 
     def _clear(self, on_device: bool, wanted: int | None) -> int:
         """Free one memory of what is not lent, least recently used first; returns bytes."""
-        freed = 0
-        for held in sorted((h for h in self._held.values() if h.on_device == on_device), key=lambda h: h.used):
-            if held.lent or held.key not in self._held or (wanted is not None and freed >= wanted):
-                continue
-            freed += held.size
-            if on_device:
-                self._give_way(held)
-            else:
-                self._drop(held)
-        return freed
+        before = self._bytes(on_device)
+        for held in sorted((h for h in self._held.values() if h.on_device == on_device and not h.lent), key=lambda h: h.used):
+            if wanted is not None and before - self._bytes(on_device) >= wanted:
+                break
+            if held.key in self._held:  # an autoencoder may have gone with its body
+                (self._give_way if on_device else self._drop)(held)
+        return before - self._bytes(on_device)
 
     def unload(self) -> int:
         """Drop everything that is not lent; returns bytes."""
-        freed = self._clear(True, None) if not self.moves else 0
+        before = self._bytes(True) + self._bytes(False)
         for held in [h for h in self._held.values() if not h.lent]:
             if held.key in self._held:
-                freed += held.size
                 self._drop(held)
         self._collect()
-        return freed
+        return before - self._bytes(True) - self._bytes(False)
 
     def reload(self) -> None:
         """Load what was lent last again; raises as lending does."""
