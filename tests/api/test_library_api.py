@@ -33,6 +33,17 @@ def test_checkpoints_in_a1111s_shape(client: Client, served: Engine) -> None:
     assert all(Path(m["filename"]).exists() for m in models)
 
 
+def test_a_checkpoint_is_known_by_its_hash_once_it_was_loaded(client: Client) -> None:
+    _, info = client.txt2img(prompt="a cat", width=64, height=64, steps=1, override_settings={"sd_model_checkpoint": "tiny-world"})
+    model = next(m for m in client.get("sd-models") if m["model_name"] == "tiny-world")
+    assert model["hash"] == info["sd_model_hash"] == model["sha256"][:10]
+    assert model["title"] == f"tiny-world [{model['hash']}]"
+    for wanted in (model["title"], model["hash"], model["sha256"], "tiny"):
+        client.post("options", {"sd_model_checkpoint": wanted})
+        assert client.get("options")["sd_model_checkpoint"] == model["title"]
+    client.post("options", {"sd_model_checkpoint": ""})
+
+
 def test_shelves_of_networks(client: Client, served: Engine) -> None:
     paths = served.paths
     head = json.dumps({"__metadata__": {"ss_output_name": "my style", "ss_network_dim": "4"}}).encode()
