@@ -139,7 +139,8 @@ class ModelCache:
         modules = modules_of(value)
         there = not self.moves or any(t.device.type == self.device.type for t in tensors_of(modules))
         held = self._held[key] = _Held(key, value, modules, bytes_of(modules), there, self._clock)
-        self._sizes[key] = held.size
+        if not key[0].startswith("private"):
+            self._sizes[key] = held.size
         return held
 
     def _body(self, path: Path, other: Path | None) -> Model:
