@@ -305,8 +305,8 @@
       port.addEventListener("pointerup", () => this.up());
       port.addEventListener("pointercancel", () => this.up());
       port.addEventListener("contextmenu", (e) => e.preventDefault());
-      port.addEventListener("mouseenter", () => { this.over = true; });
-      port.addEventListener("mouseleave", () => { this.over = false; });
+      this.root.addEventListener("mouseenter", () => { this.over = true; });
+      this.root.addEventListener("mouseleave", () => { this.over = false; });
       port.addEventListener("wheel", (event) => {
         if (event.ctrlKey || event.metaKey) this.grow(event.deltaY < 0 ? 1.15 : 0.87);
         else if (event.altKey || event.shiftKey) this.zoom((event.deltaY || event.deltaX) < 0 ? 1.15 : 0.87, event);
@@ -340,7 +340,7 @@
   const writing = (element) => element.closest && element.closest("textarea, input[type=text], input[type=number], [contenteditable=true]");
   document.addEventListener("keydown", (event) => {
     if (event.isComposing || event.keyCode === 229 || writing(event.target)) return;
-    for (const canvas of canvases.values()) if (canvas.over || canvas.port === document.activeElement) canvas.key(event);
+    for (const canvas of canvases.values()) if (canvas.over || canvas.root.contains(document.activeElement)) canvas.key(event);
   }, true);
   document.addEventListener("keyup", (event) => {
     if (event.key.toLowerCase() === "f") for (const canvas of canvases.values()) { canvas.panning = false; canvas.last = null; }

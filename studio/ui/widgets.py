@@ -135,7 +135,7 @@ def component(control: Control, elem_id: str, **more: Any) -> Component:
         return gr.Dropdown(list(control.choices), **options) if len(control.choices) > 4 else gr.Radio(list(control.choices), **options)
     if control.kind == "text":
         return gr.Textbox(**{"lines": 3 if control.multiline else 1, **options, "value": options["value"] or ""})
-    if control.maximum is not None and control.minimum is not None and control.maximum <= 2048:
+    if control.default is not None and control.maximum is not None and control.minimum is not None and control.maximum <= 2048:  # a slider cannot be empty
         return gr.Slider(control.minimum, control.maximum, step=control.step or (1 if control.kind == "integer" else 0.01), **options)
     return gr.Number(precision=0 if control.kind == "integer" else None, **options)
 

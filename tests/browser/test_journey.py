@@ -8,7 +8,7 @@ from PIL import Image
 from playwright.sync_api import Page, expect
 
 from studio.shelves import sample_pictures
-from tests.browser.clicks import LONG, brush, choose, drag, fill, newest, shot, tab
+from tests.browser.clicks import LONG, brush, choose, drag, fill, generated, newest, shot, tab
 from tests.browser.served import Studio
 
 NAME = "mo-teal"
@@ -99,12 +99,12 @@ def paint(page: Page, studio: Studio) -> Path:
     page.get_by_role("option", name=NAME).click()
     expect(page.locator("#txt2img_prompt textarea")).to_have_value(f"a photo of {NAME}")
     fill(page, "txt2img_seed", "7")
-    page.locator("#txt2img_generate").click()
-    expect(page.locator("#txt2img_status")).to_contain_text("Done in", timeout=LONG)
+    fill(page, "txt2img_steps", "20")
+    job = generated(page, studio, "txt2img")
     expect(page.locator("#txt2img_infotext")).to_contain_text("Seed: 7")
     expect(page.locator("#txt2img_gallery img").first).to_be_visible()
     shot(page, "txt2img")
-    path = Path(newest(studio, "generate").result["images"][0])
+    path = Path(job.result["images"][0])
     assert Image.open(path).text["parameters"].startswith(f"a photo of {NAME}\nSteps: 20")
     return path
 
@@ -117,10 +117,8 @@ def inpaint(page: Page, studio: Studio, original: Path) -> None:
     brush(page, "size", "24")
     drag(page, (0.4, 0.5), (0.6, 0.55))
     fill(page, "img2img_mask_blur", "2")
-    page.locator("#img2img_generate").click()
-    expect(page.locator("#img2img_status")).to_contain_text("Done in", timeout=LONG)
+    job = generated(page, studio, "img2img")
     shot(page, "inpaint")
-    job = newest(studio, "generate")
     before = np.asarray(Image.open(original).convert("RGB"), dtype=int)
     given = np.asarray(Image.open(job.request["init_image"]).convert("RGB"), dtype=int)
     after = np.asarray(Image.open(job.result["images"][0]).convert("RGB"), dtype=int)

@@ -95,12 +95,6 @@ def test_a_size_that_no_model_can_paint_is_refused(page: Page) -> None:
     expect(page.locator("#txt2img_status")).to_contain_text("Width must be a multiple of 8 and at least 64, not 8")
 
 
-def test_inpainting_without_a_picture_or_a_mask_says_what_is_missing(page: Page) -> None:
-    tab(page, "Inpaint")
-    page.locator("#inpaint_generate").click()
-    expect(page.get_by_text("There is no picture to repaint yet")).to_be_visible()
-
-
 def test_the_page_comes_back_by_itself_when_its_server_was_killed_and_the_run_goes_on(page: Page, studio: Studio) -> None:
     data_set(studio, "three")
     make_embedding(page, "outlives")

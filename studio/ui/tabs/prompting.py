@@ -29,8 +29,8 @@ class Prompting:
                 with gr.Row(elem_classes=["tight"]):
                     self.paste = gr.Button("↙", elem_classes=["tool"], elem_id=f"{self.name}_paste")
                     self.clear = gr.Button("🗑", elem_classes=["tool"], elem_id=f"{self.name}_clear")
-                    self.words = gr.Dropdown([], label=say("Insert an embedding"), elem_id=f"{self.name}_embeddings", interactive=True, min_width=150)
-                self.form.hold("styles", gr.Dropdown([], multiselect=True, label=say("Styles"), elem_id=f"{self.name}_styles", interactive=True))
+                    self.words = gr.Dropdown([], allow_custom_value=True, label=say("Insert an embedding"), elem_id=f"{self.name}_embeddings", interactive=True, min_width=150)
+                self.form.hold("styles", gr.Dropdown([], multiselect=True, allow_custom_value=True, label=say("Styles"), elem_id=f"{self.name}_styles", interactive=True))
 
     def _prompt(self, field: str, placeholder: Any, lines: int) -> None:
         """A prompt, and below it how many of its tokens are used."""

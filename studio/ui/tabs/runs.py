@@ -21,9 +21,9 @@ def build(page: Page) -> None:
     """The table of jobs, and below it one training."""
     table = gr.HTML(elem_id="runs_table")
     with gr.Row():
-        job = gr.Dropdown([], label=say("Job to stop"), elem_id="runs_job")
+        job = gr.Dropdown([], allow_custom_value=True, label=say("Job to stop"), elem_id="runs_job")
         stop = gr.Button(say("Stop and keep"), elem_id="runs_stop")
-        run = gr.Dropdown([], label=say("Training to look at"), elem_id="runs_run")
+        run = gr.Dropdown([], allow_custom_value=True, label=say("Training to look at"), elem_id="runs_run")
     screen = Screen.build("runs")
     stop.click(lambda name: asked(page.engine, name, "stop") if name else None, job, None, queue=False)
     run.change(None, js=REFRESH)
