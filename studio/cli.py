@@ -53,6 +53,9 @@ def _parser() -> argparse.ArgumentParser:
     serve = commands.add_parser("serve", parents=[shared], help="serve the page")
     serve.add_argument("--port", type=int, default=PORT, help=f"port of the page (default {PORT}; the next free one is taken)")
     serve.add_argument("--listen", action="store_true", help="let other machines of the network open the page")
+    serve.add_argument("--gradio-auth", default="", metavar="NAME:PASSWORD,...", help="who may open the page")
+    serve.add_argument("--api-auth", default="", metavar="NAME:PASSWORD,...", help="who may use the HTTP API; the page's accounts when it is not given")
+    serve.add_argument("--api-server-stop", action="store_true", help="let clients of the API stop the server")
     serve.add_argument("--no-browser", action="store_true", help="do not open the page")
     serve.set_defaults(run=_serve)
 
@@ -262,11 +265,14 @@ def _serve(arguments: argparse.Namespace, paths: Paths) -> int:
     import uvicorn
 
     from studio.api.app import create_app
+    from studio.api.auth import Access, accounts
 
     engine = Engine(paths)
     host = "0.0.0.0" if arguments.listen else "127.0.0.1"
     port = _free_port(host, arguments.port)
-    app = create_app(engine)
+    api, page = (accounts(words, flag) if words else () for words, flag in ((arguments.api_auth, "--api-auth"), (arguments.gradio_auth, "--gradio-auth")))
+    access = Access(api, page, arguments.api_server_stop)
+    app = create_app(engine, access)
     engine.keep_worker("web")
     url = f"http://127.0.0.1:{port}"
     print(f"SD Training Studio is at {url}  (Ctrl-C leaves; a training goes on)", flush=True)

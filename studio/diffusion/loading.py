@@ -18,7 +18,6 @@ from studio.formats.checkpoint import V_MARKER, ZERO_SNR_MARKER, write_checkpoin
 from studio.formats.hashes import remembered_sha256
 from studio.settings import Paths
 
-DEFAULT = "tiny-world"
 AUTOMATIC, OWN = "Automatic", "None"
 SD_SCHEDULE: dict[str, Any] = {
     "beta_start": 0.00085,
@@ -33,13 +32,12 @@ SD_SCHEDULE: dict[str, Any] = {
 
 
 def find_checkpoint(paths: Paths, name: str) -> Path:
-    """The file or folder of a checkpoint by name or stem; empty is the default. Raises NotFound."""
-    known = shelves.checkpoints(paths)
-    wanted = name or (DEFAULT if DEFAULT in known else (known[0] if known else DEFAULT))
-    for entry in known:
-        if wanted in (entry, Path(entry).stem):
-            return next(folder / entry for folder in paths.both("checkpoints") if (folder / entry).exists())
-    raise NotFound(f"There is no checkpoint {wanted!r}.", f"Put one into models/{paths.checkpoints.name}, or choose one of {', '.join(known) or 'none'}.")
+    """The file or folder of a checkpoint by name or stem; empty is the first one of the shelf. Raises NotFound."""
+    known = shelves.checkpoint_files(paths)
+    for entry, path in known.items():
+        if not name or name in (entry, Path(entry).stem):
+            return path
+    raise NotFound(f"There is no checkpoint {name!r}." if name else "There is no checkpoint.", f"Put one into models/{paths.checkpoints.name}, or choose one of {', '.join(known) or 'none'}.")
 
 
 def find_vae(paths: Paths, checkpoint: Path, choice: str = AUTOMATIC) -> Path | None:
