@@ -121,8 +121,8 @@ class Noise:
         return noise if inner == shape else pasted(noise, self._first[index].draw(shape))
 
     def _gathered(self, pictures: list[Tensor]) -> Tensor:
-        """Pictures as one batch on the walk's device."""
-        return torch.stack(pictures).to(self._device)
+        """Pictures as one batch on the walk's device; the card is not waited for."""
+        return torch.stack(pictures).to(self._device, non_blocking=True)
 
 
 def slerp(start: Tensor, end: Tensor, share: float) -> Tensor:
