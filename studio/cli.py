@@ -232,9 +232,9 @@ def _ended(job: Job, as_json: bool, out: str) -> int:
     elif job.state is State.FAILED:
         print(job.error, file=sys.stderr)
     else:
-        for key, value in result.items():
+        for key, value in ({"": result["words"]} if "words" in result else result).items():
             for line in value if isinstance(value, list) else [value]:
-                print(f"{key}: {line}")
+                print(f"{key}: {line}" if key else line)
     return 1 if job.state is State.FAILED else 0
 
 

@@ -74,8 +74,9 @@ def _asks() -> list[gr.Button]:
 def _knobs(form: Form) -> gr.Checkbox:
     """What matters in sight, the rest under More; returns the switch that reads the preview's knobs from txt2img."""
     form.hold("embedding", gr.Dropdown([], allow_custom_value=True, label=say("Embedding"), elem_id="train_embedding"))
-    form.hold("data", gr.Dropdown([], allow_custom_value=True, label=say("Data set"), info=say("A data set of the studio, or the path of a folder."), allow_custom_value=True, elem_id="train_data"))
-    form.hold("template", gr.Dropdown([], allow_custom_value=True, label=say("Prompt template"), info=say("File of training prompts; [name] is the embedding, [filewords] the caption."), elem_id="train_template"))
+    about = say("A data set of the studio, or the path of a folder."), say("File of training prompts; [name] is the embedding, [filewords] the caption.")
+    form.hold("data", gr.Dropdown([], allow_custom_value=True, label=say("Data set"), info=about[0], elem_id="train_data"))
+    form.hold("template", gr.Dropdown([], allow_custom_value=True, label=say("Prompt template"), info=about[1], elem_id="train_template"))
     form.add("learn_rate")
     with gr.Row():
         form.add("steps", info=None)
