@@ -19,9 +19,6 @@ from studio.diffusion.upscale import enlarged_latents
 from studio.errors import InputError
 from studio.requests.generate import GenerateRequest
 
-OTHER_NOISE = 2**30
-"""Added to the seeds of the noise that fills a mask, so that it is not the walk's own."""
-
 
 @dataclass(frozen=True)
 class Repainting:
@@ -109,8 +106,7 @@ def _content(model: Model, request: GenerateRequest, laid: Canvas, known: tuple[
     fill = model.encode_images(from_image(filled(laid.working, laid.working_mask)))[0]
     if fill.shape != latents.shape:
         fill = enlarged_latents(fill, tuple(latents.shape[-2:]), "Latent")
-    other = Seeds(tuple((seed + OTHER_NOISE) % 2**32 for seed in noise.seeds), source=noise.source).first(tuple(latents.shape[-2:]))
-    return first_content(request.masked_content, fill, cells, other.to(latents))
+    return first_content(request.masked_content, fill, cells, noise.first(tuple(latents.shape[-2:])).to(latents))
 
 
 def _shown(model: Model, request: GenerateRequest, laid: Canvas) -> Tensor | None:

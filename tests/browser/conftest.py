@@ -39,6 +39,7 @@ def page(browser: Browser, studio: Studio) -> Iterator[Page]:
     opened.on("request", lambda r: outside.append(r.url) if not r.url.startswith((studio.url, "data:", "blob:")) else None)
     opened.goto(studio.url)
     opened.wait_for_selector("#txt2img_prompt textarea")
+    opened.wait_for_selector("#engine .chip")  # drawn after every form is as it was left: what is typed before would be overwritten
     yield opened
     context.close()
     assert outside == []

@@ -110,6 +110,13 @@ def test_a_mask_from_a_file_is_what_is_repainted(page: Page, studio: Studio) -> 
     assert np.array_equal(before[:, size[0] // 2 + 8 :], after[:, size[0] // 2 + 8 :])
     assert np.abs(before[:, : size[0] // 2 - 8] - after[:, : size[0] // 2 - 8]).mean() > 1
     shot(page, "img2img")
+    page.locator("#theme_switch").click()
+    shot(page, "img2img-dark")
+    tab(page, "txt2img")
+    shot(page, "txt2img-dark")
+    tab(page, "PNG Info")
+    shot(page, "png-info-dark")
+    page.locator("#theme_switch").click()
 
 
 def test_without_a_mask_or_a_picture_a_sentence_says_so(page: Page) -> None:

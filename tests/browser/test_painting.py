@@ -1,8 +1,10 @@
 """Painting on the page: the unfinished picture, the interrupt, several pictures at once, a seed used again."""
 
+from pathlib import Path
+
 from playwright.sync_api import Page, expect
 
-from tests.browser.clicks import LONG, fill, newest, tab
+from tests.browser.clicks import LONG, fill, generated, newest, tab
 from tests.browser.served import Studio
 
 
@@ -26,14 +28,14 @@ def test_of_several_pictures_the_chosen_one_gives_its_seed(page: Page, studio: S
     fill(page, "txt2img_prompt", "a dog on the beach")
     for field, value in (("width", "0"), ("height", "0"), ("steps", "4"), ("batch_size", "3"), ("seed", "40")):
         fill(page, f"txt2img_{field}", value)
-    page.locator("#txt2img_generate").click()
-    expect(page.locator("#txt2img_status")).to_contain_text("Done in", timeout=LONG)
+    job = generated(page, studio, "txt2img")
+    assert Path(job.result["grid"]).is_file()
     expect(page.locator("#txt2img_infotext")).to_contain_text("Seed: 40")
-    page.locator("#txt2img_gallery .thumbnails button, #txt2img_gallery button.thumbnail-item").nth(2).click()
+    page.locator("#txt2img_gallery .thumbnails button, #txt2img_gallery button.thumbnail-item").nth(3).click()  # the grid stands first
     expect(page.locator("#txt2img_infotext")).to_contain_text("Seed: 42")
     page.locator("#txt2img_reuse_seed").click()
     expect(page.locator("#txt2img_seed input")).to_have_value("42")
     page.locator("#txt2img_random_seed").click()
     expect(page.locator("#txt2img_seed input")).to_have_value("-1")
     fill(page, "txt2img_batch_size", "1")
-    assert newest(studio, "generate").result["seeds"] == [40, 41, 42]
+    assert job.result["seeds"] == [40, 41, 42]
