@@ -9,6 +9,7 @@ from typing import Any
 from PIL import Image, UnidentifiedImageError
 
 from studio.diffusion.families import recognise
+from studio.diffusion.folder import Folder
 from studio.diffusion.upscale import load_upscaler
 from studio.errors import NotFound, StudioError, Unreadable
 from studio.formats.adapter import adapter_facts
@@ -72,7 +73,6 @@ def _folder(path: Path) -> Facts:
         return {"kind": "folder", "words": ["a folder that is no model; a checkpoint's folder holds model_index.json."]}
     try:
         told = json.loads((index if index.is_file() else config).read_text(encoding="utf-8"))
-        unet = json.loads((path / "unet" / "config.json").read_text(encoding="utf-8")) if (path / "unet" / "config.json").is_file() else {}
         name = str(told.get("_class_name", ""))
     except (OSError, ValueError, AttributeError) as error:
         raise Unreadable(f"{path.name} has a model_index.json or config.json that cannot be read.", "Get the folder again.") from error
@@ -80,17 +80,19 @@ def _folder(path: Path) -> Facts:
         kind = "vae" if name == "AutoencoderKL" else "model folder"
         return {"kind": kind, "class": name, "words": [f"a diffusers folder of one network ({name or 'of no known class'})."]}
     parts = sorted(key for key in told if not key.startswith("_") and (path / key).is_dir())
-    width, channels = unet.get("cross_attention_dim"), unet.get("in_channels")
-    family = _WIDTHS.get(width) if isinstance(width, int) else None
-    words = [f"a checkpoint in the diffusers layout ({name}), {family or 'of its own kind'}, with {', '.join(parts)}."]
+    try:
+        family = Folder(path).family
+    except Unreadable as error:
+        return {"kind": "folder", "layout": "diffusers", "class": name, "parts": parts, "words": [f"a diffusers folder ({name}) with {', '.join(parts)}. {error.message}"]}
+    words = [f"a checkpoint in the diffusers layout ({name}), {family.name}, with {', '.join(parts)}."]
     return {
         "kind": "checkpoint",
         "layout": "diffusers",
         "class": name,
-        "family": family,
-        "inpainting": channels == 9,
+        "family": family.name,
+        "inpainting": family.inpaints,
         "parts": parts,
-        "words": words + (["It is made for inpainting."] if channels == 9 else []),
+        "words": words + (["It is made for inpainting."] if family.inpaints else []),
     }
 
 
