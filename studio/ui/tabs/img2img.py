@@ -45,7 +45,7 @@ def build(page: Page, source: Painting) -> Img2Img:
             _mask_knobs(painting, mode)
             painting.knobs()
             painting.extras()
-        with gr.Column(scale=6, min_width=320):
+        with gr.Column(scale=6, min_width=320, elem_classes=["results"]):
             painting.results()
     mode.change(None, mode, None, js=SWITCH)
     picture.change(None, picture, None, js=SHOW)

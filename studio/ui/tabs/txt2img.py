@@ -17,7 +17,7 @@ def build(page: Page) -> Painting:
             painting.knobs()
             _hires(page, painting)
             painting.extras()
-        with gr.Column(scale=6, min_width=320):
+        with gr.Column(scale=6, min_width=320, elem_classes=["results"]):
             painting.results()
     painting.wire()
     return painting
