@@ -5,6 +5,7 @@
 
 import argparse
 import json
+import os
 import platform
 import sys
 import tempfile
@@ -15,12 +16,15 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
+from studio.engine import PATIENT_THREADS, Engine
+
+os.environ.update(PATIENT_THREADS)  # as the worker has it, and before torch is there
+
 import psutil
 import torch
 
 from studio.diffusion.cache import ModelCache
 from studio.diffusion.model import Model
-from studio.engine import Engine
 from studio.requests import GenerateRequest
 from studio.services.generation import paint
 from studio.settings import Paths
@@ -114,7 +118,7 @@ def versus(model: Model, request: GenerateRequest, rounds: int) -> dict[str, Any
 
 
 def overhead(rounds: int) -> float:
-    """Median seconds from a request over HTTP to its answer, less what the same picture takes without queue and server."""
+    """Median seconds from a request over HTTP to its answer, less what the same picture takes without queue and server on as many threads."""
     from starlette.testclient import TestClient
 
     from studio.api.app import create_app
@@ -123,6 +127,8 @@ def overhead(rounds: int) -> float:
         engine = Engine(Paths(Path(folder)))
         engine.keep_worker("bench")
         body = {"prompt": PROMPT, "steps": 8, "width": 128, "height": 128, "cfg_scale": 5, "seed": 1, "send_images": True}
+        if engine_threads := torch.get_num_threads() - 1:
+            torch.set_num_threads(engine_threads)  # the worker leaves one core to the page
         alone: list[float] = []
         served: list[float] = []
         with TestClient(create_app(engine)) as client, ModelCache(engine.paths, device="cpu").lend("") as model:
