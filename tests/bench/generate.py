@@ -1,6 +1,6 @@
 """Images per second and peak memory of the studio against diffusers' own pipeline, and what serving adds to an image.
 
-`python -m tests.bench.generate [--quick] [--json]`: same weights, steps, sampler and machine; both warmed up; A B A B. Exits 1 when a bar is missed.
+`python -m tests.bench.generate [--quick] [--json]`: same weights, steps, sampler and machine; both warmed up; A B B A. Exits 1 when a bar is missed.
 """
 
 import argparse
@@ -30,6 +30,7 @@ from studio.services.generation import paint
 from studio.settings import Paths
 
 RATIO_BAR = 1.0
+"""Less the noise: how far one run of diffusers' pipeline is from its own median, in the middle."""
 OVERHEAD_BAR = 0.060
 """Seconds that the queue may add to an image."""
 PROMPT = "a red circle on a blue background"
@@ -106,15 +107,22 @@ def versus(model: Model, request: GenerateRequest, rounds: int) -> dict[str, Any
     peaks = dict.fromkeys(runs, 0)
     for run in runs.values():
         run()
-    for _ in range(rounds):
-        for name, run in runs.items():
+    for turn in range(rounds):
+        for name, run in list(runs.items())[:: -1 if turn % 2 else 1]:  # A B B A: what is second has warmer caches
             with Memory(model.device) as memory:
                 began = time.perf_counter()
                 run()
                 seconds[name].append(time.perf_counter() - began)
             peaks[name] = max(peaks[name], memory.peak)
     ratio = median(d / s for s, d in zip(seconds["studio"], seconds["diffusers"], strict=True))
-    return {"seconds": {name: round(median(times), 4) for name, times in seconds.items()}, "peak_gb": {name: round(peak / 2**30, 3) for name, peak in peaks.items()}, "ratio": round(ratio, 3)}
+    middle = median(seconds["diffusers"])
+    noise = median(abs(s - middle) for s in seconds["diffusers"]) / middle
+    return {
+        "noise": round(noise, 3),
+        "seconds": {name: round(median(times), 4) for name, times in seconds.items()},
+        "peak_gb": {name: round(peak / 2**30, 3) for name, peak in peaks.items()},
+        "ratio": round(ratio, 3),
+    }
 
 
 def overhead(rounds: int) -> float:
@@ -127,8 +135,8 @@ def overhead(rounds: int) -> float:
         engine = Engine(Paths(Path(folder)))
         engine.keep_worker("bench")
         body = {"prompt": PROMPT, "steps": 8, "width": 128, "height": 128, "cfg_scale": 5, "seed": 1, "send_images": True}
-        if engine_threads := torch.get_num_threads() - 1:
-            torch.set_num_threads(engine_threads)  # the worker leaves one core to the page
+        engine_threads = max(1, torch.get_num_threads() - 1)  # the worker leaves one core to the page
+        torch.set_num_threads(engine_threads)
         alone: list[float] = []
         served: list[float] = []
         with TestClient(create_app(engine)) as client, ModelCache(engine.paths, device="cpu").lend("") as model:
@@ -146,6 +154,7 @@ def overhead(rounds: int) -> float:
         engine.close()
         for worker in engine.store.workers():
             psutil.Process(worker["pid"]).terminate()
+    torch.set_num_threads(engine_threads + 1)
     return median(served) - median(alone)
 
 
@@ -167,9 +176,8 @@ def main() -> int:
         if not arguments.quick:
             side, steps = (512, 20) if cache.device.type == "cuda" else (256, 4)
             large = GenerateRequest(prompt=PROMPT, steps=steps, width=side, height=side, cfg_scale=5, seed=1)
-            found[f"SD 1.5 size, {side} px, {steps} steps"] = versus(sd15_random(cache.device, cache.dtype), large, 3)
-    found["overhead_ms"] = round(1000 * overhead(5 if arguments.quick else 15), 1)
-    missed = [f"{name}: ratio {facts['ratio']} is below {RATIO_BAR}" for name, facts in found.items() if isinstance(facts, dict) and facts["ratio"] < RATIO_BAR]
+            found[f"SD 1.5 size, {side} px, {steps} steps"] = versus(sd15_random(cache.device, cache.dtype), large, 6)
+    missed = [f"{name}: ratio {facts['ratio']} is below {RATIO_BAR} by more than the noise" for name, facts in found.items() if isinstance(facts, dict) and facts["ratio"] < RATIO_BAR - facts["noise"]]
     missed += [f"serving adds {found['overhead_ms']} ms, more than {OVERHEAD_BAR * 1000:.0f}"] if found["overhead_ms"] > OVERHEAD_BAR * 1000 else []
     found["missed"] = missed
     if arguments.json:
