@@ -1,7 +1,9 @@
 """The page, built over an Engine; never imports torch."""
 
 import os
+import shutil
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")
@@ -14,6 +16,7 @@ from studio.settings import Paths
 from studio.ui import header, theme
 from studio.ui.live import Follower
 from studio.ui.tabs import embedding, img2img, pnginfo, preprocess, runs, settings, train, txt2img
+from studio.ui.tabs.painting import Painting
 from studio.ui.widgets import Page
 from studio.ui.words import say, translations
 
@@ -67,9 +70,26 @@ def build(engine: Engine) -> gr.Blocks:
         header.follow(page, top.chip, checklist)
         checklist.offer(page, (preparing, creating, training, painting))
         page.attach(pulse, timer)
+        for sender in (painting, repainting.painting):
+            sender.to_preprocess.click(_onto_table(page, sender), [sender.job, sender.chosen], [tabs, preparing.form.parts["source"]])
         preparing.use.click(_newest_set(engine), None, [tabs, training.form.parts["data"]])
         creating.train.click(_newest_embedding(engine), None, [tabs, training.form.parts["embedding"]])
     return blocks
+
+
+def _onto_table(page: Page, painting: Painting) -> Callable[[str, int], list[Any]]:
+    """Put a painting's chosen picture into a folder of its own and open the Preprocess tab with it."""
+
+    def send(job: str, chosen: int) -> list[Any]:
+        picture = painting.picture(job, chosen)
+        if picture is None:
+            raise gr.Error("There is no picture to send yet; press Generate first.", print_exception=False)
+        folder = page.engine.paths.uploads / f"sent-{Path(picture).stem}"
+        folder.mkdir(parents=True, exist_ok=True)
+        shutil.copy(picture, folder)
+        return [gr.Tabs(selected="preprocess"), str(folder)]
+
+    return send
 
 
 def _newest_set(engine: Engine) -> Callable[[], list[Any]]:

@@ -126,6 +126,7 @@ PAINTING: dict[str, str] = {
     "Variation and size of the seed": "种子的变异与尺寸",
     "Send to img2img": "发送到图生图",
     "Send to txt2img": "发送到文生图",
+    "Send to preprocess": "发送到预处理",
     "All as .zip": "打包为 .zip",
     "Skip": "跳过",
     "Script": "脚本 Script",

@@ -85,6 +85,7 @@ class Painting:
         with gr.Row(elem_classes=["buttons"]):
             self.to_img2img = gr.Button(say("Send to img2img"), elem_id=f"{self.name}_send_to_img2img", size="sm")
             self.to_inpaint = gr.Button(say("Send to inpaint"), elem_id=f"{self.name}_send_to_inpaint", size="sm")
+            self.to_preprocess = gr.Button(say("Send to preprocess"), elem_id=f"{self.name}_send_to_preprocess", size="sm")
             self.zip = gr.DownloadButton(say("All as .zip"), elem_id=f"{self.name}_zip", size="sm")
 
     def wire(self, prepare: Callable[[dict[str, Any], dict[Component, Any]], dict[str, Any]] | None = None, extra: set[Component] | None = None) -> None:
@@ -147,7 +148,7 @@ class Painting:
         images, texts = _pictures(job), job.result["infotexts"]
         sentence = "Stopped early; the picture is what was there by then." if job.result.get("stopped") else "Done in {time}."
         text = texts[_place(job, chosen, len(texts))] if texts else ""
-        warned = "".join(note("warn", line) for line in job.result.get("notes", ()))
+        warned = "".join(note("warn", line) for line in (*job.result.get("notes", ()), *job.result.get("problems", ())))
         return [refused + note("good", tell(lang, sentence, time=took(job))) + warned, gr.update(value=images, selected_index=0), f'<div class="infotext">{escape(text)}</div>', *still, *picks]
 
     def _seed(self, job_id: str, index: int) -> int:
