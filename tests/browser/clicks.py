@@ -38,7 +38,7 @@ def newest(studio: Studio, kind: str) -> Job:
 def choose(page: Page, field: str, value: str) -> None:
     """Take one entry of a dropdown by its id."""
     page.locator(f"#{field} input").click()
-    page.get_by_role("option", name=value, exact=True).click()
+    page.get_by_role("option", name=value, exact=True).last.click()  # the list that was opened before fades still
 
 
 def brush(page: Page, knob: str, value: str) -> None:

@@ -4,6 +4,7 @@ import json
 from collections.abc import Callable
 from pathlib import Path
 
+import peft
 import pytest
 import torch
 from safetensors.torch import save_file
@@ -12,8 +13,6 @@ from studio.diffusion.adapters import Wear, worn
 from studio.diffusion.model import Model
 from studio.formats.adapter import read_adapter
 from tests.diffusion.small import kohya_file, made, predicted
-
-peft = pytest.importorskip("peft")
 
 
 def peft_configs() -> dict[str, Callable[[], object]]:
