@@ -56,6 +56,10 @@ def _parser() -> argparse.ArgumentParser:
     serve.add_argument("--gradio-auth", default="", metavar="NAME:PASSWORD,...", help="who may open the page")
     serve.add_argument("--api-auth", default="", metavar="NAME:PASSWORD,...", help="who may use the HTTP API; the page's accounts when it is not given")
     serve.add_argument("--api-server-stop", action="store_true", help="let clients of the API stop the server")
+    for mode in ("medvram", "lowvram"):
+        serve.add_argument(
+            f"--{mode}", dest="memory_mode", action="store_const", const=mode, help=f"set the memory mode to {mode}: parts of a model visit the card one after another (kept in the settings)"
+        )
     serve.add_argument("--no-browser", action="store_true", help="do not open the page")
     serve.set_defaults(run=_serve)
 
@@ -268,6 +272,8 @@ def _serve(arguments: argparse.Namespace, paths: Paths) -> int:
     from studio.api.auth import Access, accounts
 
     engine = Engine(paths)
+    if arguments.memory_mode:
+        engine.prefer({"memory_mode": arguments.memory_mode})
     host = "0.0.0.0" if arguments.listen else "127.0.0.1"
     port = _free_port(host, arguments.port)
     api, page = (accounts(words, flag) if words else () for words, flag in ((arguments.api_auth, "--api-auth"), (arguments.gradio_auth, "--gradio-auth")))

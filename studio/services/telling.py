@@ -7,6 +7,7 @@ import time
 from PIL import Image
 from torch import Tensor
 
+from studio.diffusion.conversion import to_image
 from studio.diffusion.model import Model
 from studio.diffusion.preview import small_pictures
 from studio.diffusion.sampling import OnStep
@@ -38,7 +39,7 @@ class Telling:
             self.lane.emit("warning", text=text)
 
     def of(self, model: Model) -> OnStep:
-        """A step callback: progress on every step, a preview every few; False when the person stops or skips."""
+        """A step callback: progress on every step, a cheap preview every few and a decoded one when asked for; False when the person stops or skips."""
         every = self.request.preview_every
 
         def tell(step: int, total: int, latents: Tensor) -> bool:
@@ -50,6 +51,8 @@ class Telling:
             self.lane.emit("progress", step=round(share * whole), total=whole, rate=share * whole / max(spent, 1e-6), eta=spent * (1 - share) / max(share, 1e-6), text=text)
             if every and step % every == 0 and step < total:
                 self.lane.emit("preview", step=step, total=total, image=data_uri(small_pictures(model, latents)[0]))
+            if self.lane.asked("decode"):
+                self.lane.emit("preview", step=step, total=total, image=data_uri(to_image(model.decode(latents[:1])[0])))
             self._skipped = self._skipped or self.lane.asked("skip")
             return not (self._skipped or self.lane.stopping())
 

@@ -129,6 +129,7 @@ PAINTING: dict[str, str] = {
     "Send to preprocess": "发送到预处理",
     "All as .zip": "打包为 .zip",
     "Skip": "跳过",
+    "Full preview": "完整预览",
     "Script": "脚本 Script",
     # scripts
     "What is painted; the axes change it.": "要画的内容；各轴会改变它。",

@@ -104,13 +104,14 @@ class Painting:
         self.prompting.start.click(generate, inputs, [self.job, self.refused, self.chosen], show_progress="hidden", concurrency_limit=8).then(None, js=REFRESH)
         self.prompting.stop.click(lambda job: self._ask(job, "stop"), self.job, None, queue=False)
         self.prompting.skip.click(lambda job: self._ask(job, "skip"), self.job, None, queue=False)
+        self.prompting.decode.click(lambda job: self._ask(job, "decode"), self.job, None, queue=False)
         self.gallery.select(_index, None, self.chosen, show_progress="hidden").then(None, js=REFRESH)
         self.dice.click(lambda: -1, None, form.parts["seed"])
         self.swap.click(lambda w, h: (h, w), [form.parts["width"], form.parts["height"]], [form.parts["width"], form.parts["height"]])
         self.reuse.click(self._seed, [self.job, self.chosen], form.parts["seed"])
         self.zip.click(self._zipped, self.job, self.zip, show_progress="hidden")
         page.fill(self._last, list(form.parts.values()))
-        outputs = [self.status, self.gallery, self.infotext, self.prompting.stop, self.prompting.skip, self.prompting.words, form.parts["styles"]]
+        outputs = [self.status, self.gallery, self.infotext, self.prompting.stop, self.prompting.skip, self.prompting.decode, self.prompting.words, form.parts["styles"]]
         page.follow(self._draw, outputs, [self.job, self.chosen, self.refused])
 
     def _ask(self, job_id: str, kind: str) -> None:
@@ -135,13 +136,13 @@ class Painting:
         """Status, pictures, infotext, the buttons that end it, and the embeddings and styles to pick from."""
         picks = [gr.update(choices=embedding_names(self.page.engine)), gr.update(choices=self.page.engine.style_names())]
         job = self._shown(job_id)
-        still = [gr.update(interactive=False)] * 2
+        still = [gr.update(interactive=False)] * 3
         if job is None:
             return [refused or note("", tell(lang, "The pictures will appear here.")), gr.skip(), "", *still, *picks]
         if not job.state.over:
             view = self.page.follower.view(job.id)
             sketch = f'<img class="sketch" alt="" src="{view.sketch}">' if view.sketch else ""
-            return [refused + progress(lang, job, view, self.page.engine) + sketch, gr.skip(), "", gr.update(interactive=True), gr.update(interactive=job.state is State.RUNNING), *picks]
+            return [refused + progress(lang, job, view, self.page.engine) + sketch, gr.skip(), "", gr.update(interactive=True), *[gr.update(interactive=job.state is State.RUNNING)] * 2, *picks]
         if job.result is None:
             ended = failed(lang, job) if job.state is State.FAILED else note("", tell(lang, "Stopped before it began."))
             return [refused + ended, gr.skip(), "", *still, *picks]

@@ -26,6 +26,7 @@ class Prompting:
                 with gr.Row(elem_classes=["tight"]):
                     self.stop = gr.Button(say("Interrupt"), interactive=False, elem_id=f"{self.name}_interrupt", min_width=90)
                     self.skip = gr.Button(say("Skip"), interactive=False, elem_id=f"{self.name}_skip", min_width=90)
+                    self.decode = gr.Button(say("Full preview"), interactive=False, elem_id=f"{self.name}_decode", min_width=90)
                 with gr.Row(elem_classes=["tight"]):
                     self.paste = gr.Button("↙", elem_classes=["tool"], elem_id=f"{self.name}_paste")
                     self.clear = gr.Button("🗑", elem_classes=["tool"], elem_id=f"{self.name}_clear")
