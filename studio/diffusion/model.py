@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from studio.diffusion.families import Family, TextEncoder
-from studio.diffusion.tiles import decode_tiled
+from studio.diffusion.mosaic import in_tiles
 from studio.errors import Unreadable
 
 END = 49407
@@ -149,7 +149,7 @@ class Model:
         def whole(part: Tensor) -> Tensor:
             return self.vae.decode((part / self.vae.config.scaling_factor).to(self.vae.dtype)).sample.float()
 
-        return decode_tiled(whole, z, tile, self.scale) if tile > 0 else whole(z)
+        return in_tiles(z, whole, max(8, tile), max(8, tile) // 4, self.scale).to(z.device) if tile > 0 else whole(z)
 
     def _widen(self) -> bool:
         """Take the autoencoder from 16 to 32 bits for good, since some (SDXL's) overflow; False when it has them already."""

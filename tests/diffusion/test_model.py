@@ -9,7 +9,7 @@ from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProject
 
 from studio.diffusion.families import SD1, SD1_INPAINT, SD2, SDXL, Family
 from studio.diffusion.model import Conditioning, Model, alphas_cumprod
-from studio.diffusion.tiles import decode_tiled
+from studio.diffusion.mosaic import in_tiles
 from studio.errors import Unreadable
 
 CPU, START, END = torch.device("cpu"), 49406, 49407
@@ -174,7 +174,7 @@ def nearest(z: Tensor) -> Tensor:
 @pytest.mark.parametrize("tile", [8, 16, 20, 64])
 def test_tiles_cover_every_cell_and_blend_without_a_seam(height: int, width: int, tile: int) -> None:
     z = torch.randn(2, 4, height, width)
-    assert torch.allclose(decode_tiled(nearest, z, tile, 8), nearest(z), atol=1e-5)
+    assert torch.allclose(in_tiles(z, nearest, tile, tile // 4, 8), nearest(z), atol=1e-5)
 
 
 def test_no_tile_is_larger_than_asked() -> None:
@@ -184,7 +184,7 @@ def test_no_tile_is_larger_than_asked() -> None:
         seen.append(tuple(z.shape[-2:]))
         return nearest(z)
 
-    decode_tiled(watch, torch.zeros(1, 4, 40, 70), 16, 8)
+    in_tiles(torch.zeros(1, 4, 40, 70), watch, 16, 4, 8)
     assert max(max(shape) for shape in seen) == 16
     assert len(seen) > 4
 
