@@ -46,8 +46,3 @@ def sha256(path: Path) -> str:
     """SHA-256 of a file's bytes, in hexadecimal."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def short_hash(path: Path) -> str:
-    """The first ten digits of the SHA-256, as A1111 shows it."""
-    return sha256(path)[:10]

@@ -20,7 +20,7 @@ from studio.diffusion.offload import Room, with_room
 from studio.diffusion.samplers import find_sampler
 from studio.diffusion.sampling import OnStep, Options, Plan, Start, sample
 from studio.diffusion.tiling import tiled
-from studio.diffusion.upscale import enlarged, enlarged_latents
+from studio.diffusion.upscale import enlarged, enlarged_latents, is_latent
 from studio.errors import StudioError
 from studio.jobs import Lane
 from studio.prompts.networks import networks
@@ -32,7 +32,6 @@ from studio.services.desk import Desk
 from studio.services.gallery import Gallery
 from studio.services.telling import Telling
 from studio.services.wardrobe import dressed
-from studio.shelves import LATENT_UPSCALERS
 
 SEED_LIMIT = 2**32
 
@@ -72,14 +71,9 @@ def run(request: GenerateRequest, lane: Lane, desk: Desk) -> dict[str, Any]:
     return {**gallery.result(), "stopped": lane.stopping(), "notes": telling.notes}
 
 
-def paint(model: Model, request: GenerateRequest, words: Mapping[str, Tensor], on_step: OnStep | None = None, lane: Lane | None = None) -> list[Image.Image]:
+def paint(model: Model, request: GenerateRequest, words: Mapping[str, Tensor], on_step: OnStep | None = None) -> list[Image.Image]:
     """One batch of pictures; touches no global randomness and writes nothing. Raises StudioError in words."""
-
-    def watched(step: int, total: int, latents: Tensor) -> bool:
-        going = on_step is None or on_step(step, total, latents)
-        return going and not (lane is not None and lane.stopping())
-
-    return _paint(Painter(model, words, watched), request)
+    return _paint(Painter(model, words, on_step), request)
 
 
 def _settled(request: GenerateRequest, desk: Desk) -> GenerateRequest:
@@ -181,7 +175,7 @@ def _larger(painter: Painter, request: GenerateRequest, latents: Tensor, size: t
     """The second pass: enlarged as latents or as pictures, and walked again from there."""
     model, target = painter.model, hires_size(request, size)
     grid = (target[1] // model.scale, target[0] // model.scale)
-    if request.hires_upscaler in LATENT_UPSCALERS:
+    if is_latent(request.hires_upscaler):
         large = enlarged_latents(latents, grid, request.hires_upscaler)
     else:
         if painter.enlarger is None:

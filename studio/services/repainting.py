@@ -8,7 +8,7 @@ from torch import Tensor
 from studio.diffusion.canvas import Canvas, canvas, overlay_of, put_back
 from studio.diffusion.colour import corrected
 from studio.diffusion.conversion import from_image
-from studio.diffusion.inpaint import blurred, filled, read_mask, sketch
+from studio.diffusion.inpaint import blurred, filled, mask_of, read_mask, sketch
 from studio.diffusion.masked_latents import first_content, latent_mask, mask_tensor, masked_conditioning
 from studio.diffusion.model import Model
 from studio.diffusion.noise import Seeds
@@ -16,7 +16,6 @@ from studio.diffusion.resize import open_image, open_picture
 from studio.diffusion.sampling import Start
 from studio.diffusion.soft import Softness, blender, change_mask, overlay_masks
 from studio.diffusion.upscale import enlarged_latents
-from studio.errors import InputError
 from studio.requests.generate import GenerateRequest
 
 
@@ -80,14 +79,9 @@ def _opened(request: GenerateRequest) -> tuple[Image.Image, Image.Image | None]:
     if request.sketch:
         picture, strokes = sketch(picture, open_image(request.sketch, "Sketch"))
         mask = strokes if mask is not None else None
-    if mask is not None and request.inpaint_area == "Whole picture" and _empty(mask, request):
-        raise InputError("The mask is empty: nothing would be repainted.", "Paint over the part that should change.")
+    if mask is not None and request.inpaint_area == "Whole picture":
+        mask_of(mask, picture.size, request.mask_mode == "Inpaint not masked")
     return picture, mask
-
-
-def _empty(mask: Image.Image, request: GenerateRequest) -> bool:
-    """Whether a mask leaves nothing to repaint."""
-    return read_mask(mask, mask.size, request.mask_mode == "Inpaint not masked").getbbox() is None
 
 
 def _encoded(model: Model, picture: Image.Image, request: GenerateRequest, grid: tuple[int, int]) -> Tensor:

@@ -24,12 +24,13 @@ class Telling:
         self._began = time.monotonic()
         self._walks = request.batch_count * (2 if request.hires else 1)
         self._done = 0.0
+        self._step = 0
         self._batch = 0
         self._skipped = False
 
     def begin(self, batch: int) -> None:
         """A batch begins."""
-        self._batch, self._skipped = batch, False
+        self._batch, self._skipped, self._step = batch, False, 0
         self._done = batch * self._walks / self.request.batch_count
 
     def warn(self, text: str) -> None:
@@ -43,8 +44,9 @@ class Telling:
         every = self.request.preview_every
 
         def tell(step: int, total: int, latents: Tensor) -> bool:
-            share = (self._done + step / total) / self._walks
-            self._done += step == total
+            self._done += step <= self._step  # the count began anew: another walk of the same batch
+            self._step = step
+            share = min(1.0, (self._done + step / total) / self._walks)
             spent = time.monotonic() - self._began
             text = f"batch {self._batch + 1} of {self.request.batch_count}" if self.request.batch_count > 1 else "sampling"
             whole = total * self._walks

@@ -309,3 +309,14 @@ def test_a_checkpoint_that_does_not_exist_is_told_with_those_that_do(desk: Desk)
 def test_pictures_are_numbered_on(desk: Desk) -> None:
     names = [Path(run(request(steps=1), SilentLane(), desk)["images"][0]).name for _ in range(3)]
     assert names == ["00000-5.png", "00001-5.png", "00002-5.png"]
+
+
+def test_progress_over_batches_and_both_passes_only_grows_and_ends_at_the_whole(desk: Desk) -> None:
+    lane = SilentLane()
+    run(request(prompt="a red monster", width=64, height=64, batch_count=2, hires=True, hires_scale=1.5, steps=3), lane, desk)
+    told = [data for kind, data in lane.events if kind == "progress"]
+    steps = [data["step"] / data["total"] for data in told]
+    assert steps == sorted(steps)
+    assert steps[0] < 0.2
+    assert steps[-1] == 1
+    assert all(data["eta"] >= 0 for data in told)

@@ -53,19 +53,12 @@ def desk(root: Paths) -> Desk:
 
 
 @pytest.fixture
-def pictures(tmp_path: Path) -> Path:
+def pictures(captioned: Path) -> Path:
     """Three pictures with captions, and a mask for one of them."""
-    folder = tmp_path / "pictures"
-    folder.mkdir()
-    for number, colour in enumerate(["red", "green", "orange"]):
-        image = Image.new("RGB", (128, 128), "white")
-        ImageDraw.Draw(image).ellipse((20 + 5 * number, 30, 100, 110), fill=colour)
-        image.save(folder / f"{number}.png")
-        (folder / f"{number}.txt").write_text(f"{colour}, round, on white")
     mask = Image.new("L", (128, 128))
     ImageDraw.Draw(mask).rectangle((40, 40, 90, 90), fill=255)
-    mask.save(tmp_path / "mask.png")
-    return folder
+    mask.save(captioned.parent / "mask.png")
+    return captioned
 
 
 # the jobs

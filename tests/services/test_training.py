@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from PIL import Image, ImageDraw
+from PIL import Image
 from safetensors.torch import save_file
 
 from studio.diffusion.cache import ModelCache
@@ -64,16 +64,9 @@ def desk(root: Paths, tiny_cache: ModelCache) -> Desk:
 
 
 @pytest.fixture
-def data(tmp_path: Path) -> Path:
+def data(captioned: Path) -> Path:
     """Three pictures with captions."""
-    folder = tmp_path / "pictures"
-    folder.mkdir()
-    for number, colour in enumerate(["red", "green", "orange"]):
-        image = Image.new("RGB", (128, 128), "white")
-        ImageDraw.Draw(image).ellipse((20 + 5 * number, 30, 100, 110), fill=colour)
-        image.save(folder / f"{number}.png")
-        (folder / f"{number}.txt").write_text(f"{colour}, round, on white")
-    return folder
+    return captioned
 
 
 def request(pictures: Path, **knobs: Any) -> TrainRequest:
