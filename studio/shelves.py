@@ -1,5 +1,6 @@
 """What lies on the shelves: torch-free listings of checkpoints, embeddings, templates, data sets and captioners."""
 
+import re
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -8,6 +9,8 @@ from studio.peeking import carries_embedding, is_second_half
 from studio.settings import Paths
 
 IMAGE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".avif"})
+MASK_SUFFIX = "-masklabel.png"
+"""How the mask of `a.jpg` is called: `a-masklabel.png`."""
 EMBEDDING_SUFFIXES = frozenset({".pt", ".bin", ".safetensors", ".png"})
 ADAPTER_SUFFIXES = frozenset({".safetensors", ".pt", ".ckpt", ".bin"})
 HYPERNETWORK_SUFFIXES = frozenset({".pt"})
@@ -123,8 +126,13 @@ def template_file(paths: Paths, name: str) -> Path | None:
 
 
 def images(folder: Path) -> list[Path]:
-    """Picture files directly inside a folder, by name."""
-    return [p for p in _entries(folder) if p.suffix.lower() in IMAGE_SUFFIXES and p.is_file()]
+    """Picture files directly inside a folder, by name; masks that lie beside them are none."""
+    return [p for p in _entries(folder) if p.suffix.lower() in IMAGE_SUFFIXES and not p.name.endswith(MASK_SUFFIX) and p.is_file()]
+
+
+def natural_key(path: Path) -> list[tuple[int, int, str]]:
+    """Sorts `2.png` before `10.png`."""
+    return [(0, int(part), "") if part.isdecimal() else (1, 0, part.lower()) for part in re.split(r"(\d+)", path.name) if part]
 
 
 def datasets(paths: Paths) -> list[tuple[str, Path, int]]:

@@ -21,6 +21,8 @@ ROOMS: dict[str, tuple[int, str]] = {
     "studio.preferences": (1, "words"),
     "studio.tokens": (1, "words"),
     "studio.prompts": (1, "words"),
+    "studio.projects": (1, "words"),
+    "studio.files": (1, "words"),
     "studio.pasting": (1, "words"),
     "studio.formats": (2, "formats"),
     "studio.diffusion": (3, "diffusion"),

@@ -15,11 +15,11 @@ from safetensors.torch import load as from_safetensors
 from safetensors.torch import save_file
 from torch import Tensor
 
-from studio.dataset.captions import decode_caption, split_tags
 from studio.dataset.crop import center, cut, window
 from studio.dataset.folder import open_upright
 from studio.errors import InputError
-from studio.formats.files import atomic_write
+from studio.files import atomic_write
+from studio.projects.captions import decode_caption, split_tags
 
 ITEM, WORDS, LATENT, NOISE, TIME = range(1, 6)
 """Purposes of randomness: each has numbers of its own, so that one more draw here moves nothing there."""

@@ -1,14 +1,13 @@
 """What is in a folder of pictures: each one opened upright in plain RGB, or a sentence why it cannot be."""
 
-import re
 from dataclasses import dataclass
 from pathlib import Path
 
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 from studio import shelves
-from studio.dataset.captions import caption_of
 from studio.errors import InputError, StudioError, Unreadable
+from studio.projects.captions import caption_of
 
 PIXEL_LIMIT = 178_956_970
 """Larger pictures are refused from the header, before any pixel is decoded (Pillow's own limit, as an error)."""
@@ -21,11 +20,6 @@ class Item:
 
     image: Path
     caption: str
-
-
-def natural_key(path: Path) -> list[tuple[int, int, str]]:
-    """Sorts `2.png` before `10.png`."""
-    return [(0, int(part), "") if part.isdigit() else (1, 0, part.lower()) for part in re.split(r"(\d+)", path.name) if part]
 
 
 def open_upright(path: Path) -> Image.Image:
@@ -63,7 +57,7 @@ def list_pictures(folder: Path) -> list[Path]:
     """Picture files of a folder in natural order; raises InputError when there is no folder or no picture."""
     if not folder.is_dir():
         raise InputError(f"{str(folder)!r} is not a folder.", "Type the path of a folder with pictures.")
-    found = sorted(shelves.images(folder), key=natural_key)
+    found = sorted(shelves.images(folder), key=shelves.natural_key)
     if not found:
         raise InputError(f"There is no picture in {str(folder)!r}.", "Pictures are files such as .png, .jpg or .webp directly inside the folder.")
     return found

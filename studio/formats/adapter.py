@@ -13,10 +13,10 @@ import torch
 from torch import Tensor
 
 from studio.errors import Unreadable
+from studio.files import sha256
 from studio.formats.checkpoint import Weights
 from studio.formats.delta import Delta, Shapes, kind_of
 from studio.formats.embedding import Embedding, embedding_of
-from studio.formats.files import sha256
 
 _BUNDLE = "bundle_emb."
 _LORA = {"up": "lora_up", "down": "lora_down", "mid": "lora_mid", "A": "lora_down", "B": "lora_up"}

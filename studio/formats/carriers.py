@@ -10,7 +10,7 @@ from PIL import ExifTags, Image, UnidentifiedImageError
 from PIL.PngImagePlugin import PngInfo
 
 from studio.errors import InputError, Unreadable
-from studio.formats.files import atomic_write
+from studio.files import atomic_write
 from studio.pasting import write_infotext
 
 CHUNK = "parameters"

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from studio.errors import OutOfSpace, Unreadable
-from studio.formats.files import atomic_write
+from studio.files import atomic_write
 from studio.formats.keys import Part, State
 from studio.formats.pickles import load_pickle
 

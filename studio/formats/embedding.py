@@ -15,8 +15,8 @@ from torch.nn import ParameterDict
 from torch.serialization import safe_globals
 
 from studio.errors import InputError, Unreadable
+from studio.files import atomic_write
 from studio.formats import watermark
-from studio.formats.files import atomic_write
 from studio.formats.pickles import load_pickle
 
 MAX_VECTORS = 75

@@ -4,7 +4,7 @@ import json
 import os
 from pathlib import Path
 
-from studio.formats.files import atomic_write, sha256
+from studio.files import atomic_write, sha256
 
 
 def remembered_sha256(path: Path, book: Path | None = None) -> str:

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from studio.errors import InputError, Unreadable
-from studio.formats.files import atomic_write
+from studio.files import atomic_write
 from studio.formats.pickles import load_pickle
 
 State = dict[str, Tensor]

@@ -7,8 +7,8 @@ from typing import Any
 from PIL import Image
 
 from studio.dataset.folder import open_upright
+from studio.files import atomic_write
 from studio.formats.carriers import infotext_of, png_info
-from studio.formats.files import atomic_write
 from studio.jobs import Lane
 from studio.requests.extras import ExtrasRequest
 from studio.services.desk import Desk

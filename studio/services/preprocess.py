@@ -10,14 +10,14 @@ from typing import Any
 from PIL import Image, ImageOps
 
 from studio import shelves
-from studio.dataset import archive
 from studio.dataset.captioners import CAPTIONERS, Captioner
-from studio.dataset.captions import existing_caption, merge_captions
 from studio.dataset.crop import Box, Weights, center, cut, drawn, focal_point, window
 from studio.dataset.folder import list_pictures, open_upright
 from studio.errors import InputError, StudioError, Unreadable
-from studio.formats.files import atomic_write
+from studio.files import atomic_write
 from studio.jobs import Lane
+from studio.projects import archive
+from studio.projects.captions import existing_caption, merge_captions
 from studio.requests.preprocess import PreprocessRequest
 from studio.services.desk import Desk
 

@@ -10,8 +10,8 @@ from PIL import Image
 
 from studio.diffusion.loading import find_checkpoint, find_vae
 from studio.errors import NotFound, StudioError
+from studio.files import atomic_write
 from studio.formats.carriers import png_info, read_carrier, write_picture
-from studio.formats.files import atomic_write
 from studio.jobs import Lane
 from studio.pasting import facts_of, write_infotext
 from studio.pasting.grammar import append_facts, read_infotext

@@ -15,8 +15,8 @@ from studio.dataset.batches import Batches, LatentStore, Sample, read_template
 from studio.dataset.folder import read_folder
 from studio.diffusion.model import Model
 from studio.errors import InputError, StudioError, Unreadable
+from studio.files import atomic_write
 from studio.formats.embedding import read_embedding
-from studio.formats.files import atomic_write
 from studio.formats.infotext import png_info
 from studio.jobs import Lane
 from studio.requests.generate import GenerateRequest

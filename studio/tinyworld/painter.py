@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from studio.diffusion.tokenizer import clip_tokenizer
-from studio.formats.files import atomic_write
+from studio.files import atomic_write
 from studio.tinyworld.autoencoder import pixels
 from studio.tinyworld.study import Plan, study
 from studio.tinyworld.world import picture

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from studio.formats.files import atomic_write
+from studio.files import atomic_write
 from studio.tinyworld.world import Picture, picture
 
 

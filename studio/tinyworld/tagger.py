@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from studio.dataset.deepbooru import LAST, STAGES
-from studio.formats.files import atomic_write
+from studio.files import atomic_write
 from studio.tinyworld.study import Drawn, Plan, chosen, drawn, shaken, study
 from studio.tinyworld.world import TAGS
 

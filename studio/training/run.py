@@ -10,7 +10,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from studio.formats.files import atomic_write, sha256
+from studio.files import atomic_write, sha256
 
 KEEP = 2
 """Valid checkpoints that are kept."""

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from studio.dataset.captions import caption_file, caption_of, decode_caption, existing_caption, merge_captions, split_tags
+from studio.projects.captions import caption_file, caption_of, decode_caption, existing_caption, merge_captions, split_tags
 
 CHINESE = "一只猫坐在窗台上，水墨画"
 

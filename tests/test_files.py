@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from studio.errors import OutOfSpace, Unreadable
-from studio.formats.files import atomic_write, sha256
+from studio.files import atomic_write, sha256
 from studio.formats.pickles import load_pickle
 
 

@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from studio.dataset import archive
-from studio.dataset.captions import existing_caption
 from studio.errors import Unreadable
+from studio.projects import archive
+from studio.projects.captions import existing_caption
 
 
 def png(shade: int = 0) -> bytes:
