@@ -1,5 +1,7 @@
 """What is in a folder of pictures: each one opened upright in plain RGB, or a sentence why it cannot be."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -24,13 +26,24 @@ class Item:
 
 def open_upright(path: Path) -> Image.Image:
     """A picture as RGB: first frame, turned by its EXIF, alpha laid on white, 16 bits brought to 8. Raises Unreadable in words."""
+    with _in_words(path):
+        return _to_rgb(open_turned(path))
+
+
+def open_turned(path: Path) -> Image.Image:
+    """A picture in its own mode: first frame, turned by its EXIF. Raises Unreadable in words."""
+    with _in_words(path), Image.open(path) as image:
+        if image.width * image.height > PIXEL_LIMIT:
+            raise Unreadable(f"{path.name} is {image.width}x{image.height} pixels, too large to open safely.", "Scale it down first.")
+        image.load()
+        return ImageOps.exif_transpose(image)
+
+
+@contextmanager
+def _in_words(path: Path) -> Iterator[None]:
+    """Say as Unreadable why a file cannot be decoded."""
     try:
-        with Image.open(path) as image:
-            if image.width * image.height > PIXEL_LIMIT:
-                raise Unreadable(f"{path.name} is {image.width}x{image.height} pixels, too large to open safely.", "Scale it down first.")
-            image.load()
-            upright = ImageOps.exif_transpose(image)
-            return _to_rgb(upright)
+        yield
     except Image.DecompressionBombError as error:
         raise Unreadable(f"{path.name} claims far too many pixels to open safely.", "Scale it down first.") from error
     except UnidentifiedImageError as error:
