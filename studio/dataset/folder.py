@@ -26,13 +26,13 @@ class Item:
 
 def open_upright(path: Path) -> Image.Image:
     """A picture as RGB: first frame, turned by its EXIF, alpha laid on white, 16 bits brought to 8. Raises Unreadable in words."""
-    with _in_words(path):
-        return _to_rgb(open_turned(path))
+    with in_words(path):
+        return to_rgb(open_turned(path))
 
 
 def open_turned(path: Path) -> Image.Image:
     """A picture in its own mode: first frame, turned by its EXIF. Raises Unreadable in words."""
-    with _in_words(path), Image.open(path) as image:
+    with in_words(path), Image.open(path) as image:
         if image.width * image.height > PIXEL_LIMIT:
             raise Unreadable(f"{path.name} is {image.width}x{image.height} pixels, too large to open safely.", "Scale it down first.")
         image.load()
@@ -40,7 +40,7 @@ def open_turned(path: Path) -> Image.Image:
 
 
 @contextmanager
-def _in_words(path: Path) -> Iterator[None]:
+def in_words(path: Path) -> Iterator[None]:
     """Say as Unreadable why a file cannot be decoded."""
     try:
         yield
@@ -52,7 +52,7 @@ def _in_words(path: Path) -> Iterator[None]:
         raise Unreadable(f"{path.name} is damaged or cut off ({str(error)[:100]}).", "Get it again.") from error
 
 
-def _to_rgb(image: Image.Image) -> Image.Image:
+def to_rgb(image: Image.Image) -> Image.Image:
     """Any mode as RGB on white."""
     if image.mode.startswith("I;16") or image.mode in ("I", "F"):
         low, high = image.convert("F").getextrema()
