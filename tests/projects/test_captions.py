@@ -6,7 +6,21 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from studio.projects.captions import caption_file, caption_of, decode_caption, existing_caption, merge_captions, split_tags
+from studio.projects.captions import (
+    LONGEST,
+    TROUBLES,
+    caption_file,
+    caption_of,
+    caption_trouble,
+    clean_caption,
+    decode_caption,
+    existing_caption,
+    merge_captions,
+    own_caption_name,
+    sharing,
+    split_tags,
+)
+from studio.projects.facts import Item
 
 CHINESE = "一只猫坐在窗台上，水墨画"
 
@@ -19,6 +33,75 @@ def test_chinese_in_any_usual_encoding_is_read(encoding: str) -> None:
 @pytest.mark.parametrize(("mark", "encoding"), [(b"\xff\xfe", "utf-16-le"), (b"\xfe\xff", "utf-16-be")])
 def test_both_byte_orders_of_utf16_are_read(mark: bytes, encoding: str) -> None:
     assert decode_caption(mark + CHINESE.encode(encoding)) == CHINESE
+
+
+@pytest.mark.parametrize("encoding", ["utf-16-le", "utf-16-be"])
+@pytest.mark.parametrize("text", [CHINESE, "a red cat, sitting", "1girl, 红色头发", "猫\r\n狗", "东方龙，白色，云"])
+def test_utf16_without_a_mark_is_read(text: str, encoding: str) -> None:
+    assert decode_caption(text.encode(encoding)) == text
+
+
+@pytest.mark.parametrize("text", ["红色", "一只猫，窗台", "水墨画，山水", "東方龍，白色", "㐀𠀀 猫"])
+def test_gb18030_of_even_length_is_not_taken_for_utf16(text: str) -> None:
+    data = text.encode("gb18030")
+    assert decode_caption(data) == text
+    assert decode_caption(data + b" ") == text
+
+
+@pytest.mark.parametrize(
+    ("data", "trouble"),
+    [
+        (b"", ""),
+        (b"   \r\n", ""),
+        (CHINESE.encode(), ""),
+        (b"a cat \xff\xff\x80 on a mat", "undecodable"),
+        (b"\xef\xbb\xbfa \xff", "undecodable"),
+        (b"a\0 cat", "nul"),
+        (b"\xef\xbb\xbfa cat", "encoding"),
+        (CHINESE.encode("gbk"), "encoding"),
+        (CHINESE.encode("utf-16"), "encoding"),
+        (CHINESE.encode("utf-16-be"), "encoding"),
+        (b"a" * LONGEST, ""),
+        (b"a" * (LONGEST + 1), "long"),
+        ("猫".encode() * LONGEST, "long"),
+    ],
+)
+def test_the_trouble_with_a_caption_is_named(data: bytes, trouble: str) -> None:
+    assert caption_trouble(data) == trouble
+    assert trouble == "" or TROUBLES[trouble].endswith(".")
+
+
+def test_a_caption_of_a_gigabyte_is_not_read_whole(tmp_path: Path) -> None:
+    with (tmp_path / "a.txt").open("wb") as file:
+        file.write("猫".encode() * (LONGEST // 3 + 10))
+        file.truncate(2**30)
+    assert existing_caption(tmp_path / "a.png") == caption_of(tmp_path / "a.png") == "猫" * (LONGEST // 3)
+
+
+def test_a_text_named_after_the_whole_file_belongs_to_that_picture_alone(tmp_path: Path) -> None:
+    (tmp_path / "a.txt").write_text("both")
+    assert existing_caption(tmp_path / "a.png") == existing_caption(tmp_path / "a.jpg") == "both"
+    (tmp_path / own_caption_name("a.png")).write_text("the png")
+    assert existing_caption(tmp_path / "a.png") == caption_of(tmp_path / "a.png") == "the png"
+    assert existing_caption(tmp_path / "a.jpg") == "both"
+
+
+def test_names_of_any_length_and_any_bytes_have_a_caption_file(tmp_path: Path) -> None:
+    for name in ("猫" * 83 + "aa.png", "a\nb.png", "-a.png", "\udcff.png", "a\"b'.png"):
+        assert len(name.encode("utf-8", "surrogateescape")) <= 255
+        assert existing_caption(tmp_path / name) == ""
+        caption_file(tmp_path / name).write_text("here")
+        assert existing_caption(tmp_path / name) == "here"
+    assert existing_caption(tmp_path / "a\0.png") == ""
+
+
+def test_pictures_that_share_a_caption_are_told() -> None:
+    items = [Item("a.jpg", caption_name="a.txt"), Item("a.png", caption_name="a.txt"), Item("b.png", caption_name="b.txt")]
+    assert sharing(items) == {"a.txt": ["a.jpg", "a.png"]}
+
+
+def test_what_no_file_can_hold_is_taken_out_of_a_caption() -> None:
+    assert clean_caption("a\0 \ud800cat \r\n猫 ") == "a cat \r\n猫 "
 
 
 def test_a_byte_order_mark_is_no_part_of_the_caption() -> None:
