@@ -1,6 +1,5 @@
 """What one step looks at: prompts from templates, tags shuffled and left out, latents encoded once; all of it a pure function of (seed, step, sample)."""
 
-import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -17,9 +16,9 @@ from torch import Tensor
 
 from studio.dataset.crop import center, cut, window
 from studio.dataset.folder import open_upright
-from studio.errors import InputError
 from studio.files import atomic_write
-from studio.projects.captions import decode_caption, split_tags
+from studio.projects.captions import decode_caption
+from studio.projects.filling import fill, parse_template, vary
 
 ITEM, WORDS, LATENT, NOISE, TIME = range(1, 6)
 """Purposes of randomness: each has numbers of its own, so that one more draw here moves nothing there."""
@@ -41,27 +40,8 @@ def normal(shape: Sequence[int], draw: np.random.Generator) -> Tensor:
 
 
 def read_template(path: Path) -> tuple[str, ...]:
-    """The prompts of a template file, one per line; blank lines are not prompts. Raises InputError for a file without any."""
-    lines = tuple(line.strip() for line in decode_caption(path.read_bytes()).splitlines() if line.strip())
-    if not lines:
-        raise InputError(f"Prompt template: {path.name} holds no line.", 'Write one prompt per line, such as "a photo of [name]".')
-    return lines
-
-
-def fill(line: str, name: str, caption: str) -> str:
-    """A template line with [filewords] and [name] put in; commas left hanging by an empty caption go."""
-    text = line.replace("[filewords]", caption).replace("[name]", name)
-    return text if caption else re.sub(r"^[\s,]+|[\s,]+$", "", re.sub(r",(\s*,)+", ",", text))
-
-
-def vary(caption: str, shuffle: bool, drop_out: float, draw: np.random.Generator) -> str:
-    """The caption with its tags left out with probability `drop_out` and put in a new order; unchanged when neither is asked."""
-    if not shuffle and not drop_out:
-        return caption
-    tags = [tag for tag in split_tags(caption) if draw.random() >= drop_out]
-    if shuffle:
-        draw.shuffle(tags)
-    return ", ".join(tags)
+    """The prompts of a template file. Raises InputError for a file without any."""
+    return parse_template(decode_caption(path.read_bytes()), path.name)
 
 
 def cover(image: Image.Image, width: int, height: int) -> Image.Image:

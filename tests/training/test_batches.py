@@ -9,8 +9,9 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from studio.dataset.batches import ITEM, NOISE, TIME, Batches, LatentStore, Sample, dice, fill, normal, read_template, vary
+from studio.dataset.batches import ITEM, NOISE, TIME, Batches, LatentStore, Sample, dice, normal, read_template
 from studio.errors import InputError, Unreadable
+from studio.projects.filling import fill, vary
 
 TAGS = "red, round, horned, smiling, hairy"
 
