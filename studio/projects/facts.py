@@ -110,6 +110,8 @@ class Item:
     """File name of the caption file that counts, or that would be written."""
     mask_name: str = ""
     """File name of its mask (`<stem>-masklabel.png`); empty without one."""
+    mask_changed: int = 0
+    """When the mask changed, in nanoseconds since 1970."""
     bytes: int = 0
     changed: int = 0
     """When the file changed, in nanoseconds since 1970."""
