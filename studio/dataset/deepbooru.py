@@ -1,6 +1,5 @@
 """DeepBooru: the tagger's network with widths read from its file, and its rules for turning scores into text."""
 
-import re
 from pathlib import Path
 
 import torch
@@ -8,8 +7,10 @@ from PIL import Image
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from studio.dataset.tag_text import Tag, text_of_tags
 from studio.errors import Unreadable
 from studio.formats.pickles import load_pickle
+from studio.requests.caption import CaptionOptions
 
 SIDE = 512
 """The network looks at pictures of this width and height."""
@@ -92,7 +93,12 @@ def fit(image: Image.Image) -> Image.Image:
     return whole
 
 
+def is_rating(tag: str) -> bool:
+    """Whether a tag says how explicit a picture is and not what is on it."""
+    return tag.startswith("rating:")
+
+
 def text_of(scores: list[float], tags: list[str], threshold: float) -> str:
     """Tags at or over the threshold in alphabetical order, ratings left out, spaces for underscores, brackets escaped."""
-    chosen = sorted(tag for score, tag in zip(scores, tags, strict=True) if score >= threshold and not tag.startswith("rating:"))
-    return ", ".join(re.sub(r"([\\()])", r"\\\1", tag.replace("_", " ")) for tag in chosen)
+    options = CaptionOptions(threshold=threshold)
+    return text_of_tags([Tag(name, score) for score, name in zip(scores, tags, strict=True) if score >= threshold and not is_rating(name)], options)

@@ -1,0 +1,61 @@
+"""What all captioners have in common: they look at pictures together, and a failure to load is told in words."""
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from pickle import UnpicklingError
+from typing import Any, Protocol
+
+import torch
+from PIL import Image
+from safetensors import SafetensorError
+
+from studio.dataset.tag_text import Saying, joined
+from studio.errors import Unreadable
+from studio.requests.caption import CaptionOptions
+
+
+class Captioner(Protocol):
+    """Says something about pictures."""
+
+    def sayings(self, images: Sequence[Image.Image], options: CaptionOptions) -> list[Saying]:
+        """One saying for each picture, looked at together."""
+
+    def caption(self, image: Image.Image, options: CaptionOptions | float) -> str:
+        """A sentence, or tags joined by commas; a number stands for options with this threshold."""
+
+
+class Speaker:
+    """A captioner: what is said of one picture follows from what is said of several."""
+
+    def sayings(self, images: Sequence[Image.Image], options: CaptionOptions) -> list[Saying]:
+        """One saying for each picture; this one says nothing."""
+        return [Saying() for _ in images]
+
+    def caption(self, image: Image.Image, options: CaptionOptions | float) -> str:
+        """A sentence, or tags joined by commas; a number stands for options with this threshold."""
+        options = options if isinstance(options, CaptionOptions) else CaptionOptions(threshold=options)
+        return joined(self.sayings([image], options), options)
+
+
+@contextmanager
+def told(kind: str, path: Path, needs: str) -> Iterator[None]:
+    """Whatever a damaged file makes a library raise becomes Unreadable: which captioner, why, and what its folder must hold."""
+    try:
+        yield
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, IndexError, RuntimeError, ImportError, EOFError, SafetensorError, UnpicklingError) as error:
+        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        raise Unreadable(f"The {kind} captioner {path.name} cannot be loaded ({reason[:160]}).", needs) from error
+
+
+def pretrained(cls: Any, path: Path, dtype: torch.dtype) -> Any:
+    """A network of transformers from a folder, never from the net; raises ValueError when weights are missing, which transformers would make up."""
+    model, info = cls.from_pretrained(path, local_files_only=True, dtype=dtype, output_loading_info=True)
+    if missing := sorted(info["missing_keys"]):
+        raise ValueError(f"{len(missing)} weights are missing, such as {missing[0]}")
+    return model.eval().requires_grad_(False)
+
+
+def dtype_for(device: torch.device) -> torch.dtype:
+    """Half precision on a GPU, else single."""
+    return torch.float16 if device.type == "cuda" else torch.float32
