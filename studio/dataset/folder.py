@@ -8,6 +8,7 @@ from pathlib import Path
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 from studio import shelves
+from studio.dataset.profiles import in_srgb
 from studio.errors import InputError, StudioError, Unreadable
 from studio.projects.captions import caption_of
 
@@ -25,9 +26,9 @@ class Item:
 
 
 def open_upright(path: Path) -> Image.Image:
-    """A picture as RGB: first frame, turned by its EXIF, alpha laid on white, 16 bits brought to 8. Raises Unreadable in words."""
+    """A picture as RGB in sRGB: first frame, turned by its EXIF, colours as its profile means them, alpha laid on white, 16 bits brought to 8. Raises Unreadable in words."""
     with in_words(path):
-        return to_rgb(open_turned(path))
+        return to_rgb(in_srgb(open_turned(path)))
 
 
 def open_turned(path: Path) -> Image.Image:
