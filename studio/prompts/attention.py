@@ -12,11 +12,16 @@ BREAK = "BREAK"
 
 def attention(text: str) -> list[tuple[str, float]]:
     """Text as (piece, weight) pairs; BREAK comes as ("BREAK", -1). Unbalanced brackets reach to the end, a backslash that escapes nothing is dropped."""
+    return [("".join(bit for bit, _ in bits), weight) for bits, weight in placed(text)]
+
+
+def placed(text: str) -> list[tuple[list[tuple[str, int]], float]]:
+    """The same pieces, each as the bits of text it is joined from, with where they begin; BREAK is one bit."""
     if not _SYNTAX.search(text):
-        return [(text, 1.0)]
+        return [([(text, 0)], 1.0)]
     reader = _Reader()
     for match in _TOKEN.finditer(text):
-        reader.take(match.group(), match.group(1))
+        reader.take(match.group(), match.group(1), match.start())
     return reader.finish()
 
 
@@ -53,15 +58,16 @@ class _Reader:
     """Pieces read so far with the brackets around them."""
 
     def __init__(self) -> None:
-        self.pieces: list[tuple[str, int, int]] = []
+        self.pieces: list[tuple[tuple[str, int], int, int]] = []
+        self.at = 0
         self.round = _Scopes()
         self.square = 0
 
-    def take(self, token: str, number: str | None) -> None:
-        """One token of the grammar: a run of equal brackets, a weight with its bracket, an escape, or text."""
-        first = token[0]
+    def take(self, token: str, number: str | None, at: int) -> None:
+        """One token of the grammar and where it begins: a run of equal brackets, a weight with its bracket, an escape, or text."""
+        first, self.at = token[0], at
         if first == "\\":
-            self.put(token[1:])
+            self.put(token[1:], 1)
         elif first == "(":
             self.round.enter(len(token))
         elif first == "[":
@@ -69,9 +75,9 @@ class _Reader:
         elif first == ")":
             self.close(token)
         elif first == "]":
-            literal = token[self.square :]
+            literal, skipped = token[self.square :], self.square
             self.square = max(0, self.square - len(token))
-            self.put(literal)
+            self.put(literal, skipped)
         else:
             self.weigh_or_put(token, number)
 
@@ -79,7 +85,7 @@ class _Reader:
         """A run of closing round brackets; those that close nothing are text."""
         count = min(len(token), len(self.round.open))
         del self.round.open[len(self.round.open) - count :]
-        self.put(token[count:])
+        self.put(token[count:], count)
 
     def weigh_or_put(self, token: str, number: str | None) -> None:
         """A weight closes the innermost round bracket; without one, or when it is no number, it is text."""
@@ -89,42 +95,47 @@ class _Reader:
         else:
             self.round.factors[self.round.open.pop()] = weight
 
-    def put(self, piece: str) -> None:
-        """A piece as it stands."""
+    def put(self, piece: str, skipped: int = 0) -> None:
+        """A piece as it stands, so many letters after the token's beginning."""
         if piece:
-            self.pieces.append((piece, self.round.current, self.square))
+            self.pieces.append(((piece, self.at + skipped), self.round.current, self.square))
 
     def text(self, token: str) -> None:
         """Text, cut at BREAK, which swallows the space around it."""
         if BREAK not in token:
             self.put(token)
             return
-        parts = _BREAK.split(token)
-        for i, part in enumerate(parts):
-            if i:
-                self.pieces.append((BREAK, -1, 0))
-                part = part.lstrip()
-            self.put(part.rstrip() if i + 1 < len(parts) else part)
+        last = 0
+        for match in _BREAK.finditer(token):
+            self.part(token[last : match.start()].rstrip(), last)
+            self.pieces.append(((BREAK, self.at + match.start()), -1, 0))
+            last = match.end()
+        self.part(token[last:], last)
 
-    def finish(self) -> list[tuple[str, float]]:
+    def part(self, piece: str, skipped: int) -> None:
+        """A part of a text; behind a BREAK it has no space at its beginning."""
+        kept = piece.lstrip() if skipped else piece
+        self.put(kept, skipped + len(piece) - len(kept))
+
+    def finish(self) -> list[tuple[list[tuple[str, int]], float]]:
         """All pieces; neighbours of the same weight become one."""
         totals = self.round.totals()
         powers: dict[int, float] = {}
-        out: list[tuple[list[str], float]] = []
+        out: list[tuple[list[tuple[str, int]], float]] = []
         for piece, scope, square in self.pieces:
             if scope < 0:
-                out.append(([BREAK], -1.0))
+                out.append(([piece], -1.0))
                 continue
             product, plain = totals[scope]
             exponent = plain - square
             if exponent not in powers:
                 powers[exponent] = _power(exponent)
             weight = product * powers[exponent]
-            if out and out[-1][1] == weight and out[-1][0] != [BREAK]:
+            if out and out[-1][1] == weight and not (len(out[-1][0]) == 1 and out[-1][0][0][0] == BREAK):
                 out[-1][0].append(piece)
             else:
                 out.append(([piece], weight))
-        return [("".join(texts), weight) for texts, weight in out] or [("", 1.0)]
+        return out or [([("", 0)], 1.0)]
 
 
 def _power(exponent: int) -> float:

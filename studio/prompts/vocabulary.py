@@ -52,3 +52,9 @@ def _tokenizer() -> Tokenizer:
 def tokens_of(text: str) -> list[int]:
     """Token ids of a text without start and end; halves of characters (lone surrogates), which no file can hold, become question marks."""
     return list(_tokenizer().encode(text.encode("utf-8", "replace").decode("utf-8"), add_special_tokens=False).ids)
+
+
+def spelled(text: str) -> list[tuple[int, int, int]]:
+    """Tokens of a text as (id, begin, end), where they stand in it; a letter that takes several tokens gives each the same place."""
+    found = _tokenizer().encode(text.encode("utf-8", "replace").decode("utf-8"), add_special_tokens=False)
+    return [(token, *place) for token, place in zip(found.ids, found.offsets, strict=True)]

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from studio.prompts.attention import BREAK, attention
+from studio.prompts.attention import BREAK, attention, placed
 
 TABLE = [
     ("normal text", [("normal text", 1.0)]),
@@ -123,3 +123,12 @@ def test_twice_the_text_is_twice_the_work(piece: str, work: Callable[..., int]) 
 
 def test_brackets_that_cross_weigh_what_they_hold() -> None:
     same(attention("a (b [c) d] e"), [("a ", 1.0), ("b ", 1.1), ("c", 1.0), (" d", 1 / 1.1), (" e", 1.0)])
+
+
+@given(st.text(alphabet="ab :1.[]()\\BREAK\n", max_size=60) | st.lists(st.sampled_from(["BREAK", " ", "(", ")", "[", "]", "\\", ":1.2)", "red", "红"]), max_size=20).map("".join))
+def test_every_piece_is_found_where_it_is_said_to_begin(text: str) -> None:
+    found = placed(text)
+    assert [("".join(bit for bit, _ in bits), weight) for bits, weight in found] == attention(text)
+    assert all(text[at : at + len(bit)] == bit for bits, _ in found for bit, at in bits)
+    places = [at for bits, _ in found for _, at in bits]
+    assert places == sorted(set(places))

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from studio.diffusion import tokenizer
 from studio.errors import NotFound, Unreadable
 from studio.prompts import vocabulary as module
-from studio.prompts.vocabulary import COMMA, END, START, tokens_of, vocabulary
+from studio.prompts.vocabulary import COMMA, END, START, spelled, tokens_of, vocabulary
 
 CORPUS = [
     "a red circle",
@@ -99,3 +99,18 @@ def test_a_damaged_vocabulary_is_told_in_words(fresh: None, monkeypatch: pytest.
     monkeypatch.setattr(module.importlib.util, "find_spec", lambda _: spec)
     with pytest.raises(Unreadable, match="cannot be read"):
         vocabulary()
+
+
+@given(st.text(max_size=60))
+def test_spelled_tokens_are_the_same_and_stand_one_behind_the_other(text: str) -> None:
+    found = spelled(text)
+    assert [token for token, _, _ in found] == tokens_of(text)
+    assert all(0 <= begin <= end <= len(text) for _, begin, end in found)
+    assert [begin for _, begin, _ in found] == sorted(begin for _, begin, _ in found)
+
+
+def test_spelled_tokens_say_where_they_stand() -> None:
+    text = "A  photo of 猫, Cafe\u0301"
+    assert [text[a:b] for _, a, b in spelled(text)][:3] == ["A", "photo", "of"]
+    assert {text[a:b] for _, a, b in spelled(text)[3:-2]} == {"猫"}
+    assert text[spelled(text)[-1][1] :] == "Cafe\u0301"
