@@ -14,6 +14,8 @@ from studio.projects.facts import Box
 
 YUNET_NAMES = ("face_detection_yunet_2023mar.onnx", "face_detection_yunet_2022mar.onnx")
 """File names of A1111 in models/opencv, the better first."""
+SIDE = 384
+"""Longer side in pixels of the copy that is searched."""
 SMALLEST = 24
 """Side in pixels below which the cascades know no face."""
 SHARE = 12
@@ -51,9 +53,14 @@ def find_faces(picture: np.ndarray, chosen: Sequence[Detector] | None = None) ->
     """Faces of an 8-bit picture (grey [h, w] or RGB [h, w, 3]) as boxes, the largest first: those of the first detector that finds any."""
     if min(picture.shape[:2]) < SMALLEST:
         return []
+    height, width = picture.shape[:2]
+    factor = min(1.0, SIDE / max(height, width))
     colour = picture if picture.ndim == 3 else cv2.cvtColor(picture, cv2.COLOR_GRAY2RGB)
+    if factor < 1:
+        colour = cv2.resize(colour, (max(1, round(width * factor)), max(1, round(height * factor))), interpolation=cv2.INTER_AREA)
     for detector in detectors() if chosen is None else chosen:
-        if boxes := merged(detector.find(colour), colour.shape[1], colour.shape[0]):
+        found = [tuple(round(v / factor) for v in box) for box in detector.find(colour)]
+        if boxes := merged(found, width, height):
             return boxes
     return []
 
@@ -79,8 +86,8 @@ def _shared(one: Box, other: Box) -> int:
 
 
 CASCADES = {
-    "Haar": ("haarcascade_frontalface_default.xml", 7),
     "Haar alt2": ("haarcascade_frontalface_alt2.xml", 5),
+    "Haar default": ("haarcascade_frontalface_default.xml", 7),
 }
 """Cascades that OpenCV's package carries (Viola & Jones 2001; Lienhart & Maydt 2002), trained apart from each other: name, file, and how many overlapping hits make a face."""
 
