@@ -1,54 +1,70 @@
-"""Preprocess: from raw pictures to a training set; the source is only read, and a bad file is told, never a stop."""
+"""Preprocess: from raw pictures to a training set, on all cores; the source is only read, and a bad file is told, never a stop."""
 
+import hashlib
+import json
 import re
 import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from PIL import Image, ImageOps
+from PIL import Image
 
 from studio import shelves
-from studio.dataset.captioners import CAPTIONERS, Captioner
-from studio.dataset.crop import Box, Weights, center, cut, drawn, focal_point, window
-from studio.dataset.folder import list_pictures, open_upright
-from studio.errors import InputError, StudioError, Unreadable
-from studio.files import atomic_write
+from studio.dataset.captioners import Captioner, Wanted, wanted
+from studio.dataset.crew import Crew, in_order
+from studio.dataset.folder import list_pictures
+from studio.dataset.prepare import Kind, Made, Task, finish, parts, prepare
+from studio.dataset.sizing import Sizing
+from studio.dataset.tag_text import joined, with_trigger
+from studio.errors import InputError, OutOfSpace, StudioError
 from studio.jobs import Lane
 from studio.projects import archive
 from studio.projects.captions import existing_caption, merge_captions
 from studio.requests.preprocess import PreprocessRequest
 from studio.services.desk import Desk
 
-SMALLEST = 16
-"""A picture with a shorter side is of no use for training."""
+FEW_BYTES = 4 * 2**20
+"""So little is worked on sooner than processes start."""
+_NUMBERED = re.compile(r"\.?(\d{5,})-\d+-", re.ASCII)
+
+
+@dataclass
+class _Walk:
+    """One run of the job: what it works with and what came of it so far."""
+
+    request: PreprocessRequest
+    lane: Lane
+    speakers: Sequence[Captioner]
+    pictures: list[Path]
+    ledger: "_Ledger"
+    written: int = 0
+    skipped: list[dict[str, str]] = field(default_factory=list)
+    stopped: bool = False
 
 
 def run(request: PreprocessRequest, lane: Lane, desk: Desk) -> dict[str, Any]:
-    """Crop, flip and caption every picture; returns how many were written and what was skipped, with reasons."""
+    """Cut, flip and caption every picture; returns how many were written and what was skipped, with reasons."""
     destination = Path(request.destination)
-    written, skipped = 0, []
     with _source(Path(request.source), destination) as folder, ExitStack() as lent:
         pictures = list_pictures(folder)
-        speakers = [lent.enter_context(desk.cache.lend_part("captioner", path, _loader(load, path, desk))) for path, load in _wanted(request, desk)]
+        speakers = [lent.enter_context(desk.cache.lend_part(one.kind, one.path, _loader(one, desk))) for one in wanted(desk.paths, request.captioners)]
         _make(destination)
         crops = desk.paths.crops / lane.job
         crops.mkdir(parents=True, exist_ok=True)
-        first = _next_index(destination)
-        for number, picture in enumerate(pictures):
-            if lane.stopping():
-                return {"written": written, "skipped": skipped, "destination": str(destination), "stopped": True}
-            lane.emit("progress", step=number, total=len(pictures), text=picture.name)
-            try:
-                written += _prepare(picture, first + number, request, lane, speakers, crops)
-            except StudioError as error:
-                skipped.append({"source": picture.name, "reason": str(error)})
-                lane.emit("warning", text=str(error), source=picture.name)
-            lane.emit("progress", step=number + 1, total=len(pictures), text=picture.name)
-    if not written:
-        raise InputError("None of the pictures could be used. " + " ".join(s["reason"] for s in skipped[:5]))
-    return {"written": written, "skipped": skipped, "destination": str(destination)}
+        walk = _Walk(request, lane, speakers, pictures, _Ledger(crops / "done.jsonl", pictures, destination))
+        try:
+            _prepare_all(walk, crops)
+        finally:
+            walk.ledger.forget()
+    result: dict[str, Any] = {"written": walk.written, "skipped": walk.skipped, "destination": str(destination)}
+    if walk.stopped:
+        return {**result, "stopped": True}
+    if not walk.written:
+        raise InputError("None of the pictures could be used. " + " ".join(s["reason"] for s in walk.skipped[:5]))
+    return result
 
 
 @contextmanager
@@ -68,14 +84,9 @@ def _source(source: Path, destination: Path) -> Iterator[Path]:
         yield Path(folder)
 
 
-def _wanted(request: PreprocessRequest, desk: Desk) -> list[tuple[Path, Any]]:
-    """Files and loaders of the captioners that were chosen, in the table's order; raises NotFound before any work is done."""
-    return [(find(desk.paths), load) for name, find, load in CAPTIONERS if name in request.captioners]
-
-
-def _loader(load: Any, path: Path, desk: Desk) -> Any:
+def _loader(one: Wanted, desk: Desk) -> Any:
     """A loader without arguments, as the cache wants it."""
-    return lambda: load(path, desk.cache.device)
+    return lambda: one.load(one.path, desk.cache.device)
 
 
 def _make(destination: Path) -> None:
@@ -86,35 +97,110 @@ def _make(destination: Path) -> None:
         raise InputError(f"The destination {str(destination)!r} cannot be made ({error.strerror}).", "Choose another folder.") from error
 
 
-def _next_index(destination: Path) -> int:
-    """The first number that no picture of the destination uses, so that nothing is overwritten."""
-    return 1 + max((int(found[1]) for p in destination.iterdir() if (found := re.match(r"(\d{5,})-[01]-", p.name, re.ASCII))), default=-1)
+def crew_for(files: Sequence[Path]) -> Crew:
+    """All cores, or this process alone when there is little to read."""
+    return Crew(1 if sum(path.stat().st_size for path in files) < FEW_BYTES else None)
 
 
-def _prepare(picture: Path, index: int, request: PreprocessRequest, lane: Lane, speakers: Sequence[Captioner], crops: Path) -> int:
-    """Write one picture's copies with captions, and into `crops` what was cut; returns how many."""
-    image = open_upright(picture)
-    if min(image.size) < SMALLEST:
-        raise Unreadable(f"{picture.name} is {image.width}x{image.height} pixels, too small to learn from.", f"Use pictures of at least {SMALLEST} pixels each way.")
-    target = (request.width, request.height)
-    box = _box(image, request)
-    shown = crops / f"{index:05d}.jpg"
-    drawn(image, box).save(shown, "JPEG", quality=85)
-    copies = [cut(image, box, target)]
-    if request.flip:
-        copies.append(ImageOps.mirror(copies[0]))
-    for sub, copy in enumerate(copies):
-        caption = merge_captions(request.existing_captions, existing_caption(picture), ", ".join(filter(None, (s.caption(copy, request.threshold) for s in speakers))))
-        path = _write(Path(request.destination), f"{index:05d}-{sub}-{_stem(picture)}", copy, caption)
-        lane.emit("item", source=str(picture), path=str(path), drawn=str(shown), caption=caption, box=list(box), size=list(image.size), flipped=sub == 1)
-    return len(copies)
+def _prepare_all(walk: _Walk, crops: Path) -> None:
+    """Hand every picture that is not done yet to the crew, and take what is made in the pictures' order; a stop lets what is in hand be finished."""
+    walk.written, walk.skipped = walk.ledger.summary(walk.pictures)
+    todo = [number for number in range(len(walk.pictures)) if number not in walk.ledger.done]
+    total = len(walk.pictures)
+    walk.lane.emit("progress", step=total - len(todo), total=total, text=walk.pictures[todo[0]].name if todo else "")
+    with crew_for([walk.pictures[number] for number in todo]) as crew:
+        for place, found in in_order(crew.run(prepare, _tasks(walk, todo, crops))):
+            picture = walk.pictures[todo[place]]
+            _take(walk, todo[place], found)
+            walk.lane.emit("progress", step=total - len(todo) + place + 1, total=total, text=picture.name)
+            walk.lane.breathe()
 
 
-def _box(image: Image.Image, request: PreprocessRequest) -> Box:
-    """The crop of one picture."""
-    weights = Weights(request.face_weight, request.entropy_weight, request.edges_weight)
-    focus = focal_point(image, weights) if request.crop == "Focal" else center(image.size)
-    return window(image.size, (request.width, request.height), focus)
+def _tasks(walk: _Walk, todo: list[int], crops: Path) -> Iterator[Task]:
+    """The tasks in order, until a stop is asked."""
+    request, destination = walk.request, Path(walk.request.destination)
+    rules = Sizing.of(request, request.crop == "Focal", request.splitting, request.mirrored)
+    colour = {"none": "", "white": "#ffffff"}.get(request.background, request.background_colour)
+    for number in todo:
+        if walk.lane.stopping():
+            walk.stopped = True
+            return
+        picture, index = walk.pictures[number], walk.ledger.first + number
+        yield Task(
+            picture,
+            destination,
+            rules,
+            before=f"{index:05d}-",
+            after=f"-{_stem(picture)}",
+            kind=Kind(colour=colour, cut=bool(colour)),
+            caption=None if walk.speakers else _caption(picture, "", request) or None,
+            wait=bool(walk.speakers),
+            drawing=crops / f"{index:05d}.jpg",
+            debug=request.debug,
+        )
+
+
+def _take(walk: _Walk, number: int, found: list[Made] | StudioError) -> None:
+    """Tell what became of one original, after the captioners have seen its pictures; one that waits for them when a stop is asked is given up."""
+    picture, reason = walk.pictures[number], ""
+    if isinstance(found, OutOfSpace):
+        raise found
+    if isinstance(found, StudioError):
+        reason, found = str(found), []
+    elif walk.speakers:
+        if walk.lane.stopping():
+            _give_up(found)
+            walk.stopped = True
+            return
+        found, reason = _captioned(walk, picture, found)
+    if reason:
+        walk.skipped.append({"source": picture.name, "reason": reason})
+        walk.lane.emit("warning", text=reason, source=picture.name)
+    walk.ledger.add(number, len(found), reason)
+    walk.written += len(found)
+    for made in found:
+        _tell(walk, picture, number, made)
+
+
+def _tell(walk: _Walk, picture: Path, number: int, made: Made) -> None:
+    """One picture as an event."""
+    shown = walk.ledger.file.parent / f"{walk.ledger.first + number:05d}.jpg"
+    words = made.path.with_suffix(".txt")
+    caption = words.read_text(encoding="utf-8") if words.name in made.marks else ""
+    walk.lane.emit("item", source=str(picture), path=str(made.path), drawn=str(shown), caption=caption, box=list(made.box), size=list(made.original), flipped=bool(made.flip))
+    if made.note:
+        walk.lane.emit("warning", text=made.note, source=picture.name)
+
+
+def _captioned(walk: _Walk, picture: Path, found: list[Made]) -> tuple[list[Made], str]:
+    """The pictures with captions under their names; or none of them and the reason."""
+    try:
+        images = [_opened(made.path) for made in found]
+        said = [speaker.sayings(images, walk.request) for speaker in walk.speakers]
+        captions = [_caption(picture, joined(sayings, walk.request), walk.request) for sayings in zip(*said, strict=True)]
+        return [finish(made, caption) for made, caption in zip(found, captions, strict=True)], ""
+    except OutOfSpace:
+        raise
+    except StudioError as error:
+        _give_up(found)
+        return [], str(error)
+
+
+def _opened(path: Path) -> Image.Image:
+    """A picture that waits for its caption."""
+    with Image.open(path) as image:
+        return image.convert("RGB")
+
+
+def _give_up(found: list[Made]) -> None:
+    """Take pictures away that wait for a caption."""
+    for made in found:
+        made.path.unlink(missing_ok=True)
+
+
+def _caption(picture: Path, said: str, request: PreprocessRequest) -> str:
+    """What is written for a picture of which this was said."""
+    return with_trigger(request.trigger, merge_captions(request.existing_captions, existing_caption(picture), said))
 
 
 def _stem(picture: Path) -> str:
@@ -122,11 +208,49 @@ def _stem(picture: Path) -> str:
     return picture.stem.encode()[:180].decode(errors="ignore").rstrip(" .") or "picture"
 
 
-def _write(destination: Path, stem: str, image: Image.Image, caption: str) -> Path:
-    """Write the caption, then the picture: a picture that is there has its caption."""
-    if caption:
-        with atomic_write(destination / f"{stem}.txt") as temporary:
-            temporary.write_text(caption, encoding="utf-8")
-    with atomic_write(destination / f"{stem}.png") as temporary:
-        image.save(temporary, "PNG")
-    return destination / f"{stem}.png"
+class _Ledger:
+    """Which pictures of a job are done, one line each, so that the job goes on where a killed worker left it; gone when the job is over."""
+
+    def __init__(self, file: Path, pictures: list[Path], destination: Path) -> None:
+        self.file, self.done = file, dict[int, dict[str, Any]]()
+        mark = hashlib.sha256(json.dumps([str(destination.resolve()), *((p.name, p.stat().st_size) for p in pictures)]).encode()).hexdigest()
+        lines = _read_lines(file)
+        if lines and lines[0].get("pictures") == mark:
+            self.first = int(lines[0]["first"])
+            self.done = {line["number"]: line for line in lines[1:] if "number" in line}
+        else:
+            self.first = _next_index(destination)
+            file.write_text(json.dumps({"pictures": mark, "first": self.first}) + "\n", encoding="utf-8")
+        for path in parts(destination):
+            if _NUMBERED.match(path.name):
+                path.unlink(missing_ok=True)
+
+    def add(self, number: int, written: int, skipped: str) -> None:
+        """One picture is done."""
+        with self.file.open("a", encoding="utf-8") as file:
+            file.write(json.dumps({"number": number, "written": written, "skipped": skipped}) + "\n")
+
+    def summary(self, pictures: list[Path]) -> tuple[int, list[dict[str, str]]]:
+        """How many pictures were written before the worker was killed, and what was skipped."""
+        skipped = [{"source": pictures[number].name, "reason": line["skipped"]} for number, line in sorted(self.done.items()) if line["skipped"]]
+        return sum(line["written"] for line in self.done.values()), skipped
+
+    def forget(self) -> None:
+        """The job is over."""
+        self.file.unlink(missing_ok=True)
+
+
+def _read_lines(file: Path) -> list[dict[str, Any]]:
+    """The whole lines of a ledger; the last one may have been cut off."""
+    found = []
+    for line in file.read_text(encoding="utf-8").splitlines() if file.is_file() else ():
+        try:
+            found.append(json.loads(line))
+        except ValueError:
+            break
+    return found
+
+
+def _next_index(destination: Path) -> int:
+    """The first number that no picture of the destination uses, so that nothing is overwritten."""
+    return 1 + max((int(found[1]) for p in destination.iterdir() if (found := _NUMBERED.match(p.name))), default=-1)
