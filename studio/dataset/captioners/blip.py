@@ -10,7 +10,7 @@ import torch
 from PIL import Image
 
 from studio.dataset.captioners.released import load_released
-from studio.dataset.captioners.speaking import Speaker, dtype_for, pretrained, told
+from studio.dataset.captioners.speaking import Speaker, dtype_for, pretrained, told, with_words
 from studio.dataset.tag_text import Saying
 from studio.requests.caption import CaptionOptions
 
@@ -55,4 +55,5 @@ def load_blip(path: Path, device: torch.device) -> Blip:
     from transformers import BlipForConditionalGeneration, BlipProcessor
 
     with told("BLIP", path, "Its folder must hold config.json, the weights and the tokenizer."):
-        return Blip(pretrained(BlipForConditionalGeneration, path, dtype_for(device)).to(device), BlipProcessor.from_pretrained(path, local_files_only=True))
+        model = pretrained(BlipForConditionalGeneration, path, dtype_for(device))
+        return Blip(model.to(device), with_words(BlipProcessor.from_pretrained(path, local_files_only=True), model.config.text_config.vocab_size))

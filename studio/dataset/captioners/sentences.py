@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from PIL import Image
 
-from studio.dataset.captioners.speaking import Speaker, dtype_for, pretrained, told
+from studio.dataset.captioners.speaking import Speaker, dtype_for, pretrained, told, with_words
 from studio.dataset.tag_text import Saying
 from studio.requests.caption import CaptionOptions
 
@@ -71,7 +71,7 @@ def load_blip2(path: Path, device: torch.device) -> Blip2:
     with told("BLIP-2", path, NEEDS):
         wide = AutoConfig.from_pretrained(path, local_files_only=True).text_config.is_encoder_decoder and device.type == "cuda"
         model = pretrained(Blip2ForConditionalGeneration, path, torch.bfloat16 if wide else dtype_for(device))  # T5 overflows in fp16
-        return Blip2(model.to(device), Blip2Processor.from_pretrained(path, local_files_only=True))
+        return Blip2(model.to(device), with_words(Blip2Processor.from_pretrained(path, local_files_only=True), model.config.text_config.vocab_size))
 
 
 def load_florence2(path: Path, device: torch.device) -> Florence2:
@@ -81,4 +81,4 @@ def load_florence2(path: Path, device: torch.device) -> Florence2:
 
     with told("Florence-2", path, f"{NEEDS} Folders that bring Python files of their own are another layout; florence-community on the hub has the one that is read here."):
         model = pretrained(Florence2ForConditionalGeneration, path, dtype_for(device))
-        return Florence2(model.to(device), Florence2Processor.from_pretrained(path, local_files_only=True))
+        return Florence2(model.to(device), with_words(Florence2Processor.from_pretrained(path, local_files_only=True), model.config.text_config.vocab_size))

@@ -43,7 +43,7 @@ def told(kind: str, path: Path, needs: str) -> Iterator[None]:
     """Whatever a damaged file makes a library raise becomes Unreadable: which captioner, why, and what its folder must hold."""
     try:
         yield
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, IndexError, RuntimeError, ImportError, EOFError, SafetensorError, UnpicklingError) as error:
+    except (OSError, ValueError, ArithmeticError, KeyError, TypeError, AttributeError, IndexError, RuntimeError, ImportError, EOFError, SafetensorError, UnpicklingError) as error:
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
         raise Unreadable(f"The {kind} captioner {path.name} cannot be loaded ({reason[:160]}).", needs) from error
 
@@ -59,3 +59,10 @@ def pretrained(cls: Any, path: Path, dtype: torch.dtype) -> Any:
 def dtype_for(device: torch.device) -> torch.dtype:
     """Half precision on a GPU, else single."""
     return torch.float16 if device.type == "cuda" else torch.float32
+
+
+def with_words(processor: Any, size: int) -> Any:
+    """A processor whose tokenizer knows about as many words as its network; transformers makes an empty one up where the files are missing, which raises ValueError."""
+    if len(processor.tokenizer) < size // 2:
+        raise ValueError(f"the tokenizer knows {len(processor.tokenizer)} words and the network {size}")
+    return processor
