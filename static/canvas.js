@@ -88,6 +88,7 @@
     }
 
     async open(file) {
+      if ("own" in this.root.dataset) return this.openMask(file);
       try {
         const path = await this.upload(file, file.name || "picture.png");
         await this.load(path);
@@ -101,7 +102,7 @@
       if (!path) return this.empty();
       if (path === this.path) return undefined;
       const image = new Image();
-      image.src = new URL(`gradio_api/file=${path}`, document.baseURI);
+      image.src = new URL(path.includes("://") ? path : `gradio_api/file=${path}`, document.baseURI);
       await image.decode();
       this.path = path;
       this.base.width = image.naturalWidth;
@@ -196,7 +197,9 @@
       this.saving = saving;
     }
 
+    // A canvas of its own page part (data-own) is read by that part, and asks nothing of the server.
     async save() {
+      if ("own" in this.root.dataset) return;
       try {
         this.put("mask", this.ink.painted ? await this.upload(await this.ink.file(), "mask.png") : "");
       } catch (error) {

@@ -10,12 +10,14 @@ from typing import Any
 
 from studio import shelves
 from studio.config import Config
-from studio.errors import InputError
+from studio.errors import InputError, NotFound
 from studio.formats.carriers import read_carrier
 from studio.formats.hashes import known_hash
 from studio.jobs import LIVE, Event, Job, JobStore, State
 from studio.pasting import lookup_in, request_values
 from studio.preferences import Preferences, changed, read_preferences, write_preferences
+from studio.projects.captions import decode_caption
+from studio.projects.data_sets import DataSets
 from studio.prompts.styles import read_styles
 from studio.requests import GenerateRequest, PreprocessRequest, TrainRequest, kind_of
 from studio.settings import SHIPPED_ROOT, Paths
@@ -33,6 +35,7 @@ class Engine:
     def __init__(self, paths: Paths) -> None:
         self.paths = paths.prepare()
         self.store = JobStore(paths.database)
+        self.data_sets = DataSets(self.paths)
         self._keeper: threading.Thread | None = None
         self._leave = threading.Event()
         self._child: subprocess.Popen[bytes] | None = None
@@ -47,6 +50,9 @@ class Engine:
             self._check_generation(request)
         if isinstance(request, PreprocessRequest):
             self._check_preprocess(request)
+        folder = getattr(request, "folder", None)
+        if isinstance(folder, str):
+            self._check_folder(folder)
         return self.store.submit(kind_of(request), request.model_dump(mode="json"), key)
 
     def _check_training(self, request: TrainRequest) -> None:
@@ -85,6 +91,11 @@ class Engine:
         if destination.exists() and not destination.is_dir():
             raise InputError(f"Destination directory: {request.destination!r} is a file.", "Choose a folder.")
 
+    def _check_folder(self, folder: str) -> None:
+        """Whether a data set is where a request says."""
+        if not Path(folder).is_dir():
+            raise InputError(f"Data set: {folder!r} is not a folder.", "It may have been moved or deleted; choose another one.")
+
     def _check_checkpoint(self, name: str, wrong: list[str]) -> None:
         """A named checkpoint must be on the shelf."""
         known = shelves.checkpoints(self.paths)
@@ -112,6 +123,11 @@ class Engine:
         """How many jobs are done before a waiting one."""
         return sum(1 for other in self.store.jobs(states=LIVE, limit=1000) if other.id != job.id and other.created < job.created)
 
+    def latest(self, name: str, kind: str) -> dict[str, Any]:
+        """What the newest event of a kind said; empty when there is none."""
+        event = self.store.last(name, kind)
+        return event.data if event else {}
+
     def events(self, name: str, after_seq: int = 0, kinds: tuple[str, ...] = ()) -> list[Event]:
         """Events of a job after a sequence number, oldest first."""
         return self.store.events(name, after_seq, kinds)
@@ -129,6 +145,17 @@ class Engine:
     def style_names(self) -> list[str]:
         """Names of saved styles."""
         return [style.name for style in read_styles(self.paths.styles)]
+
+    def template_names(self) -> list[str]:
+        """Names of prompt templates."""
+        return shelves.templates(self.paths)
+
+    def template_text(self, name: str) -> str:
+        """The lines of a prompt template; raises NotFound."""
+        file = shelves.template_file(self.paths, name)
+        if file is None:
+            raise NotFound(f"There is no prompt template {name!r}.", f"Choose one of {', '.join(self.template_names())}.")
+        return decode_caption(file.read_bytes())
 
     def token_count(self, prompt: str) -> tuple[int, int]:
         """How many tokens a prompt has, and how many its chunks hold."""

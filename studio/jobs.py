@@ -263,6 +263,12 @@ class JobStore:
             rows = db.execute(f"SELECT * FROM events WHERE job = ? AND seq > ? {chosen} ORDER BY seq LIMIT ?", (name, after, *kinds, limit)).fetchall()
         return [Event(r["seq"], r["job"], r["at"], r["kind"], json.loads(r["data"])) for r in rows]
 
+    def last(self, name: str, kind: str) -> Event | None:
+        """The newest event of a kind in a job."""
+        with self._connect() as db:
+            row = db.execute("SELECT * FROM events WHERE job = ? AND kind = ? ORDER BY seq DESC LIMIT 1", (name, kind)).fetchone()
+        return None if row is None else Event(row["seq"], row["job"], row["at"], row["kind"], json.loads(row["data"]))
+
     def pulse(self) -> str:
         """A word that changes with every event and every change of a job's state."""
         with self._connect() as db:

@@ -135,6 +135,11 @@ class Paths:
         return self.outputs / "cache" / "crops"
 
     @property
+    def thumbnails(self) -> Path:
+        """Small copies of data sets' pictures, by content."""
+        return self.outputs / "cache" / "thumbnails"
+
+    @property
     def logs(self) -> Path:
         """What the worker printed."""
         return self.outputs / "logs"

@@ -6,6 +6,7 @@ import os
 import threading
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -32,10 +33,21 @@ SERVICES: tuple[tuple[str, str], ...] = (
     ("extras", "studio.services.extras"),
     ("residence", "studio.services.residence"),
     ("inspect", "studio.services.inspection"),
+    ("import", "studio.services.transfer"),
+    ("export", "studio.services.transfer"),
+    ("examine", "studio.services.examination"),
+    ("write", "studio.services.writing"),
+    ("mask", "studio.services.masking"),
+    ("caption", "studio.services.captioning"),
+    ("download", "studio.services.download"),
 )
 """Kind of job and the module whose `run(request, lane, desk)` does it."""
 SHORT = ("generate", "create_embedding", "inspect", "interrogate", "extras", "residence", "plot", "prompt_matrix", "prompts_from_file")
 """Jobs that may run between two steps of a training."""
+ASIDE = ("import", "examine", "write", "export")
+"""Jobs that need no model: a thread beside the lane does them with processes of its own, so that pictures can be prepared while a training runs."""
+LANE = tuple(kind for kind, _ in SERVICES if kind not in ASIDE)
+"""Jobs of the lane."""
 ATTEMPTS = 4
 """A job that took its worker down this often is not tried again."""
 BEAT = 2.0
@@ -44,6 +56,13 @@ LOOK = 0.2
 """Seconds between two looks into the database."""
 LINGER = 60.0
 """Seconds an idle worker stays when no face is there."""
+
+
+@dataclass(frozen=True)
+class Bench:
+    """What a job that needs no model works with."""
+
+    paths: Paths
 
 
 class WorkerLane:
@@ -84,6 +103,13 @@ class WorkerLane:
         self.worker.serve_short(self.job)
 
 
+class AsideLane(WorkerLane):
+    """The lane of a job beside the lane: nothing runs in between, since the models belong to the other thread."""
+
+    def breathe(self) -> None:
+        """Nothing waits here."""
+
+
 class Worker:
     """One device's lane."""
 
@@ -93,6 +119,7 @@ class Worker:
         self.name = f"worker-{os.getpid()}"
         self._current = ""
         self._looked = 0.0
+        self._aside = ""
         self._shelf: tuple[Any, ...] = ()
         self._desk: Any = None
 
@@ -101,6 +128,7 @@ class Worker:
         for job in self.store.jobs(states=(State.RUNNING, State.PAUSED, State.STOPPING), limit=1000):
             self.store.interrupt(job.id)
         threading.Thread(target=self._beats, name="heart", daemon=True).start()
+        threading.Thread(target=self._work_aside, name="aside", daemon=True).start()
         from studio.diffusion.cache import ModelCache
         from studio.services.desk import Desk
 
@@ -109,15 +137,28 @@ class Worker:
         idle, watch = time.monotonic(), Watch(self.paths.database)
         while True:
             self.index()
-            job = self.store.claim(self.name)
+            job = self.store.claim(self.name, LANE)
             if job is not None:
                 self.execute(job)
+            if job is not None or self._aside:
                 idle = time.monotonic()
             elif time.monotonic() - idle > LINGER and not self._faces():
                 self.store.forget(self.name)
                 return
-            else:
+            if job is None:
                 watch.wait(LOOK)
+
+    def _work_aside(self) -> None:
+        """Do the jobs that need no model, one after another."""
+        watch = Watch(self.paths.database)
+        while True:
+            job = self.store.claim(self.name, ASIDE)
+            if job is None:
+                self._aside = ""
+                watch.wait(LOOK)
+                continue
+            self._aside = job.kind
+            self._run(job, AsideLane(self, job), Bench(self.paths))
 
     def _faces(self) -> bool:
         """Whether a web page or a command line is there."""
@@ -126,7 +167,7 @@ class Worker:
     def _beats(self) -> None:
         """Say every few seconds that this worker lives, with its device and memory."""
         while True:
-            self.store.beat(self.name, os.getpid(), {"role": "worker", "job": self._current, **self._facts()})
+            self.store.beat(self.name, os.getpid(), {"role": "worker", "job": self._current or self._aside, **self._facts()})
             time.sleep(BEAT)
 
     def _facts(self) -> dict[str, Any]:
@@ -153,10 +194,17 @@ class Worker:
     def execute(self, job: Job) -> None:
         """Run one job to its end and write how it ended; never raises."""
         before, self._current = self._current, job.kind
-        lane = WorkerLane(self, job)
+        try:
+            self._run(job, WorkerLane(self, job), self._desk)
+        finally:
+            self._current = before
+            self.index()
+
+    def _run(self, job: Job, lane: WorkerLane, desk: Any) -> None:
+        """Do one job at a desk and write how it ended; never raises."""
         try:
             _worth_trying(job)
-            result = self._service(job.kind)(request_of(job.kind, job.request), lane, self._desk)
+            result = self._service(job.kind)(request_of(job.kind, job.request), lane, desk)
             self.store.finish(job.id, State.STOPPED if result.get("stopped") else State.DONE, result)
         except StudioError as error:
             log.warning("job %s (%s) failed: %s", job.id, job.kind, error)
@@ -165,9 +213,6 @@ class Worker:
         except Exception as error:  # the lane: whatever a service did not foresee ends the job, not the worker
             log.exception("job %s (%s) failed", job.id, job.kind)
             self.store.finish(job.id, State.FAILED, error=_words(error))
-        finally:
-            self._current = before
-            self.index()
 
     def _service(self, kind: str) -> Callable[[Config, WorkerLane, Any], dict[str, Any]]:
         """The function that does this kind of job."""

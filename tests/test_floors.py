@@ -39,8 +39,8 @@ ROOMS: dict[str, tuple[int, str]] = {
 }
 """Module or package: its floor and its room."""
 PASSAGES = {
-    ("studio.cli", "studio.api.app"): "`studio serve` starts the server",
-    ("studio.cli", "studio.api.auth"): "and says who may use it",
+    ("studio.cli.serving", "studio.api.app"): "`studio serve` starts the server",
+    ("studio.cli.serving", "studio.api.auth"): "and says who may use it",
     ("studio.api.app", "studio.ui.app"): "the server mounts the page",
     ("studio.engine", "studio.formats.carriers"): "what is written in a picture is read without torch",
     ("studio.engine", "studio.formats.hashes"): "remembered hashes are read without torch",

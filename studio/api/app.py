@@ -10,6 +10,7 @@ from starlette.middleware.base import BaseHTTPMiddleware, RequestResponseEndpoin
 from starlette.responses import Response
 
 from studio import __version__
+from studio.api import datasets, room, room_check, room_pictures, room_words
 from studio.api.auth import Access, Gate
 from studio.api.faults import tell_faults
 from studio.api.sdapi import sdapi
@@ -96,6 +97,8 @@ def bare_app(engine: Engine, auth: Access | None = None) -> FastAPI:
     app = FastAPI(title="SD Training Studio", version=__version__, docs_url=None, redoc_url=None)
     app.state.counter = Counter(engine)
     jobs_api(app, engine)
+    for router in (datasets.router, room.router, room_pictures.router, room_words.router, room_check.router, room_words.shared, room_check.shared):
+        app.include_router(router)
     app.include_router(sdapi(access.server_stop))
     docs(app)
     app.add_middleware(OriginGuard)
@@ -109,5 +112,6 @@ def create_app(engine: Engine, auth: Access | None = None) -> FastAPI:
 
     from studio.ui.app import build, mount_options
 
-    login = list(auth.page) if auth and auth.page else None
-    return gr.mount_gradio_app(bare_app(engine, auth), build(engine), path="/", auth=login, **mount_options(engine.paths))
+    access = auth or Access()
+    login = list(access.page) if access.page else None
+    return gr.mount_gradio_app(bare_app(engine, access), build(engine, access.key), path="/", auth=login, **mount_options(engine.paths))

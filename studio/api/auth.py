@@ -4,7 +4,8 @@ import base64
 import binascii
 import secrets
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from urllib.parse import parse_qs
 
 from starlette.datastructures import Headers
 from starlette.responses import JSONResponse
@@ -16,6 +17,8 @@ from studio.errors import InputError
 Accounts = tuple[tuple[str, str], ...]
 GUARDED = ("/sdapi/", "/studio/", "/internal/")
 """Routes that ask for a name and a password."""
+PAGES = "/studio/v1/"
+"""Routes that the page's own scripts use."""
 LARGEST_BODY = 2**29
 """Bytes of a body; a batch of large pictures fits."""
 OPEN = ("/studio/v1/pulse", "/internal/ping")
@@ -32,6 +35,8 @@ class Access:
     """Accounts of the page."""
     server_stop: bool = False
     """Whether a client may stop the server."""
+    key: str = field(default_factory=lambda: secrets.token_urlsafe(24))
+    """What the page's own scripts show instead of an account; only who was let in to the page is told it."""
 
     @property
     def callers(self) -> Accounts:
@@ -84,13 +89,18 @@ class Gate:
                 message["headers"] = [*message.get("headers", []), (b"x-process-time", f"{time.perf_counter() - began:.4f}".encode())]
             await send(message)
 
-        refusal = self._refusal(path, Headers(scope=scope))
+        refusal = self._refusal(path, Headers(scope=scope), parse_qs(scope.get("query_string", b"").decode("latin-1")))
         await (refusal or self.app)(scope, receive, timed)
 
-    def _refusal(self, path: str, headers: Headers) -> JSONResponse | None:
+    def _of_page(self, path: str, headers: Headers, query: dict[str, list[str]]) -> bool:
+        """Whether the page itself asks: in a header, or for a picture in the address."""
+        shown = headers.get("x-studio-page") or query.get("key", [""])[0]
+        return path.startswith(PAGES) and secrets.compare_digest(shown.encode(), self.access.key.encode())
+
+    def _refusal(self, path: str, headers: Headers, query: dict[str, list[str]]) -> JSONResponse | None:
         """Why a request may not come in; None when it may."""
         known, length = self.access.callers, headers.get("content-length", "0")
-        if known and path not in OPEN and not admits(known, headers.get("authorization", "")):
+        if known and path not in OPEN and not self._of_page(path, headers, query) and not admits(known, headers.get("authorization", "")):
             return JSONResponse(fault("HTTPException", "Incorrect username or password"), 401, {"WWW-Authenticate": "Basic"})
         if length.isdigit() and int(length) > LARGEST_BODY:
             return JSONResponse(fault("StudioError", f"The body has {length} bytes; at most {LARGEST_BODY} are taken."), 413)

@@ -2,14 +2,20 @@
 
 from studio.config import Config
 from studio.errors import InputError
+from studio.requests.caption import CaptionRequest
+from studio.requests.download import DownloadRequest
+from studio.requests.examine import ExamineRequest
 from studio.requests.extras import ExtrasRequest
 from studio.requests.generate import GenerateRequest
 from studio.requests.inspect import InspectRequest
 from studio.requests.interrogate import InterrogateRequest
+from studio.requests.mask import MaskRequest
 from studio.requests.preprocess import PreprocessRequest
 from studio.requests.residence import ResidenceRequest
 from studio.requests.scripts import PlotRequest, PromptMatrixRequest, PromptsFromFileRequest
 from studio.requests.train import CreateEmbeddingRequest, TrainRequest
+from studio.requests.transfer import ExportRequest, ImportRequest
+from studio.requests.write import WriteRequest
 
 REQUESTS: tuple[tuple[str, type[Config]], ...] = (
     ("generate", GenerateRequest),
@@ -23,6 +29,13 @@ REQUESTS: tuple[tuple[str, type[Config]], ...] = (
     ("extras", ExtrasRequest),
     ("residence", ResidenceRequest),
     ("inspect", InspectRequest),
+    ("import", ImportRequest),
+    ("export", ExportRequest),
+    ("examine", ExamineRequest),
+    ("write", WriteRequest),
+    ("mask", MaskRequest),
+    ("caption", CaptionRequest),
+    ("download", DownloadRequest),
 )
 """Kind of job and the request it carries."""
 

@@ -15,7 +15,7 @@ from studio.engine import Engine
 from studio.settings import Paths
 from studio.ui import header, theme
 from studio.ui.live import Follower
-from studio.ui.tabs import embedding, img2img, pnginfo, preprocess, runs, settings, train, txt2img
+from studio.ui.tabs import dataset, embedding, img2img, pnginfo, preprocess, runs, settings, train, txt2img
 from studio.ui.tabs.painting import Painting
 from studio.ui.widgets import Page
 from studio.ui.words import say, translations
@@ -32,7 +32,7 @@ def mount_options(paths: Paths) -> dict[str, Any]:
         "footer_links": [],
         "run_history": False,
         "theme": theme.theme(),
-        "css_paths": [theme.STYLE],
+        "css_paths": list(theme.STYLES),
         "head": theme.head(),
         "favicon_path": theme.FAVICON,
         "i18n": translations(),
@@ -41,8 +41,8 @@ def mount_options(paths: Paths) -> dict[str, Any]:
     }
 
 
-def build(engine: Engine) -> gr.Blocks:
-    """The whole page."""
+def build(engine: Engine, key: str = "") -> gr.Blocks:
+    """The whole page; with `key` its own scripts may use the API."""
     with gr.Blocks(title="SD Training Studio", analytics_enabled=False, fill_width=True) as blocks:
         timer = gr.Timer(TICK)
         pulse = gr.Button("pulse", elem_id="pulse", elem_classes=["unseen"])
@@ -54,6 +54,8 @@ def build(engine: Engine) -> gr.Blocks:
                 painting = txt2img.build(page)
             with gr.Tab(say("img2img · Inpaint"), id="img2img"):
                 repainting = img2img.build(page, painting)
+            with gr.Tab(say("Data set"), id="dataset"):
+                room = dataset.build(page, key)
             with gr.Tab(say("Preprocess"), id="preprocess"):
                 preparing = preprocess.build(page)
             with gr.Tab(say("Embedding"), id="embedding"):
@@ -73,6 +75,8 @@ def build(engine: Engine) -> gr.Blocks:
         for sender in (painting, repainting.painting):
             sender.to_preprocess.click(_onto_table(page, sender), [sender.job, sender.chosen], [tabs, preparing.form.parts["source"]])
         preparing.use.click(_newest_set(engine), None, [tabs, training.form.parts["data"]])
+        preparing.look.click(_opened(page), None, [tabs, preparing.opened]).then(None, preparing.opened, js="(name) => window.studio.openRoom(name)")
+        room.use.click(lambda folder: [gr.Tabs(selected="train"), folder], room.folder, [tabs, training.form.parts["data"]])
         creating.train.click(_newest_embedding(engine), None, [tabs, training.form.parts["embedding"]])
     return blocks
 
@@ -100,6 +104,18 @@ def _newest_set(engine: Engine) -> Callable[[], list[Any]]:
         return [gr.Tabs(selected="train"), done[0].result["destination"] if done and done[0].result else gr.skip()]
 
     return use
+
+
+def _opened(page: Page) -> Callable[[], list[Any]]:
+    """Open the data set room with the set that was prepared last."""
+
+    def look() -> list[Any]:
+        done = [job for job in page.engine.jobs(20, "preprocess") if job.result]
+        if not done or not done[0].result:
+            return [gr.skip(), gr.skip()]
+        return [gr.Tabs(selected="dataset"), page.engine.data_sets.open_folder(done[0].result["destination"]).id]
+
+    return look
 
 
 def _newest_embedding(engine: Engine) -> Callable[[], list[Any]]:

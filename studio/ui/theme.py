@@ -8,10 +8,10 @@ from gradio.themes.utils import colors
 from studio.settings import SHIPPED_ROOT
 
 STATIC = SHIPPED_ROOT / "static"
-STYLE = STATIC / "studio.css"
+STYLES = (STATIC / "studio.css", STATIC / "room.css")
 FAVICON = STATIC / "icon.svg"
-SCRIPTS = ("studio.js", "ink.js", "canvas.js", "prompts.js")
-"""Keys and the dark switch, what is painted, the canvas, what helps with prompts."""
+SCRIPTS = ("studio.js", "ink.js", "canvas.js", "prompts.js", "room.js", "room_grid.js", "room_openers.js", "room_picture.js", "room_words.js", "room_check.js")
+"""Keys and the dark switch, what is painted, the canvas, what helps with prompts; then the parts of the data set room."""
 _FONTS = ("system-ui", "-apple-system", "Segoe UI", "Noto Sans", "PingFang SC", "Microsoft YaHei", "Noto Sans CJK SC", "sans-serif")
 
 

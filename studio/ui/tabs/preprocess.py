@@ -28,6 +28,8 @@ class PreprocessTab:
     form: Form
     originals: gr.Gallery
     use: gr.Button
+    look: gr.Button
+    opened: gr.Textbox
 
 
 def build(page: Page) -> PreprocessTab:
@@ -47,7 +49,10 @@ def build(page: Page) -> PreprocessTab:
             status = gr.HTML(elem_id="preprocess_status")
             result = gr.Gallery(label=say("Prepared pictures with their captions"), columns=4, height=330, object_fit="contain", elem_id="preprocess_gallery", format="png", interactive=False)
             originals = gr.Gallery(label=say("Where each original is cut"), columns=4, height=330, object_fit="contain", elem_id="preprocess_crops", interactive=False)
-            use = gr.Button(say("Train with these pictures"), interactive=False, elem_id="preprocess_use")
+            with gr.Row(elem_classes=["buttons"]):
+                use = gr.Button(say("Train with these pictures"), interactive=False, elem_id="preprocess_use")
+                look = gr.Button(say("Open in the data set room"), interactive=False, elem_id="preprocess_look")
+            opened = gr.Textbox(visible=False)
 
     def run(data: dict[Component, Any]) -> str:
         values = form.values(data)
@@ -58,8 +63,8 @@ def build(page: Page) -> PreprocessTab:
     start.click(run, form.inputs, refused, show_progress="hidden").then(None, js=REFRESH)
     stop.click(lambda: _stop(page), None, None, queue=False)
     dropped.upload(_taker(page.engine.paths), dropped, [form.parts["source"], took_in, originals])
-    page.follow(_drawer(page), [status, result, originals, stop, use], [refused])
-    return PreprocessTab(form, originals, use)
+    page.follow(_drawer(page), [status, result, originals, stop, use, look], [refused])
+    return PreprocessTab(form, originals, use, look, opened)
 
 
 def _knobs(form: Form) -> None:
@@ -137,18 +142,18 @@ def _drawer(page: Page) -> Any:
     def draw(lang: str, refused: str) -> list[Any]:
         job = page.follower.newest("preprocess")
         if job is None:
-            return [refused or note("", tell(lang, "Prepared pictures will appear here.")), gr.skip(), gr.skip(), gr.update(interactive=False), gr.update(interactive=False)]
+            return [refused or note("", tell(lang, "Prepared pictures will appear here.")), gr.skip(), gr.skip(), gr.update(interactive=False), gr.update(interactive=False), gr.update(interactive=False)]
         view = page.follower.view(job.id)
         made = [(i["path"], i["caption"] or Path(i["path"]).name) for i in view.items[-SHOWN:]]
         cuts = [(i["drawn"], Path(i["source"]).name) for i in view.items[-SHOWN:] if i.get("drawn")]
         stop, use = gr.update(interactive=not job.state.over), gr.update(interactive=job.state.over and bool(view.items))
         if not job.state.over:
-            return [refused + progress(lang, job, view), made or gr.skip(), cuts or gr.skip(), stop, use]
+            return [refused + progress(lang, job, view), made or gr.skip(), cuts or gr.skip(), stop, use, use]
         if job.state is State.FAILED or job.result is None:
-            return [refused + failed(lang, job), made or gr.skip(), cuts or gr.skip(), stop, use]
+            return [refused + failed(lang, job), made or gr.skip(), cuts or gr.skip(), stop, use, use]
         sentence = "{written} pictures are ready ({time})." if job.state is State.DONE else "Stopped: {written} pictures are ready ({time})."
         left_out = "".join(note("warn", f"{s['source']}: {s['reason']}") for s in job.result["skipped"])
         text = note("good", tell(lang, sentence, written=job.result["written"], time=took(job)), f'<div class="small">{escape(job.result["destination"])}</div>')
-        return [refused + text + left_out, made, cuts, stop, use]
+        return [refused + text + left_out, made, cuts, stop, use, use]
 
     return draw

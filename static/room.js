@@ -1,0 +1,282 @@
+// The data set room: which data set is open, what it holds, and the parts of the page that show it. Everything is asked of /studio/v1/datasets.
+(() => {
+  "use strict";
+  const zh = navigator.language.startsWith("zh");
+  const PAGE = 60, LOOK = 1200;
+  const MAKING = ["import", "examine", "caption", "mask", "write", "export", "compare", "download"];
+
+  const t = (text, values = {}) => {
+    const said = (zh && room.words[text]) || text;
+    return said.replace(/\{(\w+)\}/g, (whole, name) => (name in values ? String(values[name]) : whole));
+  };
+
+  function el(tag, properties = {}, ...children) {
+    const node = document.createElement(tag);
+    for (const [name, value] of Object.entries(properties)) {
+      if (value === undefined || value === null || value === false) continue;
+      if (name.startsWith("on")) node.addEventListener(name.slice(2), value);
+      else if (name === "class") node.className = value;
+      else if (name === "dataset") Object.assign(node.dataset, value);
+      else if (name === "style") node.style.cssText = value;
+      else if (name in node && typeof value !== "string") node[name] = value;
+      else if (["value", "textContent", "innerHTML", "disabled"].includes(name)) node[name] = value;
+      else node.setAttribute(name, value === true ? "" : value);
+    }
+    node.append(...children.flat().filter((child) => child !== null && child !== undefined && child !== false));
+    return node;
+  }
+
+  const room = {
+    t, el, zh, words: {}, panels: [], set: "", data: null, filter: "", order: "name", offset: 0, chosen: new Set(), current: "", panel: "picture",
+    settled: Promise.resolve(),
+
+    // ---- asking the server
+    url(path, query = {}) {
+      const url = new URL(`studio/v1/${path}`, document.baseURI);
+      for (const [name, value] of Object.entries(query)) if (value !== "" && value !== undefined && value !== null) url.searchParams.set(name, value);
+      return url;
+    },
+
+    here(path) {
+      return `datasets/${encodeURIComponent(room.set)}/${path}`;
+    },
+
+    picture(kind, name, version) {
+      return room.url(room.here(kind), { picture: name, v: version, key: room.key }).href;
+    },
+
+    async ask(method, path, body, query) {
+      const plain = body === undefined || body instanceof FormData || body instanceof Blob;
+      const answer = await fetch(room.url(path, query), {
+        method, cache: "no-store", headers: { "X-Studio-Page": room.key, ...(plain ? {} : { "Content-Type": "application/json" }) }, body: plain ? body : JSON.stringify(body),
+      });
+      const kind = answer.headers.get("content-type") || "";
+      const data = kind.includes("json") ? await answer.json() : await answer.text();
+      if (!answer.ok) throw Object.assign(new Error(data.detail || String(answer.status)), { status: answer.status });
+      return data;
+    },
+
+    // An act of the person: its failure is told, and what it changed is shown.
+    async act(method, path, body, query) {
+      try {
+        const data = await room.ask(method, path, body, query);
+        await room.load();
+        return data;
+      } catch (error) {
+        room.say("bad", error.message);
+        return null;
+      }
+    },
+
+    say(kind, text) {
+      const bar = room.find(".room-say");
+      bar.className = `room-say note ${kind}`;
+      bar.textContent = text;
+      bar.hidden = !text;
+      clearTimeout(room.saying);
+      if (kind === "good") room.saying = setTimeout(() => { bar.hidden = true; }, 6000);
+    },
+
+    find: (selector) => room.root.querySelector(selector),
+
+    // ---- the open data set
+    async lists() {
+      room.sets = await room.ask("GET", "datasets");
+      const select = room.find(".room-set");
+      select.replaceChildren(...room.sets.map((s) => el("option", { value: s.id }, `${s.name} · ${s.pictures}`)));
+      if (!room.sets.some((s) => s.id === room.set)) room.set = room.sets.length ? room.sets[0].id : "";
+      select.value = room.set;
+      room.root.classList.toggle("no-set", !room.set);
+    },
+
+    async open(name) {
+      await room.flush();
+      Object.assign(room, { set: name, offset: 0, current: "", data: null });
+      room.chosen.clear();
+      localStorage.setItem("studio-room-set", name);
+      await room.lists();
+      await room.load();
+    },
+
+    async load() {
+      if (!room.set) return room.draw();
+      const mine = (room.asked = (room.asked || 0) + 1);
+      try {
+        const data = await room.ask("GET", room.here("room"), undefined, { filter: room.filter, order: room.order, offset: room.offset, limit: PAGE });
+        if (mine !== room.asked) return;
+        room.data = data;
+        room.find(".room-filter").classList.remove("wrong");
+        if (!data.items.length && room.offset) { room.offset = 0; return room.load(); }
+        if (!data.items.some((item) => item.name === room.current)) room.current = data.items.length ? data.items[0].name : "";
+      } catch (error) {
+        if (mine !== room.asked) return;
+        if (error.status === 422 && room.filter) room.find(".room-filter").classList.add("wrong");
+        if (error.status === 404) await room.lists();
+        room.say("bad", error.message);
+      }
+      room.draw();
+    },
+
+    item: (name) => room.data && room.data.items.find((item) => item.name === (name || room.current)),
+
+    select(name, scroll = false) {
+      if (!room.item(name)) return;
+      room.current = name;
+      for (const card of room.root.querySelectorAll(".room-card")) card.classList.toggle("current", card.dataset.name === name);
+      if (scroll) room.root.querySelector(".room-card.current")?.scrollIntoView({ block: "nearest" });
+      room.drawPanel();
+    },
+
+    step(by) {
+      const names = room.data ? room.data.items.map((item) => item.name) : [];
+      const at = names.indexOf(room.current) + by;
+      if (at >= 0 && at < names.length) room.select(names[at], true);
+    },
+
+    // Words that are typed are kept after a moment; whoever needs them kept waits here.
+    async flush() {
+      for (const panel of room.panels) if (panel.flush) await panel.flush();
+      if (room.grid) await room.grid.flush();
+    },
+
+    // ---- long work
+    async start(kind, values) {
+      await room.flush();
+      try {
+        await room.ask("POST", `jobs/${kind}`, { folder: room.data.folder, ...values });
+        room.look();
+      } catch (error) {
+        room.say("bad", error.message);
+      }
+    },
+
+    async stop(job) {
+      await room.ask("POST", `jobs/${job}/asks/stop`).catch((error) => room.say("bad", error.message));
+    },
+
+    async look() {
+      if (!room.set || document.hidden || !room.root || !room.root.offsetParent) return;
+      try {
+        const now = await room.ask("GET", room.here("pulse"));
+        room.jobs(now.jobs);
+        room.examineNew(now.jobs);
+        const busy = document.activeElement && document.activeElement.closest(".room-card textarea, .room-words");
+        if (room.data && now.revision !== room.data.revision && !busy) await room.load();
+      } catch { /* the bar of the page says when the server is gone */ }
+    },
+
+    // Pictures that nobody looked at yet are looked at without being asked: crops and findings need it. Once for each number of them.
+    examineNew(jobs) {
+      const mark = room.data && `${room.set} ${room.data.unexamined}`;
+      if (!room.data || !room.data.unexamined || room.examined === mark || jobs.some((job) => ["import", "examine"].includes(job.kind) && !["done", "stopped", "failed"].includes(job.state))) return;
+      room.examined = mark;
+      room.start("examine", {});
+    },
+
+    jobs(list) {
+      const bars = list.map((job) => {
+        const share = job.total ? (100 * job.step) / job.total : 0;
+        const over = ["done", "stopped", "failed"].includes(job.state);
+        const state = job.state === "queued" ? t("waits for its turn") : job.state === "failed" ? job.error : job.state === "stopping" ? t("stopping") : job.total ? `${job.step} / ${job.total}` : t("starting");
+        return el("div", { class: `room-job ${job.state}` },
+          el("b", {}, t(job.kind)), el("span", {}, state), job.text ? el("span", { class: "small" }, job.text) : null,
+          over ? null : el("div", { class: "bar" }, el("i", { style: `width:${share}%` })),
+          over ? el("button", { class: "plain", title: t("Close"), "aria-label": t("Close"), onclick: () => { room.closed.add(job.id); room.look(); } }, "×") : el("button", { onclick: () => room.stop(job.id) }, t("Stop")));
+      });
+      const host = room.find(".room-jobs");
+      const now = JSON.stringify(list);
+      if (host.dataset.now !== now) { host.replaceChildren(...bars.filter((_, i) => !room.closed.has(list[i].id))); host.dataset.now = now; }
+      const names = new Set(list.filter((job) => !["done", "stopped", "failed"].includes(job.state)).map((job) => job.kind));
+      for (const kind of MAKING) room.root.classList.toggle(`making-${kind}`, names.has(kind));
+      for (const panel of room.panels) if (panel.jobs) panel.jobs(names, list);
+    },
+    closed: new Set(),
+
+    // ---- drawing
+    draw() {
+      if (!room.root) return;
+      const data = room.data;
+      room.root.classList.toggle("empty", !data || !data.total);
+      room.find(".room-counts").textContent = data ? t("{total} pictures · {captioned} with captions · {left_out} left out", data) : "";
+      const undo = room.find(".room-undo"), redo = room.find(".room-redo");
+      undo.disabled = !data || !data.undo;
+      undo.title = data && data.undo ? t("Undo “{name}” (Ctrl+Z)", { name: data.undo }) : t("Nothing to undo");
+      redo.disabled = !data || !data.redo;
+      redo.title = data && data.redo ? t("Redo “{name}” (Ctrl+Y)", { name: data.redo }) : t("Nothing to redo");
+      room.find(".room-undo span").textContent = data && data.undo ? data.undo : "";
+      if (data && data.notes.length) room.say("warn", data.notes.join(" "));
+      room.grid.draw();
+      room.drawPanel();
+    },
+
+    drawPanel() {
+      for (const button of room.root.querySelectorAll(".room-tabs button")) button.setAttribute("aria-selected", String(button.dataset.panel === room.panel));
+      for (const panel of room.panels) {
+        panel.host.hidden = panel.id !== room.panel;
+        if (!panel.host.hidden && room.data) panel.draw();
+      }
+    },
+
+    async undo(kind) {
+      await room.flush();
+      const step = await room.act("POST", room.here(kind), {});
+      if (step) room.say("good", t(kind === "undo" ? "Taken back: {name}." : "Done again: {name}.", { name: step.name }));
+    },
+  };
+
+  function build(root) {
+    room.root = root;
+    room.key = root.dataset.key || "";
+    room.words = JSON.parse(root.dataset.words || "{}");
+    const button = (label, act, more = {}) => el("button", { type: "button", onclick: act, ...more }, label);
+    root.replaceChildren(
+      el("div", { class: "room-top" },
+        el("label", { class: "room-pick" }, el("span", {}, t("Data set")), el("select", { class: "room-set", "aria-label": t("Data set"), onchange: (e) => room.open(e.target.value) })),
+        button(t("New…"), room.openers.create, { class: "room-new" }), button(t("Open a folder…"), room.openers.folder), button(t("Import…"), room.openers.bring, { class: "room-import needs-set" }),
+        el("label", { class: "room-add needs-set button" }, t("Add pictures"), el("input", { type: "file", multiple: true, hidden: true, class: "room-files", onchange: (e) => { room.openers.take([...e.target.files]); e.target.value = ""; } })),
+        el("span", { class: "room-counts" }),
+        el("span", { class: "room-saved small", "aria-live": "polite" }),
+        el("button", { type: "button", class: "room-undo", onclick: () => room.undo("undo") }, "↶ ", el("span", {})),
+        el("button", { type: "button", class: "room-redo", onclick: () => room.undo("redo"), "aria-label": t("Redo") }, "↷"),
+        button(t("History"), room.openers.history, { class: "needs-set" })),
+      el("div", { class: "room-say note", role: "status", hidden: true }),
+      el("div", { class: "room-jobs" }),
+      el("div", { class: "room-empty" },
+        el("p", {}, el("b", {}, t("Drop pictures here"))), el("p", {}, t("Pictures, captions, masks, a .zip or a whole folder. The originals are copied and never changed.")),
+        el("p", { class: "small" }, t("Then look at the crops, write captions, let the Check tab find what is wrong, and press Write."))),
+      el("div", { class: "room-body" },
+        el("div", { class: "room-main" }),
+        el("div", { class: "room-side" }, el("div", { class: "room-tabs", role: "tablist" }), el("div", { class: "room-panels" }))),
+      el("dialog", { class: "room-dialog" }));
+    room.grid.build(room.find(".room-main"));
+    for (const panel of room.panels) {
+      room.find(".room-tabs").append(el("button", { type: "button", role: "tab", dataset: { panel: panel.id }, onclick: () => { room.panel = panel.id; room.drawPanel(); } }, t(panel.title)));
+      panel.host = el("div", { class: `room-panel room-panel-${panel.id}`, role: "tabpanel" });
+      room.find(".room-panels").append(panel.host);
+      panel.build(panel.host);
+    }
+    room.set = localStorage.getItem("studio-room-set") || "";
+    room.lists().then(room.load).then(room.look).catch((error) => room.say("bad", error.message));
+  }
+
+  function mount() {
+    const root = document.querySelector("#room:not([data-ready])");
+    if (!root || !room.grid || !room.panels.length) return;
+    root.dataset.ready = "1";
+    build(root);
+  }
+  addEventListener("DOMContentLoaded", () => { new MutationObserver(mount).observe(document.documentElement, { childList: true, subtree: true }); mount(); });
+  setInterval(() => room.look(), LOOK);
+
+  const writing = (element) => element.closest && element.closest("textarea, input[type=text], input[type=number], input[type=search], select, [contenteditable=true]");
+  document.addEventListener("keydown", (event) => {
+    if (event.isComposing || event.keyCode === 229 || !room.root || !room.root.offsetParent || room.root.querySelector("dialog[open]")) return;
+    const letter = event.key.toLowerCase();
+    if ((event.ctrlKey || event.metaKey) && (event.key === "ArrowDown" || event.key === "ArrowUp")) { event.preventDefault(); room.step(event.key === "ArrowDown" ? 1 : -1); return; }
+    if (writing(event.target)) return;
+    if ((event.ctrlKey || event.metaKey) && letter === "z" && !event.target.closest(".mask-canvas")) { event.preventDefault(); room.undo(event.shiftKey ? "redo" : "undo"); }
+    else if ((event.ctrlKey || event.metaKey) && letter === "y" && !event.target.closest(".mask-canvas")) { event.preventDefault(); room.undo("redo"); }
+  });
+
+  window.studio = Object.assign(window.studio || {}, { room, openRoom: (name) => { localStorage.setItem("studio-room-set", name); if (room.root) room.open(name); return []; } });
+})();

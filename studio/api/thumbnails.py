@@ -1,0 +1,78 @@
+"""Small copies of pictures, made once by a few threads beside the requests and kept on disk."""
+
+import asyncio
+import hashlib
+import os
+import threading
+from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
+
+from PIL import Image, ImageOps
+
+from studio.errors import Unreadable
+
+SIDES = (256, 1280)
+"""Longer sides in pixels that can be had: for a grid, and for looking at one picture."""
+MOST_PIXELS = 178_956_970
+"""Larger pictures are refused from the header."""
+THREADS = 2
+
+
+class Thumbnails:
+    """Copies of pictures as JPEG under one folder, named by file, time and size, so that a changed picture is never shown as it was."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self._pool = ThreadPoolExecutor(THREADS, thread_name_prefix="thumbnails")
+        self._running: dict[Path, Future[None]] = {}
+        self._lock = threading.Lock()
+
+    def path(self, picture: Path, side: int) -> Path:
+        """Where the copy of a picture lies or will lie."""
+        status = picture.stat()
+        key = hashlib.sha256(f"{picture}\0{status.st_mtime_ns}\0{status.st_size}\0{side}".encode("utf-8", "surrogateescape")).hexdigest()
+        return self.folder / key[:2] / f"{key[:32]}.jpg"
+
+    async def get(self, picture: Path, side: int) -> Path:
+        """The copy of a picture, made now if it is not there; raises Unreadable."""
+        path = self.path(picture, side)
+        if not path.is_file():
+            await asyncio.shield(asyncio.wrap_future(self._begun(picture, path, side)))
+        return path
+
+    def _begun(self, picture: Path, path: Path, side: int) -> "Future[None]":
+        """The making of one copy; two requests for the same share it."""
+        with self._lock:
+            running = self._running.get(path)
+            if running is None:
+                running = self._running[path] = self._pool.submit(small_copy, picture, path, side)
+                running.add_done_callback(lambda _: self._running.pop(path, None))
+            return running
+
+
+def small_copy(picture: Path, path: Path, side: int) -> None:
+    """Write an upright JPEG copy whose longer side is at most `side` pixels, transparency on a light checkerboard's mean grey; raises Unreadable."""
+    try:
+        with Image.open(picture) as image:
+            if image.width * image.height > MOST_PIXELS:
+                raise Unreadable(f"{picture.name} is {image.width}x{image.height} pixels, too large to open safely.")
+            image.draft("RGB", (side, side))
+            small = ImageOps.exif_transpose(image)
+            small.thumbnail((side, side), Image.Resampling.BILINEAR if side <= SIDES[0] else Image.Resampling.LANCZOS, reducing_gap=2.0)
+            small = _flat(small)
+    except (Image.DecompressionBombError, OSError, ValueError, SyntaxError, EOFError, IndexError) as error:
+        raise Unreadable(f"{picture.name} cannot be shown ({str(error)[:80]}).") from error
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_suffix(f".{threading.get_ident()}.tmp")
+    small.save(temporary, "JPEG", quality=84)
+    os.replace(temporary, path)  # not flushed: a copy that is lost is made again
+
+
+def _flat(image: Image.Image) -> Image.Image:
+    """Any mode as RGB, transparent parts on white."""
+    if image.mode.startswith("I;16"):
+        image = image.point(lambda v: v / 256.0, "L") if image.mode == "I;16" else image.convert("I").point(lambda v: v / 256.0).convert("L")
+    if image.mode in ("RGBA", "LA", "PA") or "transparency" in image.info:
+        layer = image.convert("RGBA")
+        return Image.alpha_composite(Image.new("RGBA", layer.size, "white"), layer).convert("RGB")
+    return image.convert("RGB")

@@ -1,0 +1,84 @@
+"""Data sets on the command line: `studio caption`, and `studio dataset` with list, import, examine, mask, write, doctor and export."""
+
+import argparse
+import json
+from pathlib import Path
+from typing import Any
+
+from studio.cli.following import follow
+from studio.cli.knobs import absolute, add_knobs, given
+from studio.config import Config
+from studio.engine import Engine
+from studio.projects import doctor
+from studio.projects.findings import report_for
+from studio.projects.project import Project
+from studio.projects.room import aim_of
+from studio.requests.caption import CaptionRequest
+from studio.requests.examine import ExamineRequest
+from studio.requests.mask import MaskRequest
+from studio.requests.room import RoomSettings
+from studio.requests.transfer import ExportRequest, ImportRequest
+from studio.requests.write import WriteRequest
+from studio.settings import Paths
+
+JOBS: tuple[tuple[str, type[Config], str, tuple[str, ...]], ...] = (
+    ("examine", ExamineRequest, "measure pictures: faces, detail, blur, likeness", ()),
+    ("mask", MaskRequest, "cut subjects out and write masks beside the pictures", ()),
+    ("write", WriteRequest, "write cropped copies with captions", ("destination",)),
+    ("import", ImportRequest, "copy a folder, .zip, kohya tree or .toml into a data set", ("source",)),
+    ("export", ExportRequest, "give a data set away as another trainer reads it", ("destination",)),
+)
+"""Act, its request, what it does, and which of its paths follow the folder."""
+
+
+def add_commands(commands: Any, shared: argparse.ArgumentParser) -> None:
+    """Add `caption` and `dataset` to the commands."""
+    caption = commands.add_parser("caption", parents=[shared], help="put the pictures of a folder into words")
+    caption.add_argument("folder", help="folder of pictures; captions are written beside them as .txt")
+    add_knobs(caption, CaptionRequest, {"folder"})
+    caption.set_defaults(run=_submit, request=CaptionRequest, captioners=["BLIP"])
+
+    acts = commands.add_parser("dataset", help="look after data sets").add_subparsers(dest="act", required=True, metavar="ACT")
+    acts.add_parser("list", parents=[shared], help="list data sets").set_defaults(run=_list)
+    for act, request, text, places in JOBS:
+        parser = acts.add_parser(act, parents=[shared], help=text)
+        parser.add_argument("folder", help="folder of the data set")
+        for place in places:
+            parser.add_argument(place, help=request.model_fields[place].description, nargs="?" if not request.model_fields[place].is_required() else None)
+        add_knobs(parser, request, {"folder", *places})
+        parser.set_defaults(run=_submit, request=request)
+    check = acts.add_parser("doctor", parents=[shared], help="say what is wrong with a data set and what to set for it; exit code 1 when something spoils the training")
+    check.add_argument("folder", help="folder of the data set")
+    add_knobs(check, RoomSettings, set())
+    check.set_defaults(run=_doctor)
+
+
+def _submit(arguments: argparse.Namespace, paths: Paths) -> int:
+    """studio dataset ACT FOLDER … / studio caption FOLDER"""
+    request = arguments.request
+    values = given(arguments, request)
+    values |= {name: absolute(str(values[name])) for name in ("folder", "source", "destination") if values.get(name)}
+    if request is ImportRequest:
+        Path(values["folder"]).mkdir(parents=True, exist_ok=True)
+    return follow(Engine(paths), request.check(values), arguments.json)
+
+
+def _list(arguments: argparse.Namespace, paths: Paths) -> int:
+    """studio dataset list"""
+    sets = Engine(paths).data_sets.all()
+    if arguments.json:
+        print(json.dumps([{"id": s.id, "name": s.name, "folder": str(s.folder), "pictures": s.pictures} for s in sets], ensure_ascii=False))
+    else:
+        for each in sets:
+            print(f"{each.pictures:>6}  {each.name}  {each.folder}")
+    return 0
+
+
+def _doctor(arguments: argparse.Namespace, paths: Paths) -> int:
+    """studio dataset doctor FOLDER [--json]"""
+    engine, project = Engine(paths), Project(Path(absolute(arguments.folder)))
+    if any(item.facts is None for item in project.items()) and (code := follow(engine, ExamineRequest(folder=str(project.folder)), True, quiet=True)):
+        return code
+    report = report_for(project, aim_of(project, engine.template_text, given(arguments, RoomSettings)))
+    print(json.dumps(doctor.as_json(report), ensure_ascii=False) if arguments.json else doctor.as_text(report))
+    return 1 if report.problems else 0

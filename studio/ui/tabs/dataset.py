@@ -1,0 +1,24 @@
+"""The Data set tab: the room where pictures are cropped, captioned, cleaned and written; its inside is drawn by static/room*.js over /studio/v1/datasets."""
+
+from dataclasses import dataclass
+from html import escape
+
+import gradio as gr
+
+from studio.ui.widgets import Page
+
+
+@dataclass(frozen=True)
+class DatasetTab:
+    """What the room hands to other tabs: a folder to train on, and the press that opens Train with it."""
+
+    folder: gr.Textbox
+    use: gr.Button
+
+
+def build(page: Page, key: str) -> DatasetTab:
+    """The room's place in the page; `key` lets it ask the server for what this page may see."""
+    gr.HTML(f'<div id="room" data-key="{escape(key)}"></div>', elem_id="room_place", padding=False)
+    folder = gr.Textbox(elem_id="room_train", elem_classes=["unseen"], container=False)
+    use = gr.Button("use", elem_id="room_use", elem_classes=["unseen"])
+    return DatasetTab(folder, use)
