@@ -30,8 +30,9 @@ def run(request: ExamineRequest, lane: Lane, desk: Desk) -> dict[str, Any]:
     return {**result, "stopped": True} if stopped else result
 
 
-def measure_all(project: Project, names: list[str], lane: Lane) -> tuple[int, bool]:
-    """Measure these pictures and keep the facts as they come; returns how many were measured, and whether a stop was asked."""
+def measure_all(project: Project, names: list[str], lane: Lane, total: int | None = None) -> tuple[int, bool]:
+    """Measure these pictures and keep the facts as they come; returns how many were measured, and whether a stop was asked. `total` counts what comes after it too."""
+    total = len(names) if total is None else total
     begun = told = time.monotonic()
     count, waiting, stopped = 0, list[tuple[str, Facts]](), False
 
@@ -43,7 +44,7 @@ def measure_all(project: Project, names: list[str], lane: Lane) -> tuple[int, bo
                 return
             yield project.folder / name
 
-    lane.emit("progress", step=0, total=len(names), text=names[0] if names else "")
+    lane.emit("progress", step=0, total=total, text=names[0] if names else "")
     with crew_for([path for name in names if (path := project.folder / name).is_file()]) as crew:
         for index, found in crew.run(examine, tasks()):
             waiting.append((names[index], Facts(problem=str(found)) if isinstance(found, StudioError) else found))
@@ -51,10 +52,10 @@ def measure_all(project: Project, names: list[str], lane: Lane) -> tuple[int, bo
             if len(waiting) >= BATCH or time.monotonic() - told > PAUSE:
                 told = time.monotonic()
                 _keep(project, waiting)
-                lane.emit("progress", step=count, total=len(names), text=names[index], rate=round(count / max(1e-6, told - begun), 2))
+                lane.emit("progress", step=count, total=total, text=names[index], rate=round(count / max(1e-6, told - begun), 2))
                 lane.breathe()
     _keep(project, waiting)
-    lane.emit("progress", step=count, total=len(names), text="", rate=round(count / max(1e-6, time.monotonic() - begun), 2))
+    lane.emit("progress", step=count, total=total, text="", rate=round(count / max(1e-6, time.monotonic() - begun), 2))
     return count, stopped
 
 
