@@ -1,5 +1,6 @@
 """The prompts a picture is trained with: filled in, cut into CLIP's tokens, and each token shown where it stands."""
 
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -7,7 +8,7 @@ from functools import lru_cache
 from studio.projects.filling import Filled, Span, fill, filled, parse_template, vary
 from studio.prompts.attention import BREAK, attention, placed
 from studio.prompts.chunks import CHUNK, Chunker
-from studio.prompts.vocabulary import spelled
+from studio.prompts.vocabulary import spelled, tokens_of
 from studio.prompts.words import Names, composed
 
 __all__ = ["FinalPrompt", "Token", "caption_warnings", "fill", "filled", "final_prompt", "final_prompts", "parse_template", "places", "vary"]
@@ -16,6 +17,8 @@ SHOWN = 5
 """Final prompts that are shown unless more are asked for."""
 _NOT_IN_TRAINING = (("<lora:", "`<lora:...>`"), (" AND ", "`AND`"), ("<hypernet:", "`<hypernet:...>`"))
 """What means something when painting, and is plain text when training."""
+_SYNTAX = re.compile(r"[\\()\[\]]|BREAK")
+_PLAIN = Chunker({})
 
 
 @dataclass(frozen=True)
@@ -108,12 +111,20 @@ def _tokens(piece: str, names: Names, words: Mapping[str, int]) -> Iterator[tupl
 
 @lru_cache(maxsize=20_000)
 def places(caption: str) -> int:
-    """Places a caption alone takes in the chunks of a prompt; remembered by its text."""
+    """Places a caption alone takes in the chunks of a prompt; remembered by its text, and by its words, which come again in other captions."""
+    if not _SYNTAX.search(caption):
+        # Spaces end a token, so words can be counted one by one; only a full chunk depends on where commas stand.
+        count = sum(map(_tokens_in, caption.split(" ")))
+        if count <= CHUNK:
+            return count
     chunks = _PLAIN.chunks(caption)
     return (len(chunks) - 1) * CHUNK + len(chunks[-1])
 
 
-_PLAIN = Chunker({})
+@lru_cache(maxsize=50_000)
+def _tokens_in(word: str) -> int:
+    """Tokens of a word."""
+    return len(tokens_of(word)) if word else 0
 
 
 def caption_warnings(caption: str) -> tuple[str, ...]:

@@ -110,3 +110,11 @@ def test_places_of_a_caption() -> None:
     assert places("") == 0
     assert places("a red hat, (smile:1.2)") == len(tokens_of("a red hat, smile"))
     assert places("red BREAK blue") == CHUNK + 1
+
+
+@given(
+    CAPTIONS | st.text(alphabet=st.characters(codec="utf-8"), max_size=60) | st.lists(st.sampled_from([" ", "\u3000", "\t", "'s", "'", "a", "ΑΣ", "1", ",", ", ", "é", "́"]), max_size=90).map("".join)
+)
+def test_places_are_those_of_the_chunks(caption: str) -> None:
+    chunks = Chunker({}).chunks(caption)
+    assert places(caption) == (len(chunks) - 1) * CHUNK + len(chunks[-1])
