@@ -15,7 +15,8 @@ from studio.jobs import Job, State
 from studio.projects.captions import split_tags
 from studio.projects.cropping import box_of, suggest
 from studio.projects.facts import Change, Crop, Edit, Facts, Item
-from studio.projects.filters import compile_filter
+from studio.projects.filters import Context, compile_filter
+from studio.projects.likeness import alike
 from studio.projects.project import Project
 from studio.projects.room import keep_settings, settings_of, weights_of
 from studio.requests.room import RoomSettings
@@ -113,8 +114,10 @@ def matching(project: Project, text: str, items: list[Item]) -> list[Item]:
     """Pictures a filter lets through; raises InputError that points at a mistake in it."""
     if not text.strip():
         return items
-    chosen = compile_filter(text)
-    return [item for item in items if chosen.matches(item)]
+    duplicates: frozenset[str] = frozenset()
+    if "duplicate" in text.lower():
+        duplicates = frozenset(name for group in alike([(item.name, item.facts) for item in items if item.facts]) for name in group)
+    return compile_filter(text).choose(items, Context(str(project.folder), settings_of(project).trigger, duplicates))
 
 
 def shared_files(items: list[Item]) -> frozenset[str]:

@@ -1,8 +1,13 @@
 """The words of the page in Chinese, by their English; terms of the field keep their English name beside."""
 
+from studio.ui.catalogue_knobs import DOCTOR, KNOBS
 from studio.ui.catalogue_painting import PAINTING
+from studio.ui.catalogue_room import SCRIPTED
 
 ZH: dict[str, str] = {
+    **KNOBS,
+    **DOCTOR,
+    **SCRIPTED,
     **PAINTING,
     # the frame
     "Checkpoint": "模型 Checkpoint",

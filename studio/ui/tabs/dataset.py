@@ -1,10 +1,13 @@
 """The Data set tab: the room where pictures are cropped, captioned, cleaned and written; its inside is drawn by static/room*.js over /studio/v1/datasets."""
 
+import json
 from dataclasses import dataclass
 from html import escape
 
 import gradio as gr
 
+from studio.ui.catalogue_knobs import DOCTOR, KNOBS
+from studio.ui.catalogue_room import SCRIPTED
 from studio.ui.widgets import Page
 
 
@@ -18,7 +21,8 @@ class DatasetTab:
 
 def build(page: Page, key: str) -> DatasetTab:
     """The room's place in the page; `key` lets it ask the server for what this page may see."""
-    gr.HTML(f'<div id="room" data-key="{escape(key)}"></div>', elem_id="room_place", padding=False)
+    words = json.dumps({**KNOBS, **DOCTOR, **SCRIPTED}, ensure_ascii=False)
+    gr.HTML(f'<div id="room" data-key="{escape(key)}" data-words="{escape(words)}"></div>', elem_id="room_place", padding=False)
     folder = gr.Textbox(elem_id="room_train", elem_classes=["unseen"], container=False)
     use = gr.Button("use", elem_id="room_use", elem_classes=["unseen"])
     return DatasetTab(folder, use)
