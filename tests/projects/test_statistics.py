@@ -27,7 +27,7 @@ def test_the_numbers_of_a_set() -> None:
     assert found.letters == Spread(10, 11.5, 13) and found.captioned == 2
     assert found.tokens == Spread(7, 7, 15) and found.over == 0
     assert found.faces == {"0": 1, "1": 1, "2 or more": 1}
-    assert found.buckets == ((512, 512, 2), (576, 384, 1))
+    assert found.buckets == ((512, 512, 2), (640, 384, 1))
     assert found.tags == (("hero", 2), ("red hat", 1), ("tall", 1)) and found.different_tags == 3
     assert (found.masked, found.bytes, found.shown) == (1, 1_500_000, 1 + 6 + 1)
     assert found.formats == {"JPEG": 2, "PNG": 1}
