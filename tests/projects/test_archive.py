@@ -2,6 +2,7 @@
 
 import io
 import struct
+import tracemalloc
 import zipfile
 import zlib
 from collections.abc import Mapping
@@ -59,17 +60,107 @@ def everything(folder: Path) -> list[str]:
     return sorted(p.relative_to(folder).as_posix() for p in folder.rglob("*") if p.is_file())
 
 
-@pytest.mark.parametrize("name", ["../../evil.png", "../evil.png", "a/../../../evil.png", "..\\..\\evil.png", "C:\\Windows\\evil.png", "//host/share/evil.png", "./evil.png", "C:evil.png"])
-def test_a_path_that_points_elsewhere_lands_in_the_folder(tmp_path: Path, inside: Path, name: str) -> None:
+TRAVERSALS = [
+    "../../evil.png",
+    "../evil.png",
+    "a/../../../evil.png",
+    "a/../evil.png",
+    "..\\..\\evil.png",
+    "a\\..\\..\\evil.png",
+    "/evil.png",
+    "//host/share/evil.png",
+    "\\\\host\\share\\evil.png",
+    "\\\\?\\C:\\evil.png",
+    "C:\\Windows\\evil.png",
+    "C:/evil.png",
+    "C:evil.png",
+    "c:..\\evil.png",
+    "../evil.png\0.txt",
+    "/proc/self/environ.png",
+]
+HARMLESS = [
+    "./evil.png",
+    "a%2f..%2f..%2fevil.png",
+    "a%5c..%5c..%5cevil.png",
+    "%2e%2e/evil.png",
+    "....//....//evil.png",
+    "a/.../evil.png",
+    "..;/evil.png",
+    "file:evil.png",
+    "~/evil.png",
+    "$HOME/evil.png",
+    "evil.png::$DATA.png",
+    "evil\n.png",
+    "．．／evil.png",
+    "evil.png\0.txt",
+]
+"""Names that only look as if they pointed elsewhere: their last part is used, cleaned."""
+
+
+@pytest.mark.parametrize("name", TRAVERSALS)
+def test_a_path_that_points_elsewhere_is_refused_and_the_good_ones_come(tmp_path: Path, inside: Path, name: str) -> None:
+    done = archive.unpack_told(zipped(tmp_path / "z.zip", {name: png(), "good.png": png(1)}), inside)
+    assert everything(tmp_path) == ["outer/inner/good.png", "z.zip"]
+    assert done.count == 1
+    assert [refused.reason for refused in done.refused] == [f"{done.refused[0].name} was left out: its name points outside the folder."]
+
+
+@pytest.mark.parametrize("name", HARMLESS)
+def test_a_path_that_only_looks_so_lands_in_the_folder(tmp_path: Path, inside: Path, name: str) -> None:
     assert archive.unpack(zipped(tmp_path / "z.zip", {name: png()}), inside) == 1
-    assert everything(tmp_path) == ["outer/inner/C_evil.png" if name == "C:evil.png" else "outer/inner/evil.png", "z.zip"]
+    (found,) = inside.iterdir()
+    assert everything(tmp_path) == [f"outer/inner/{found.name}", "z.zip"]
+    assert found.read_bytes() == png()
 
 
-def test_an_absolute_path_lands_in_the_folder(tmp_path: Path, inside: Path) -> None:
+@pytest.mark.parametrize("name", ["..%2f..%2fevil.png", "..%5c..%5cevil.png", "..\u2215evil.png", ".../evil/.png", "...\\.evil.png", ". ./. ./.evil.png"])
+def test_hidden_names_are_passed_over(tmp_path: Path, inside: Path, name: str) -> None:
+    assert archive.unpack(zipped(tmp_path / "z.zip", {name: png()}), inside) == 0
+    assert everything(tmp_path) == ["z.zip"]
+
+
+def test_an_absolute_path_is_not_written_to(tmp_path: Path, inside: Path) -> None:
     target = tmp_path / "target" / "evil.png"
     target.parent.mkdir()
-    archive.unpack(zipped(tmp_path / "z.zip", {str(target): png()}), inside)
-    assert everything(tmp_path) == ["outer/inner/evil.png", "z.zip"]
+    assert archive.unpack(zipped(tmp_path / "z.zip", {str(target): png()}), inside) == 0
+    assert everything(tmp_path) == ["z.zip"]
+
+
+@pytest.mark.parametrize(("kind", "words"), [(0o120777, "a link"), (0o060666, "a device"), (0o020666, "a device"), (0o010666, "a device"), (0o140666, "a device")])
+def test_links_and_devices_are_refused_with_the_reason(tmp_path: Path, inside: Path, kind: int, words: str) -> None:
+    with zipfile.ZipFile(tmp_path / "z.zip", "w") as file:
+        odd = zipfile.ZipInfo("odd.png")
+        odd.external_attr = kind << 16
+        file.writestr(odd, "../../secret.png")
+        file.writestr("a.png", png())
+    done = archive.unpack_told(tmp_path / "z.zip", inside)
+    assert everything(inside) == ["a.png"]
+    assert [words in refused.reason for refused in done.refused] == [True]
+
+
+def test_names_that_differ_in_case_alone_are_refused_but_the_first(tmp_path: Path, inside: Path) -> None:
+    done = archive.unpack_told(zipped(tmp_path / "z.zip", {"A.png": png(1), "a.PNG": png(2), "\u00e9.png": png(3), "e\u0301.png": png(4), "x/a.png": png(5)}), inside)
+    assert [refused.name for refused in done.refused] == ["a.PNG", "e\u0301.png"]
+    assert all("same name" in refused.reason for refused in done.refused)
+    assert {p.read_bytes() for p in inside.iterdir()} == {png(1), png(3), png(5)}
+    assert len({p.name.lower() for p in inside.iterdir()}) == 3
+
+
+def test_an_archive_in_the_archive_is_told_and_not_opened(tmp_path: Path, inside: Path) -> None:
+    inner = zipped(tmp_path / "inner.zip", {"b.png": png()}).read_bytes()
+    done = archive.unpack_told(zipped(tmp_path / "z.zip", {"inner.zip": inner, "more.RAR": b"Rar!", "a.png": png()}), inside)
+    assert everything(inside) == ["a.png"]
+    assert [(refused.name, "not opened" in refused.reason) for refused in done.refused] == [("inner.zip", True), ("more.RAR", True)]
+
+
+@pytest.mark.parametrize("method", [zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA])
+def test_a_packing_whose_growth_cannot_be_bounded_is_refused_in_words(tmp_path: Path, inside: Path, method: int) -> None:
+    with zipfile.ZipFile(tmp_path / "z.zip", "w") as file:
+        file.writestr("bomb.png", bytes(2**20), method)
+        file.writestr("a.png", png())
+    done = archive.unpack_told(tmp_path / "z.zip", inside)
+    assert everything(inside) == ["a.png"]
+    assert "ordinary zip" in done.refused[0].reason
 
 
 def test_a_link_in_the_zip_is_not_followed_or_made(tmp_path: Path, inside: Path) -> None:
@@ -117,6 +208,41 @@ def test_a_zip_of_too_many_files_is_refused_before_anything_is_written(tmp_path:
     with pytest.raises(Unreadable, match=r"many\.zip holds 6 files; at most 5"):
         archive.unpack(zipped(tmp_path / "many.zip", {f"{i}.png": b"x" for i in range(6)}), inside)
     assert everything(inside) == []
+
+
+def many(path: Path, count: int, declared: int, tail: bytes = b"") -> Path:
+    """A zip whose directory lists `count` files that all point to one body, and claims `declared` (APPNOTE 4.3, ZIP64)."""
+    body = b"PK\3\4" + struct.pack("<HHHHHIIIHH", 20, 0, 0, 0, 33, 0, 0, 0, 1, 0) + b"x"
+    fixed = struct.pack("<HHHHHHIIIHHHHHII", 20, 20, 0, 0, 0, 33, 0, 0, 0, 11, 0, 0, 0, 0, 0, 0)
+    with path.open("wb") as file:
+        file.write(body)
+        for number in range(count):
+            file.write(b"PK\1\2" + fixed + b"%07d.png" % number)
+        length = file.tell() - len(body)
+        file.write(b"PK\6\6" + struct.pack("<QHHIIQQQQ", 44, 45, 45, 0, 0, declared, declared, length, len(body)))
+        file.write(b"PK\6\7" + struct.pack("<IQI", 0, len(body) + length, 1))
+        file.write(b"PK\5\6" + struct.pack("<HHHHIIH", 0, 0, 0xFFFF, 0xFFFF, 0xFFFFFFFF, 0xFFFFFFFF, len(tail)) + tail)
+    return path
+
+
+def test_the_crafted_directory_is_one_that_zipfile_reads(tmp_path: Path) -> None:
+    with zipfile.ZipFile(many(tmp_path / "few.zip", 7, 7)) as file:
+        assert len(file.infolist()) == 7
+    with archive.Archive(tmp_path / "few.zip") as opened:
+        assert len(opened.members) == 7
+
+
+@pytest.mark.parametrize("declared", [1_000_000, 1])
+@pytest.mark.parametrize("tail", [b"", b"a comment", b"PK\5\6 in a comment that is long enough"])
+def test_a_million_entries_are_refused_without_taking_the_directory_into_memory(tmp_path: Path, declared: int, tail: bytes) -> None:
+    file = many(tmp_path / "million.zip", 100_000, declared, tail)
+    tracemalloc.start()
+    try:
+        with pytest.raises(Unreadable, match=r"million\.zip"):
+            archive.Archive(file)
+        assert tracemalloc.get_traced_memory()[1] < 2**20
+    finally:
+        tracemalloc.stop()
 
 
 @pytest.mark.parametrize("data", [b"", b"no zip at all" * 20, b"PK\3\4" + bytes(60), b"Rar!\x1a\x07\x00" + bytes(60)])
@@ -198,7 +324,28 @@ def test_chinese_names_in_gbk_are_read_as_such(tmp_path: Path, inside: Path) -> 
     assert existing_caption(inside / "猫咪.png") == "一只猫，水墨画"
 
 
-def test_a_name_that_is_too_long_is_unpacked_or_refused_in_words(tmp_path: Path, inside: Path) -> None:
-    with pytest.raises(Unreadable, match=r"z\.zip"):
-        archive.unpack(zipped(tmp_path / "z.zip", {"n" * 400 + ".png": png()}), inside)
-    assert everything(inside) == []
+def test_a_name_that_is_too_long_is_shortened(tmp_path: Path, inside: Path) -> None:
+    assert archive.unpack(zipped(tmp_path / "z.zip", {"n" * 400 + ".png": png(), "n" * 400 + ".txt": b"long"}), inside) == 2
+    (picture,) = inside.glob("*.png")
+    assert len(picture.name.encode()) <= 255
+    assert existing_caption(picture) == "long"
+
+
+def test_names_that_some_system_cannot_keep_are_mended_with_their_captions_and_masks(tmp_path: Path, inside: Path) -> None:
+    members = {"CON.png": png(1), "CON.txt": b"con", "x/a?.png": png(2), "x/a?.txt": b"a", "x/a?-masklabel.png": png(3), "y/a?.png": png(4), "y/a?-masklabel.png": png(5), "y/a?.png.txt": b"own"}
+    assert archive.unpack(zipped(tmp_path / "z.zip", members), inside) == 8
+    assert everything(inside) == ["CON_.png", "CON_.txt", "a_-2-masklabel.png", "a_-2.png", "a_-2.png.txt", "a_-masklabel.png", "a_.png", "a_.txt"]
+    assert (inside / "a_-2-masklabel.png").read_bytes() == png(5)
+
+
+@pytest.mark.parametrize(
+    ("system", "raw", "name"),
+    [(3, "café.png".encode(), "café.png"), (0, "猫咪.png".encode(), "猫咪.png"), (0, "小.png".encode("gbk"), "小.png"), (3, "猫咪.png".encode("gbk"), "猫咪.png"), (0, b"caf\x82.png", "café.png")],
+)
+def test_names_are_read_in_the_encoding_they_were_written_in(tmp_path: Path, inside: Path, system: int, raw: bytes, name: str) -> None:
+    mark = "q" * len(raw)
+    data = bytearray(zipped(tmp_path / "z.zip", {mark: png()}).read_bytes().replace(mark.encode(), raw))
+    data[data.index(b"PK\1\2") + 5] = system
+    (tmp_path / "z.zip").write_bytes(data)
+    assert archive.unpack(tmp_path / "z.zip", inside) == 1
+    assert everything(inside) == [name]
