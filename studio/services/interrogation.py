@@ -3,9 +3,12 @@
 from pathlib import Path
 from typing import Any
 
-from studio.dataset.captioners import CAPTIONERS
+from studio.dataset.captioners import wanted
 from studio.dataset.folder import open_upright
+from studio.dataset.tag_text import joined, with_trigger
+from studio.errors import InputError
 from studio.jobs import Lane
+from studio.projects.captions import split_tags
 from studio.requests.interrogate import InterrogateRequest
 from studio.services.desk import Desk
 
@@ -13,10 +16,14 @@ from studio.services.desk import Desk
 def run(request: InterrogateRequest, lane: Lane, desk: Desk) -> dict[str, Any]:
     """The caption of a picture; raises Unreadable for what is none, NotFound when the captioner's files are missing."""
     image = open_upright(Path(request.image))
-    find, load = next((find, load) for name, find, load in CAPTIONERS if name == request.captioner)
-    path = find(desk.paths)
-    lane.emit("progress", step=0, total=1, text=request.captioner)
-    with desk.cache.lend_part("captioner", path, lambda: load(path, desk.cache.device)) as captioner:
-        caption = captioner.caption(image, request.threshold)
-    lane.emit("progress", step=1, total=1, text=caption)
+    labels = split_tags(request.captioner)
+    if not labels:
+        raise InputError(f"Captioner: {request.captioner!r} names none.", "Choose one, such as BLIP or DeepBooru.")
+    speakers, said = wanted(desk.paths, labels), []
+    for number, one in enumerate(speakers):
+        lane.emit("progress", step=number, total=len(speakers), text=f"{one.kind}: {one.path.name}")
+        with desk.cache.lend_part(one.kind, one.path, lambda one=one: one.load(one.path, desk.cache.device)) as captioner:
+            said += captioner.sayings([image], request)
+    caption = with_trigger(request.trigger, joined(said, request))
+    lane.emit("progress", step=len(speakers), total=len(speakers), text=caption)
     return {"caption": caption}

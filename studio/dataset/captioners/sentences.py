@@ -66,11 +66,10 @@ class Florence2(Speaker):
 def load_blip2(path: Path, device: torch.device) -> Blip2:
     """Load BLIP-2 from a folder, offline; raises Unreadable."""
     os.environ.setdefault("HF_HUB_OFFLINE", "1")
-    from transformers import AutoConfig, Blip2ForConditionalGeneration, Blip2Processor
+    from transformers import Blip2ForConditionalGeneration, Blip2Processor
 
     with told("BLIP-2", path, NEEDS):
-        wide = AutoConfig.from_pretrained(path, local_files_only=True).text_config.is_encoder_decoder and device.type == "cuda"
-        model = pretrained(Blip2ForConditionalGeneration, path, torch.bfloat16 if wide else dtype_for(device))  # T5 overflows in fp16
+        model = pretrained(Blip2ForConditionalGeneration, path, torch.bfloat16 if device.type == "cuda" else torch.float32)  # the T5 kind overflows in fp16
         return Blip2(model.to(device), with_words(Blip2Processor.from_pretrained(path, local_files_only=True), model.config.text_config.vocab_size))
 
 

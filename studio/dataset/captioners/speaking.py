@@ -1,5 +1,6 @@
 """What all captioners have in common: they look at pictures together, and a failure to load is told in words."""
 
+import json
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -49,7 +50,10 @@ def told(kind: str, path: Path, needs: str) -> Iterator[None]:
 
 
 def pretrained(cls: Any, path: Path, dtype: torch.dtype) -> Any:
-    """A network of transformers from a folder, never from the net; raises ValueError when weights are missing, which transformers would make up."""
+    """A network of transformers from a folder, never from the net; raises ValueError for a folder of another network, or when weights are missing, which transformers would make up."""
+    kind = json.loads((path / "config.json").read_text(encoding="utf-8")).get("model_type")
+    if kind != cls.config_class.model_type:
+        raise ValueError(f"config.json is of {kind!r} and not of {cls.config_class.model_type!r}")
     model, info = cls.from_pretrained(path, local_files_only=True, dtype=dtype, output_loading_info=True)
     if missing := sorted(info["missing_keys"]):
         raise ValueError(f"{len(missing)} weights are missing, such as {missing[0]}")
