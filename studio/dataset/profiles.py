@@ -39,12 +39,17 @@ def _transform(profile: bytes, mode: str) -> ImageCms.ImageCmsTransform | None:
     """From a profile to sRGB; None when it is sRGB already, cannot be read, or is not meant for this mode."""
     try:
         source = ImageCms.ImageCmsProfile(io.BytesIO(profile))
-        name = ImageCms.getProfileDescription(source).lower()
-        if "srgb" in name and "linear" not in name and mode == "RGB":
+        if mode == "RGB" and _is_srgb(source):
             return None
         return ImageCms.ImageCmsTransform(source, _srgb(), mode, COLOURS[mode], ImageCms.Intent.RELATIVE_COLORIMETRIC, flags=ImageCms.Flags.BLACKPOINTCOMPENSATION)
     except (ImageCms.PyCMSError, OSError, ValueError, TypeError):
         return None
+
+
+def _is_srgb(profile: ImageCms.ImageCmsProfile) -> bool:
+    """Whether a profile calls itself sRGB, so that there is nothing to convert; most photos carry such a one."""
+    name = (profile.profile.profile_description or "").lower()
+    return "srgb" in name and "linear" not in name
 
 
 @lru_cache(maxsize=1)
