@@ -142,7 +142,9 @@ def load_clip(path: Path, device: torch.device) -> Clip:
 
 
 def _from_folder(open_clip: Any, path: Path) -> tuple[Any, Any, Any]:
-    """A folder with open_clip_config.json."""
+    """A folder with open_clip_config.json; raises ValueError when there are no weights, which open_clip would make up."""
+    if not any(p.suffix in (".safetensors", ".bin", ".pth") for p in path.iterdir()):
+        raise ValueError("there are no weights")
     network, _, prepare = open_clip.create_model_and_transforms(f"local-dir:{path}")
     return network, prepare, open_clip.get_tokenizer(f"local-dir:{path}")
 

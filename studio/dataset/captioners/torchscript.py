@@ -10,7 +10,18 @@ from torch import Tensor
 
 from studio.errors import Unreadable
 
-KINDS = {name: getattr(torch, name) for name in ("FloatStorage", "HalfStorage", "BFloat16Storage", "LongStorage", "IntStorage", "BoolStorage", "ByteStorage", "DoubleStorage")}
+KINDS = {
+    "FloatStorage": torch.float32,
+    "HalfStorage": torch.float16,
+    "BFloat16Storage": torch.bfloat16,
+    "DoubleStorage": torch.float64,
+    "LongStorage": torch.int64,
+    "IntStorage": torch.int32,
+    "ByteStorage": torch.uint8,
+    "BoolStorage": torch.bool,
+}
+"""What an archive calls the numbers it stores."""
+Stored = tuple[torch.UntypedStorage, torch.dtype]
 
 
 class _Node:
@@ -36,7 +47,7 @@ class _Reader(pickle.Unpickler):
         if module.split(".")[0] == "__torch__":
             return _Node
         if (module, name) == ("torch._utils", "_rebuild_tensor_v2"):
-            return torch._utils._rebuild_tensor_v2
+            return _tensor
         if (module, name) == ("collections", "OrderedDict"):
             return dict
         if module == "torch" and name in KINDS:
@@ -45,13 +56,19 @@ class _Reader(pickle.Unpickler):
             return _first
         raise pickle.UnpicklingError(f"it names {module}.{name}")
 
-    def persistent_load(self, pid: Any) -> Any:
+    def persistent_load(self, pid: Any) -> Stored:
         """A storage of the archive, always on the CPU."""
         _, kind, key, _, _ = pid
         if key not in self.storages:
             data = self.archive.read(f"{self.root}/data/{key}")
             self.storages[key] = torch.frombuffer(bytearray(data), dtype=torch.uint8).untyped_storage() if data else torch.UntypedStorage(0)
-        return torch.storage.TypedStorage(wrap_storage=self.storages[key], dtype=kind.dtype, _internal=True)
+        return self.storages[key], kind
+
+
+def _tensor(stored: Stored, offset: int, size: tuple[int, ...], stride: tuple[int, ...], *_: Any) -> Tensor:
+    """A tensor of a storage; raises RuntimeError when it would reach beyond."""
+    storage, dtype = stored
+    return torch.empty(0, dtype=dtype).set_(storage, offset, size, stride)
 
 
 def _first(value: Any, *_: Any) -> Any:
