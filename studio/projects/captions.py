@@ -11,6 +11,7 @@ from studio.projects.facts import Item
 LONGEST = 2**20
 """A caption file is read up to so many bytes; what is longer is cut there and said to be in trouble."""
 TROUBLES = {
+    "unreadable": "The file cannot be opened.",
     "undecodable": "Some of its bytes are text in no encoding that is known.",
     "nul": "It holds NUL characters.",
     "encoding": "It is not plain UTF-8, so other programs may read it wrongly.",
@@ -29,11 +30,16 @@ _CLEARLY = 0.1
 
 def decode_caption(data: bytes) -> str:
     """Text of a caption file: BOM, UTF-8, UTF-16 or GB 18030; what fits none is read with replacement marks. NUL characters and outer space go."""
-    return _reading(data)[0].replace("\0", "").strip()
+    return read_caption(data)[0]
 
 
 def caption_trouble(data: bytes) -> str:
     """What is wrong with the bytes of a caption file, as a code of TROUBLES; empty when nothing is."""
+    return read_caption(data)[1]
+
+
+def read_caption(data: bytes) -> tuple[str, str]:
+    """Text of a caption file, and what is wrong with its bytes as a code of TROUBLES."""
     text, encoding = _reading(data)
     found = {
         "undecodable": not encoding,
@@ -41,7 +47,7 @@ def caption_trouble(data: bytes) -> str:
         "encoding": encoding != "utf-8" or data.startswith(codecs.BOM_UTF8),
         "long": len(data) > LONGEST,
     }
-    return next((code for code in TROUBLES if found[code]), "")
+    return text.replace("\0", "").strip(), next((code for code, true in found.items() if true), "")
 
 
 def _reading(data: bytes) -> tuple[str, str]:
