@@ -156,10 +156,10 @@ def _take(walk: _Walk, number: int, found: list[Made] | StudioError) -> None:
     if reason:
         walk.skipped.append({"source": picture.name, "reason": reason})
         walk.lane.emit("warning", text=reason, source=picture.name)
-    walk.ledger.add(number, len(found), reason)
-    walk.written += len(found)
     for made in found:
         _tell(walk, picture, number, made)
+    walk.written += len(found)
+    walk.ledger.add(number, len(found), reason)
 
 
 def _tell(walk: _Walk, picture: Path, number: int, made: Made) -> None:
