@@ -8,6 +8,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import TracebackType
 from typing import Any
 
 from PIL import Image
@@ -48,18 +49,18 @@ class _Walk:
 def run(request: PreprocessRequest, lane: Lane, desk: Desk) -> dict[str, Any]:
     """Cut, flip and caption every picture; returns how many were written and what was skipped, with reasons."""
     destination = Path(request.destination)
-    with _source(Path(request.source), destination) as folder, ExitStack() as lent:
+    with _source(Path(request.source), destination) as (folder, refused), ExitStack() as lent:
         pictures = list_pictures(folder)
         speakers = [lent.enter_context(desk.cache.lend_part(one.kind, one.path, _loader(one, desk))) for one in wanted(desk.paths, request.captioners)]
         _make(destination)
         crops = desk.paths.crops / lane.job
         crops.mkdir(parents=True, exist_ok=True)
         walk = _Walk(request, lane, speakers, pictures, _Ledger(crops / "done.jsonl", pictures, destination))
-        try:
+        for one in refused:
+            lane.emit("warning", text=one["reason"], source=one["source"])
+        with walk.ledger:
             _prepare_all(walk, crops)
-        finally:
-            walk.ledger.forget()
-    result: dict[str, Any] = {"written": walk.written, "skipped": walk.skipped, "destination": str(destination)}
+    result: dict[str, Any] = {"written": walk.written, "skipped": refused + walk.skipped, "destination": str(destination)}
     if walk.stopped:
         return {**result, "stopped": True}
     if not walk.written:
@@ -68,20 +69,20 @@ def run(request: PreprocessRequest, lane: Lane, desk: Desk) -> dict[str, Any]:
 
 
 @contextmanager
-def _source(source: Path, destination: Path) -> Iterator[Path]:
-    """The folder of originals; a zip is unpacked to a temporary one. Raises InputError."""
+def _source(source: Path, destination: Path) -> Iterator[tuple[Path, list[dict[str, str]]]]:
+    """The folder of originals, and pictures of a zip that are refused with reasons; a zip is unpacked to a temporary folder. Raises InputError."""
     if source.is_dir():
         if destination.resolve() == source.resolve() or source.resolve() in destination.resolve().parents:
             raise InputError("The destination lies in the source, whose pictures must stay untouched.", "Choose another folder.")
-        yield source
+        yield source, []
         return
     if source.suffix.lower() != ".zip" or not source.is_file():
         raise InputError(f"{str(source)!r} is neither a folder nor a .zip file.", "Choose a folder of pictures.")
     with tempfile.TemporaryDirectory() as folder:
-        archive.unpack(source, Path(folder))
+        refused = archive.unpack_told(source, Path(folder)).refused
         if not shelves.images(Path(folder)):
             raise InputError(f"There is no picture in {source.name}.", "Pack files such as .png, .jpg or .webp.")
-        yield Path(folder)
+        yield Path(folder), [{"source": one.name, "reason": one.reason} for one in refused if Path(one.name).suffix.lower() in shelves.IMAGE_SUFFIXES]
 
 
 def _loader(one: Wanted, desk: Desk) -> Any:
@@ -235,9 +236,12 @@ class _Ledger:
         skipped = [{"source": pictures[number].name, "reason": line["skipped"]} for number, line in sorted(self.done.items()) if line["skipped"]]
         return sum(line["written"] for line in self.done.values()), skipped
 
-    def forget(self) -> None:
-        """The job is over."""
-        self.file.unlink(missing_ok=True)
+    def __enter__(self) -> "_Ledger":
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        if error is None or isinstance(error, Exception):  # whatever else ends a job is the end of the process
+            self.file.unlink(missing_ok=True)
 
 
 def _read_lines(file: Path) -> list[dict[str, Any]]:

@@ -266,7 +266,8 @@ def test_a_zip_is_a_source_and_stays_as_it_is(tmp_path: Path, destination: Path,
     result = preprocess.run(request(file, destination), lane, desk)
     assert result["written"] == 1
     assert [s["source"] for s in result["skipped"]] == ["evil.png"]
-    assert names(destination) == ["00001-0-一 猫.png", "00001-0-一 猫.txt"]
+    assert names(destination) == ["00000-0-一 猫.png", "00000-0-一 猫.txt"]
+    assert [w["source"] for w in told(lane, "warning")] == ["evil.png"]
     assert file.read_bytes() == before
     assert not list(tmp_path.rglob("evil.png"))
 

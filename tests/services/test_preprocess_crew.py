@@ -69,7 +69,7 @@ def told(lane: SilentLane, kind: str) -> list[dict[str, Any]]:
     return [data for name, data in lane.events if name == kind]
 
 
-class Killed(Exception):
+class Killed(BaseException):
     """What a power cut is to the process."""
 
 
@@ -152,13 +152,11 @@ def test_a_captioner_that_fails_is_the_problem_of_its_picture(tmp_path: Path, so
 
 
 @pytest.mark.parametrize("captioners", [(), ("DeepBooru",)])
-def test_after_a_crash_the_job_goes_on_under_the_same_numbers(tmp_path: Path, source: Path, desk: Desk, captioners: tuple[str, ...], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_after_a_crash_the_job_goes_on_under_the_same_numbers(tmp_path: Path, source: Path, desk: Desk, captioners: tuple[str, ...]) -> None:
     (tmp_path / "out").mkdir()
     noise(tmp_path / "out" / "00006-0-mine.png", (64, 64), 1)
-    with monkeypatch.context() as patched:
-        patched.setattr("studio.services.preprocess._Ledger.forget", lambda ledger: None)  # a killed process forgets nothing
-        with pytest.raises(Killed):
-            preprocess.run(request(source, tmp_path / "out", captioners=captioners), Acts(after=3, dies=True), desk)
+    with pytest.raises(Killed):
+        preprocess.run(request(source, tmp_path / "out", captioners=captioners), Acts(after=3, dies=True), desk)
     (tmp_path / "out" / ".00009-0-4.png.part").write_bytes(b"half")
     lane = SilentLane()
     result = preprocess.run(request(source, tmp_path / "out", captioners=captioners), lane, desk)
@@ -170,11 +168,9 @@ def test_after_a_crash_the_job_goes_on_under_the_same_numbers(tmp_path: Path, so
     assert preprocess.run(request(source, tmp_path / "out"), SilentLane(), desk)["written"] == 5
 
 
-def test_a_ledger_of_other_pictures_counts_for_nothing(tmp_path: Path, source: Path, desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
-    with monkeypatch.context() as patched:
-        patched.setattr("studio.services.preprocess._Ledger.forget", lambda ledger: None)
-        with pytest.raises(Killed):
-            preprocess.run(request(source, tmp_path / "out"), Acts(after=1, dies=True), desk)
+def test_a_ledger_of_other_pictures_counts_for_nothing(tmp_path: Path, source: Path, desk: Desk) -> None:
+    with pytest.raises(Killed):
+        preprocess.run(request(source, tmp_path / "out"), Acts(after=1, dies=True), desk)
     noise(source / "0.png", (99, 80), 9)
     assert preprocess.run(request(source, tmp_path / "out"), SilentLane(), desk)["written"] == 6
     assert sorted(n for n in files(tmp_path / "out") if n.endswith(".png"))[:2] == ["00000-0-1.png", "00001-0-0.png"]
