@@ -1,6 +1,7 @@
 """The doctor's checks of captions and masks: there, readable, short enough, of their own, and with the word that is taught."""
 
 import re
+from collections.abc import Collection
 
 from studio.projects.captions import TROUBLES, split_tags
 from studio.projects.case import Case, Check, Hit
@@ -13,6 +14,8 @@ PLACES = re.compile(r"\[(?:name|filewords)\]")
 """What a template and a caption may leave to be filled."""
 SHOWN = 5
 """Tags that a sentence names."""
+OUT_OF_REACH = ("unreadable", "long")
+"""Troubles of a caption file that writing it anew does not mend."""
 ENOUGH = 4
 """Captions from which on something they have in common means something."""
 
@@ -63,9 +66,19 @@ def template_without_name(case: Case) -> Hit | None:
 
 
 def trouble(case: Case) -> Hit | None:
-    """Caption files in an odd encoding, or too odd to read."""
-    found = {item.name: case.around.caption_trouble[item.name] for item in case.used if item.name in case.around.caption_trouble}
-    return Hit(list(found), {"why": TROUBLES.get(why := next(iter(found.values())), why)}) if found else None
+    """Caption files in an odd encoding, or with odd characters."""
+    return _troubled(case, [code for code in TROUBLES if code not in OUT_OF_REACH])
+
+
+def out_of_reach(case: Case) -> Hit | None:
+    """Caption files that cannot be read whole."""
+    return _troubled(case, OUT_OF_REACH)
+
+
+def _troubled(case: Case, codes: Collection[str]) -> Hit | None:
+    """Pictures whose caption files have one of these troubles."""
+    found = {item.name: code for item in case.used if (code := case.around.caption_trouble.get(item.name)) in codes}
+    return Hit(list(found), {"why": TROUBLES[next(iter(found.values()))]}) if found else None
 
 
 def shared(case: Case) -> Hit | None:
@@ -109,7 +122,7 @@ def orphan_masks(case: Case) -> Hit | None:
 
 def bad_masks(case: Case) -> Hit | None:
     """Masks that are of one colour, of another size, or damaged."""
-    found = {item.name: case.around.mask_trouble[item.name] for item in case.used if item.name in case.around.mask_trouble}
+    found = {item.name: case.around.mask_trouble[item.name] for item in case.used if case.around.mask_trouble.get(item.name)}
     return Hit(list(found), {"why": next(iter(found.values()))}) if found else None
 
 
@@ -137,6 +150,7 @@ def _hit(names: list[str]) -> Hit | None:
 
 CHECKS: tuple[Check, ...] = (
     Check("caption_trouble", "warning", "Captions hard to read: {count} of {total} pictures. {why}", "reencode", trouble),
+    Check("caption_out_of_reach", "problem", "Captions that cannot be read whole: {count} of {total} pictures. {why}", None, out_of_reach),
     Check("no_captions", "warning", "No captions: none of {total} pictures has one, and the template asks for them with [filewords]. File names take their place.", None, none_at_all),
     Check("caption_missing", "warning", "Without a caption: {count} of {total} pictures. The file name takes its place.", None, missing),
     Check("caption_empty", "warning", "Empty captions: {count} of {total} pictures have a caption file that says nothing.", "remove_caption", empty),

@@ -14,8 +14,8 @@ from studio.prompts.chunks import CHUNK, Chunker
 
 Severity = Literal["problem", "warning", "hint"]
 """A problem spoils the training, a warning makes it worse, a hint is good to know."""
-REMEMBERED = 2000
-"""Letters of the longest prompt whose count is kept in memory."""
+USUAL = 2000
+"""Letters of a usual prompt at most; of longer ones only a few counts are kept in memory."""
 PLAIN_LINES = ("a photo of [name], [filewords]",)
 
 
@@ -61,12 +61,12 @@ class Aim:
 
 @dataclass(frozen=True)
 class Surroundings:
-    """What lies in the folder beside the pictures, and what reading it showed; names to sentences where something is wrong."""
+    """What lies in the folder beside the pictures, and what reading it showed."""
 
     caption_trouble: Mapping[str, str] = field(default_factory=dict)
-    """Picture: why its caption file is hard to read."""
+    """Picture: what is wrong with its caption file, as a code of captions.TROUBLES."""
     mask_trouble: Mapping[str, str] = field(default_factory=dict)
-    """Picture: what is wrong with its mask."""
+    """Picture: what is wrong with its mask, in a sentence; empty when nothing is."""
     orphan_masks: tuple[str, ...] = ()
     """Mask files without a picture."""
     orphan_captions: tuple[str, ...] = ()
@@ -195,19 +195,22 @@ class Case:
     def _count(self, line: str, caption: str) -> int:
         """Places of a line of the template with a caption put in."""
         prompt = fill(line, self.aim.trigger, caption)
-        return (_counted if len(prompt) <= REMEMBERED else _counted.__wrapped__)(prompt, tuple(self.aim.words.items()))
+        return (_counted if len(prompt) <= USUAL else _counted_long)(prompt, tuple(self.aim.words.items()))
 
     @cached_property
     def shared(self) -> list[list[str]]:
         """Groups of used pictures that have one caption file together."""
-        return likeness.same((item.name, item.caption_name) for item in self.used)
+        return likeness.same((item.name, item.caption_name) for item in self.used if item.captioned)
 
 
-@lru_cache(maxsize=20_000)
-def _counted(prompt: str, words: tuple[tuple[str, int], ...]) -> int:
+def _places(prompt: str, words: tuple[tuple[str, int], ...]) -> int:
     """Places a prompt takes as the trainer cuts it; a chunk that ended early counts whole."""
     chunks = _chunker(words).chunks(prompt)
     return (len(chunks) - 1) * CHUNK + len(chunks[-1])
+
+
+_counted = lru_cache(maxsize=20_000)(_places)
+_counted_long = lru_cache(maxsize=32)(_places)
 
 
 @lru_cache(maxsize=8)

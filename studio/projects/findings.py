@@ -8,13 +8,14 @@ from typing import Any
 from studio import shelves
 from studio.errors import Conflict, InputError
 from studio.projects import caption_mending
-from studio.projects.captions import caption_trouble, own_caption_name, read_bytes
+from studio.projects.captions import own_caption_name
 from studio.projects.case import Aim, Case, Finding, Surroundings
 from studio.projects.doctor import Report, examine_set
 from studio.projects.facts import Change, Edit, Item
 from studio.projects.picture_checks import SMALLEST_TARGET, face_crop, too_small
 from studio.projects.project import Project
 from studio.projects.set_checks import SPARED
+from studio.projects.steps import ENCODING
 
 IGNORED = "doctor_ignored"
 """The setting of a data set that holds keys of findings."""
@@ -70,7 +71,8 @@ def mend(project: Project, aim: Aim, key: str, mask_trouble: Mapping[str, str] |
         raise InputError(f"There is no fix for this: {finding.sentence}", "Ignore it, or change the pictures by hand.")
     fix = FIXES[finding.fix]
     remedy = fix.make(Case(items, aim, around), finding)
-    edit = project.edit(fix.label, remedy.changes) if remedy.changes else None
+    changes = [replace(change, before=project.mask_digest(change.item)) if change.field == "mask" else change for change in remedy.changes]
+    edit = project.edit(fix.label, changes) if changes else None
     if edit is None and not remedy.settings:
         raise InputError(f"{fix.label} changes nothing here.", "Ignore the finding, or change the pictures by hand.")
     return Mended(fix.label, edit.count if edit else len(remedy.settings), edit, remedy.settings)
@@ -97,7 +99,7 @@ def surroundings(project: Project, items: Sequence[Item], mask_trouble: Mapping[
     masks = {f"{_stem(item.name)}{shelves.MASK_SUFFIX}" for item in items}
     names = sorted(path.name for path in project.folder.iterdir() if not path.name.startswith("."))
     return Surroundings(
-        caption_trouble={item.name: code for item in items if item.captioned and (code := caption_trouble(read_bytes(project.folder / item.caption_name)))},
+        caption_trouble=project.caption_trouble(),
         mask_trouble=mask_trouble or {},
         orphan_captions=tuple(name for name in names if name.lower().endswith(".txt") and name not in captions),
         orphan_masks=tuple(name for name in names if name.endswith(shelves.MASK_SUFFIX) and name not in masks),
@@ -194,6 +196,11 @@ def _text(work: Callable[[Case, Item], str | None]) -> Callable[[Case, Finding],
     return make
 
 
+def _own_captions(case: Case, finding: Finding) -> Remedy:
+    """Of pictures that share a caption file the first keeps it, and the others get files of their own with the same words."""
+    return Remedy([Change(name, "own_caption", None, case.by_name[name].caption) for group in finding.groups for name in group[1:]])
+
+
 FIXES: dict[str, Fix] = {
     "leave_out": Fix("Leave these pictures out", _choose("left_out", True)),
     "take_back": Fix("Take all pictures back in", _choose("left_out", False)),
@@ -210,6 +217,9 @@ FIXES: dict[str, Fix] = {
     "escape_brackets": Fix("Escape brackets in captions", _text(caption_mending.escaped)),
     "dedupe": Fix("Take repeated tags out", _text(caption_mending.deduped)),
     "remove_common_tags": Fix("Take tags of every caption out", _text(caption_mending.without_common)),
+    "own_caption": Fix("Give each picture a caption file", _own_captions),
+    "reencode": Fix("Save captions as plain UTF-8", lambda case, finding: Remedy([Change(name, ENCODING, None, "utf-8") for name in finding.items])),
+    "remove_mask": Fix("Delete these masks", lambda case, finding: Remedy([Change(name, "mask", "", None) for name in finding.items if case.by_name[name].mask_name])),
     "remove_caption": Fix("Delete empty captions", _text(lambda case, item: None)),
 }
 """Everything that can be mended with a button."""

@@ -72,6 +72,7 @@ CASES: dict[str, tuple[list[Item], Aim, Surroundings]] = {
     "turned": ([*GOOD, item("turned.jpg", turned=True)], AIM, Surroundings()),
     "alpha": ([*GOOD, item("clear.png", alpha=True)], AIM, Surroundings()),
     "caption_trouble": (GOOD, AIM, Surroundings(caption_trouble={"3.png": "undecodable"})),
+    "caption_out_of_reach": (GOOD, AIM, Surroundings(caption_trouble={"3.png": "long"})),
     "no_captions": ([item(f"{i}.png", None) for i in range(6)], AIM, Surroundings()),
     "caption_missing": ([*GOOD, item("silent.png", None)], AIM, Surroundings()),
     "caption_empty": ([*GOOD, item("silent.png", "  \n ")], AIM, Surroundings()),
@@ -106,14 +107,15 @@ QUIET: dict[str, tuple[list[Item], Aim, Surroundings]] = {
     "face_cut": ([*GOOD, item("face.png", width=1400, faces=(FACE,), choices=Choices(crop=Crop(0.1, 0.5)))], AIM, Surroundings()),
     "face_too_large": ([*GOOD, item("face.png", width=1400, faces=((0.3, 0.1, 0.8, 0.9),))], AIM, Surroundings()),
     "alpha": ([*GOOD, replace(item("clear.png", alpha=True), mask_name="clear-masklabel.png")], AIM, Surroundings()),
-    "caption_trouble": ([replace(one, choices=Choices(left_out=True)) for one in GOOD], AIM, Surroundings(caption_trouble={"3.png": "nul"})),
+    "caption_trouble": (GOOD, AIM, Surroundings(caption_trouble={"3.png": "long"})),
+    "caption_out_of_reach": ([replace(one, choices=Choices(left_out=True)) for one in GOOD], AIM, Surroundings(caption_trouble={"3.png": "unreadable"})),
     "no_captions": ([item(f"{i}.png", None) for i in range(6)], replace(AIM, template=("a photo of [name]",)), Surroundings()),
     "caption_missing": ([item(f"{i}.png", None) for i in range(6)], AIM, Surroundings()),
     "caption_too_long": ([*GOOD, item("long.png", ", ".join(["hat"] * 30))], AIM, Surroundings()),
     "template_too_long": (GOOD, replace(AIM, vectors=60), Surroundings()),
     "trigger_missing": ([*GOOD, item("nameless.png", "a heroine"), item("placed.png", "[name] runs")], AIM, Surroundings()),
     "template_without_name": (GOOD, replace(AIM, template=("a photo of [name]", "[filewords]", "Hero, a photo")), Surroundings()),
-    "caption_shared": ([*GOOD, replace(item("1.jpg", "another"), caption_name="1.jpg.txt")], AIM, Surroundings()),
+    "caption_shared": ([*GOOD, replace(item("1.jpg", "another"), caption_name="1.jpg.txt"), item("x.jpg", None), item("x.png", None)], AIM, Surroundings()),
     "captions_identical": ([item("0.png", "a hero"), item("1.png", "a hero"), item("2.png", "the hero")], AIM, Surroundings()),
     "tags_repeated": ([*GOOD, item("twice.png", "red hat, tall, red hats")], AIM, Surroundings()),
     "brackets": ([*GOOD, item("odd.png", r"hero \(film\), [name], [filewords]")], AIM, Surroundings()),
@@ -197,7 +199,7 @@ def test_an_unknown_method_is_refused() -> None:
 
 
 def test_a_very_long_caption_is_judged() -> None:
-    assert found([*GOOD, item("long.png", "hat, " * 200_000)])["caption_too_long"].values["most"] > 100_000
+    assert found([*GOOD, item("long.png", "hat, " * 100_000)])["caption_too_long"].values["most"] > 100_000
 
 
 def test_five_thousand_pictures_are_looked_at_whole() -> None:
