@@ -32,7 +32,7 @@ class Listing:
         self.sidecar = sidecar
         self._root = os.path.join(folder, "")
         self._lock = threading.Lock()
-        self._seen = -1
+        self._seen, self._born = -1, 0
         self._facts: dict[str, tuple[int, int, Facts, int]] = {}
         self._choices: dict[str, tuple[Choices, int]] = {}
         self._items: dict[str, tuple[tuple[Any, ...], Item]] = {}
@@ -88,9 +88,9 @@ class Listing:
         """Take what is new in the database."""
         with self.sidecar.connect() as db:
             db.execute("BEGIN")
-            now = int(db.execute("SELECT revision FROM counter").fetchone()[0])
-            if now < self._seen:
-                self._facts, self._choices, self._items, self._seen = {}, {}, {}, -1
+            now, born = db.execute("SELECT revision, born FROM counter").fetchone()
+            if born != self._born:
+                self._facts, self._choices, self._items, self._seen, self._born = {}, {}, {}, -1, born
             if now != self._seen:
                 for row in db.execute("SELECT * FROM facts WHERE revision > ?", (self._seen,)):
                     facts = _parsed(Facts, row["facts"])

@@ -29,7 +29,7 @@ _FIRST = (
 """Tables of version 0."""
 _SECOND = (
     # Rows carry the count at which they were written, so that a reader takes only what is new to it.
-    "CREATE TABLE counter (revision INTEGER NOT NULL)",
+    "CREATE TABLE counter (revision INTEGER NOT NULL, born INTEGER NOT NULL)",
     "ALTER TABLE facts ADD COLUMN revision INTEGER NOT NULL DEFAULT 0",
     "ALTER TABLE choices ADD COLUMN revision INTEGER NOT NULL DEFAULT 0",
     "CREATE INDEX facts_revision ON facts(revision)",
@@ -97,8 +97,8 @@ class Sidecar:
             db.execute(statement)
         names = db.execute("SELECT edit, place, item FROM changes WHERE field = 'caption'").fetchall()
         db.executemany("UPDATE changes SET file = ? WHERE edit = ? AND place = ?", [(str(Path(row["item"]).with_suffix(".txt")), row["edit"], row["place"]) for row in names])
-        # Beginning with the time makes it larger than any count of a database that was here before.
-        db.execute("INSERT INTO counter VALUES (?)", (int(time.time() * 1000),))
+        # Beginning with the time tells it from a database that was here before.
+        db.execute("INSERT INTO counter VALUES (:now, :now)", {"now": time.time_ns() // 1000})
         db.execute(f"PRAGMA user_version = {VERSION}")
         db.execute("COMMIT")
 
