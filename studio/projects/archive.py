@@ -164,8 +164,8 @@ def _sorted_out(infos: Sequence[zipfile.ZipInfo]) -> tuple[list[Member], list[Re
 
 
 def _is_clutter(path: PurePosixPath) -> bool:
-    """Files that systems put into zips by themselves, and hidden ones."""
-    return "__MACOSX" in path.parts or path.name.startswith(".") or path.name.lower() in _CLUTTER
+    """Files that systems put into zips by themselves, and what is hidden."""
+    return path.name.lower() in _CLUTTER or any(part == "__MACOSX" or (part.startswith(".") and part != "..") for part in path.parts)
 
 
 def _reason(info: zipfile.ZipInfo, name: str) -> str:

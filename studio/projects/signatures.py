@@ -55,7 +55,7 @@ def looks_like(head: bytes) -> str:
         return "a HEIC photo, which has to be saved as JPEG or PNG first" if brands & {b"heic", b"heix", b"mif1", b"heim"} else "a video"
     text = _text(head)
     if text is None:
-        return "only zeros" if not head.strip(b"\0") else "data of no known kind"
+        return "nothing but zeros" if not head.strip(b"\0") else "data of no known kind"
     start = text.lstrip("\ufeff \t\r\n").lower()
     if start.startswith("<svg") or (start.startswith("<?xml") and "<svg" in start):
         return "an SVG drawing, which has to be saved as PNG first"

@@ -83,9 +83,6 @@ HARMLESS = [
     "a%2f..%2f..%2fevil.png",
     "a%5c..%5c..%5cevil.png",
     "%2e%2e/evil.png",
-    "....//....//evil.png",
-    "a/.../evil.png",
-    "..;/evil.png",
     "file:evil.png",
     "~/evil.png",
     "$HOME/evil.png",
@@ -113,7 +110,21 @@ def test_a_path_that_only_looks_so_lands_in_the_folder(tmp_path: Path, inside: P
     assert found.read_bytes() == png()
 
 
-@pytest.mark.parametrize("name", ["..%2f..%2fevil.png", "..%5c..%5cevil.png", "..\u2215evil.png", ".../evil/.png", "...\\.evil.png", ". ./. ./.evil.png"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "..%2f..%2fevil.png",
+        "..%5c..%5cevil.png",
+        "....//....//evil.png",
+        "a/.../evil.png",
+        "..;/evil.png",
+        ".studio/thumbs/evil.png",
+        "..\u2215evil.png",
+        ".../evil/.png",
+        "...\\.evil.png",
+        ". ./. ./.evil.png",
+    ],
+)
 def test_hidden_names_are_passed_over(tmp_path: Path, inside: Path, name: str) -> None:
     assert archive.unpack(zipped(tmp_path / "z.zip", {name: png()}), inside) == 0
     assert everything(tmp_path) == ["z.zip"]

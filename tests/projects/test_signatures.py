@@ -31,7 +31,7 @@ def test_pictures_are_known_by_their_first_bytes(kind: str, mode: str) -> None:
         (b"x" + ("字" * 2000).encode()[: HEAD - 1], "text"),
         (b"BM is how this sentence starts, and it is long", "text"),
         (b"RIFF\x10\0\0\0WAVEfmt ", "data of no known kind"),
-        (bytes(200), "only zeros"),
+        (bytes(200), "nothing but zeros"),
         (bytes(range(1, 200)), "data of no known kind"),
         (b"%PDF-1.7\n", "a PDF"),
         (b"PK\3\4rest", "a zip archive"),

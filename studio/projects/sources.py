@@ -1,0 +1,279 @@
+"""What lies in a source of pictures: dropped files, a folder, a zip, a tree of kohya's or its TOML, as one flat list; nothing is written."""
+
+import os
+import posixpath
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, field, replace
+from pathlib import Path, PurePosixPath
+
+from studio.errors import InputError, StudioError, Unreadable
+from studio.projects import kohya
+from studio.projects.archive import Archive, Member, Refused
+from studio.projects.kohya import Subset
+from studio.shelves import IMAGE_SUFFIXES, MASK_SUFFIX
+
+MOST_FILES = 200_000
+"""A source with more files is taken for a mistake, such as a whole disk."""
+_PIECE = 2**20
+_ROOT = PurePosixPath(".")
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One file of a source. `path` is how it is called there, `pieces` gives its bytes and raises Unreadable."""
+
+    path: PurePosixPath
+    pieces: Callable[[], Iterator[bytes]]
+    file: Path | None = None
+    """None for a file in a zip."""
+    size: int = 0
+    """Bytes, of a file in a zip."""
+    subset: Subset | None = None
+
+    @property
+    def picture(self) -> bool:
+        """Whether its name is a picture's."""
+        return is_picture(self.path.name)
+
+    def bytes(self, most: int) -> bytes:
+        """All of a small file; raises Unreadable when it has more than `most` bytes."""
+        data = bytearray()
+        for piece in self.pieces():
+            data += piece
+            if len(data) > most:
+                raise Unreadable(f"{self.path.name} has more than {most} bytes.", "It was not taken.")
+        return bytes(data)
+
+
+@dataclass
+class Gathered:
+    """What was found, what was refused already, and how the source was understood."""
+
+    entries: list[Entry] = field(default_factory=list)
+    refused: list[Refused] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+
+
+RENAMED = {".jfif": ".jpg", ".jif": ".jpg", ".jpe": ".jpg", ".apng": ".png", ".dib": ".bmp"}
+"""Other suffixes of pictures, and what they become."""
+
+METADATA = frozenset({"metadata.jsonl", "metadata.csv"})
+"""Files with the captions of all pictures in and below a folder, each with file_name and text."""
+
+
+def is_picture(name: str) -> bool:
+    """Whether a file is called like a picture."""
+    return PurePosixPath(name).suffix.lower() in IMAGE_SUFFIXES | RENAMED.keys()
+
+
+def gather(source: Path | Sequence[Path], recursive: bool, avoid: Path, stack: ExitStack) -> Gathered:
+    """All files of a source; zips stay open as long as `stack`. `avoid` is the data set itself, which is no source. Raises InputError, Unreadable."""
+    if isinstance(source, Path):
+        return _one(source, recursive, avoid, stack)
+    found = Gathered()
+    for path in source:
+        try:
+            part = _one(path, recursive, avoid, stack)
+        except StudioError as error:
+            found.refused.append(Refused(path.name, str(error)))
+            continue
+        alone = path.is_file() and len(part.entries) == 1 and part.entries[0].file == path
+        found.entries += part.entries if alone else [replace(entry, path=PurePosixPath(path.stem) / entry.path) for entry in part.entries]
+        found.refused += part.refused
+        found.notes += part.notes
+    return found
+
+
+def _one(source: Path, recursive: bool, avoid: Path, stack: ExitStack) -> Gathered:
+    """The files of one source; raises InputError, Unreadable."""
+    if source.is_dir():
+        return _folder(source, recursive, avoid)
+    if not source.is_file():
+        raise InputError(f"{str(source)!r} is neither a file nor a folder.", "Choose a folder of pictures, a .zip, or a .toml of kohya's.")
+    if source.suffix.lower() == ".zip":
+        return _zip(stack.enter_context(Archive(source)))
+    if source.suffix.lower() == ".toml":
+        return _toml(source)
+    return Gathered([_entry(source, PurePosixPath(source.name))])
+
+
+def _entry(file: Path, path: PurePosixPath, subset: Subset | None = None) -> Entry:
+    """An entry for a file on disk."""
+    return Entry(path, lambda: _pieces(file), file, subset=subset)
+
+
+def _pieces(file: Path) -> Iterator[bytes]:
+    """The bytes of a file; raises Unreadable."""
+    try:
+        with file.open("rb") as source:
+            while piece := source.read(_PIECE):
+                yield piece
+    except OSError as error:
+        raise Unreadable(f"{file.name} cannot be read ({error.strerror}).") from error
+
+
+Listing = dict[PurePosixPath, list[str]]
+"""File names by folder, relative to where the listing starts."""
+
+
+def list_folder(root: Path, deeper: Callable[[PurePosixPath], bool], refused: list[Refused], avoid: Path | None = None) -> Listing:
+    """Names of the files in a folder and in those below it that `deeper` says yes to; hidden ones and links to folders are left out. Asks nothing about single files. Raises InputError."""
+    found: Listing = {}
+    count, waiting = 0, [_ROOT]
+    while waiting:
+        here = waiting.pop()
+        files = found.setdefault(here, [])
+        try:
+            with os.scandir(root / here) as entries:
+                for entry in entries:
+                    if entry.name.startswith("."):
+                        continue
+                    if entry.is_dir(follow_symlinks=False):
+                        below = here / entry.name
+                        waiting += [below] if deeper(below) and (avoid is None or Path(entry.path).resolve() != avoid) else []
+                    elif entry.is_file():
+                        files.append(entry.name)
+                        count += 1
+        except OSError as error:
+            if here == _ROOT:
+                raise InputError(f"{str(root)!r} cannot be read ({error.strerror}).", "Choose a folder that you may read.") from error
+            refused.append(Refused(str(here), f"The folder {str(here)!r} cannot be read ({error.strerror})."))
+        if count > MOST_FILES:
+            raise InputError(f"{str(root)!r} holds more than {MOST_FILES} files.", "Choose a smaller folder.")
+    return {here: sorted(files) for here, files in sorted(found.items())}
+
+
+def _folder(root: Path, recursive: bool, avoid: Path) -> Gathered:
+    """A tree of kohya's, or an ordinary folder; raises InputError."""
+    if root.resolve() == avoid:
+        raise InputError("The source is the data set itself.", "Choose another folder.")
+    refused: list[Refused] = []
+    listing = list_folder(root, lambda path: len(path.parts) <= 3 and kohya.may_hold_subsets(path.name), refused, avoid)
+    subsets = [] if any(map(is_picture, listing[_ROOT])) else kohya.read_tree(_with_pictures(listing))
+    if subsets:
+        found = _subsets(subsets, listing, lambda path, subset: _entry(root / path, path, subset))
+    else:
+        refused.clear()
+        listing = list_folder(root, lambda _: True, refused, avoid) if recursive else {_ROOT: listing[_ROOT]}
+        found = Gathered([_entry(root / here / name, here / name) for here, names in listing.items() for name in names])
+    found.refused += refused
+    return found
+
+
+def _with_pictures(listing: Listing) -> list[PurePosixPath]:
+    """Folders that hold pictures."""
+    return [here for here, names in listing.items() if any(map(is_picture, names))]
+
+
+def _subsets(subsets: Sequence[Subset], listing: Listing, make: Callable[[PurePosixPath, Subset | None], Entry]) -> Gathered:
+    """The files of some subsets, their masks, and what describes them."""
+    found = Gathered(notes=[_note(subsets)])
+    above: dict[PurePosixPath, None] = {}
+    for subset in subsets:
+        folder, masks = PurePosixPath(subset.folder), PurePosixPath(kohya.masks_of(subset))
+        found.entries += [make(folder / name, subset) for name in listing[folder]]
+        if subset.metadata:
+            found.entries.append(replace(make(PurePosixPath(subset.metadata), subset), path=folder / PurePosixPath(subset.metadata).name))
+        found.entries += [replace(make(masks / name, subset), path=folder / f"{PurePosixPath(name).stem}{MASK_SUFFIX}") for name in listing.get(masks, []) if name.lower().endswith(".png")]
+        above.update(dict.fromkeys(folder.parents))
+    found.entries += [make(here / name, None) for here in above for name in listing.get(here, []) if name.lower() in METADATA]
+    return found
+
+
+def _note(subsets: Sequence[Subset]) -> str:
+    """What was understood."""
+    return "Read as a data set of kohya's: " + ", ".join(f"{PurePosixPath(s.folder).name} ({s.repeats}x{', regularisation' if s.is_reg else ''})" for s in subsets[:12]) + "."
+
+
+def _zip(archive: Archive) -> Gathered:
+    """All files of a zip, read as a TOML or a tree of kohya's when it is one."""
+    members = {member.path: member for member in archive.members}
+    listing: Listing = {}
+    for path in sorted(members):
+        listing.setdefault(path.parent, []).append(path.name)
+
+    def make(path: PurePosixPath, subset: Subset | None) -> Entry:
+        member: Member = members[path]
+        return Entry(path, lambda: archive.pieces(member), None, member.size, subset)
+
+    subsets, refused = _described(listing, lambda path: make(path, None))
+    subsets = subsets or kohya.read_tree(_with_pictures(listing))
+    if not subsets:
+        return Gathered([make(path, None) for path in sorted(members)], [*archive.refused, *refused])
+    found = _subsets(subsets, listing, make)
+    inside = {place for subset in subsets for place in (PurePosixPath(subset.folder), PurePosixPath(kohya.masks_of(subset)))}
+    outside = [Refused(path.name, f"{path} lies outside the folders of the training, and was left out.") for path in sorted(members) if path.parent not in inside and is_picture(path.name)]
+    found.refused = [*archive.refused, *refused, *outside]
+    return found
+
+
+def _described(listing: Listing, make: Callable[[PurePosixPath], Entry]) -> tuple[list[Subset], list[Refused]]:
+    """Subsets that a TOML in a zip names and that are in the zip too."""
+    refused = []
+    for path in [here / name for here, names in listing.items() for name in names if name.lower().endswith(".toml")]:
+        try:
+            subsets = kohya.read_toml(make(path).bytes(2**20), path.name)
+        except StudioError as error:
+            refused.append(Refused(path.name, str(error)))
+            continue
+        known = [replace(subset, folder=str(place)) for subset in subsets if (place := _within(subset.folder, path.parent, listing)) is not None]
+        if known:
+            return [replace(subset, metadata=_inside(subset.metadata, path.parent, listing)) for subset in _once(known)], refused
+    return [], refused
+
+
+def _once(subsets: Sequence[Subset]) -> list[Subset]:
+    """Each folder once, as it is named first."""
+    found: dict[str, Subset] = {}
+    for subset in subsets:
+        found.setdefault(subset.folder, subset)
+    return list(found.values())
+
+
+def _inside(file: str, base: PurePosixPath, listing: Listing) -> str:
+    """A file of a zip that a TOML means; empty when it is not there."""
+    name = PurePosixPath(file.replace("\\", "/"))
+    places = [place for place in (_within(str(name.parent), base, listing), base) if place is not None]
+    return next((str(place / name.name) for place in places if name.name in listing.get(place, [])), "")
+
+
+def _within(folder: str, base: PurePosixPath, listing: Listing) -> PurePosixPath | None:
+    """A folder of a zip that a TOML means, whose own path may be that of another machine: the longest end of it that is there."""
+    for end in _ends(folder):
+        for start in (base, _ROOT):
+            place = PurePosixPath(posixpath.normpath(start / end))
+            if place in listing:
+                return place
+    return None
+
+
+def _ends(folder: str) -> Iterator[str]:
+    """`a/b/c`, then `b/c`, then `c`."""
+    parts = [part for part in folder.replace("\\", "/").split("/") if part and not part.endswith(":")]
+    return ("/".join(parts[start:]) for start in range(len(parts)))
+
+
+def _toml(file: Path) -> Gathered:
+    """The folders that a TOML names: as they are, or beside it; raises InputError."""
+    found = Gathered()
+    subsets = _once(kohya.read_toml(_entry(file, PurePosixPath(file.name)).bytes(2**20), file.name))
+    for subset in subsets:
+        folder = _beside(subset.folder, file.parent, Path.is_dir)
+        if folder is None:
+            found.refused.append(Refused(subset.folder, f"The folder {subset.folder!r} that {file.name} names is not there."))
+            continue
+        place = PurePosixPath(folder.name)
+        found.entries += [_entry(folder / name, place / name, subset) for name in list_folder(folder, lambda _: False, found.refused)[_ROOT]]
+        metadata = _beside(subset.metadata, file.parent, Path.is_file) if subset.metadata else None
+        found.entries += [_entry(metadata, place / metadata.name, subset)] if metadata else []
+    if not found.entries:
+        raise InputError(f"None of the folders that {file.name} names holds a file.", "Its image_dir paths have to exist on this machine, or lie beside it.")
+    found.notes.append(_note(subsets))
+    return found
+
+
+def _beside(path: str, base: Path, there: Callable[[Path], bool]) -> Path | None:
+    """A folder or file of this machine that a TOML means: its own path, or the end of it beside the TOML."""
+    places = [*([Path(path)] if Path(path).is_absolute() else []), base / path.replace("\\", "/"), *(base / end for end in _ends(path))]
+    return next((place for place in places if there(place)), None)
