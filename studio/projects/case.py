@@ -128,7 +128,9 @@ class Check:
         if hit is None:
             return None
         values = {"count": len(hit.items), "total": len(case.used), **hit.values}
-        return Finding(self.id, self.severity, self.text, values, tuple(hit.items), tuple(map(tuple, hit.groups)), hit.fix or self.fix)
+        fix = hit.fix or self.fix
+        nothing_left = fix == "leave_out" and len(hit.items) == len(case.used)
+        return Finding(self.id, self.severity, self.text, values, tuple(hit.items), tuple(map(tuple, hit.groups)), None if nothing_left else fix)
 
 
 class Case:
@@ -161,14 +163,14 @@ class Case:
         return likeness.same((item.name, item.facts.digest) for item in self.seen if item.facts)
 
     @cached_property
-    def alike(self) -> list[list[str]]:
+    def alike(self) -> tuple[tuple[str, ...], ...]:
         """Groups of pictures that look the same, copies and mirror images too."""
-        return likeness.alike([(item.name, item.facts) for item in self.seen if item.facts])
+        return likeness.alike(tuple((item.name, item.facts) for item in self.seen if item.facts))
 
     def crop(self, item: Item) -> Crop:
         """Where a picture is cut: as chosen, else the middle or as suggested."""
         if item.name not in self._crops:
-            suggested = Crop() if item.facts is None or self.aim.sizing == "Center" else suggest(item.facts, self.aim.size, self.aim.weights)
+            suggested = Crop() if item.facts is None or self.aim.sizing == "Center" else _suggested(item.facts, self.aim.size, self.aim.weights)
             self._crops[item.name] = item.choices.crop or suggested
         return self._crops[item.name]
 
@@ -209,6 +211,7 @@ def _places(prompt: str, words: tuple[tuple[str, int], ...]) -> int:
     return (len(chunks) - 1) * CHUNK + len(chunks[-1])
 
 
+_suggested = lru_cache(maxsize=8192)(suggest)
 _counted = lru_cache(maxsize=20_000)(_places)
 _counted_long = lru_cache(maxsize=32)(_places)
 

@@ -19,6 +19,8 @@ from studio.projects.steps import ENCODING
 
 IGNORED = "doctor_ignored"
 """The setting of a data set that holds keys of findings."""
+PAPERS = frozenset({"license", "licence", "readme", "notice", "copying", "credits", "sources"})
+"""Text files that are no captions."""
 _SHARE = 10
 """One picture of so many is kept for validation, but never more than MOST_HELD."""
 MOST_HELD = 20
@@ -101,7 +103,7 @@ def surroundings(project: Project, items: Sequence[Item], mask_trouble: Mapping[
     return Surroundings(
         caption_trouble=project.caption_trouble(),
         mask_trouble=mask_trouble or {},
-        orphan_captions=tuple(name for name in names if name.lower().endswith(".txt") and name not in captions),
+        orphan_captions=tuple(name for name in names if name.lower().endswith(".txt") and name not in captions and _stem(name).lower() not in PAPERS),
         orphan_masks=tuple(name for name in names if name.endswith(shelves.MASK_SUFFIX) and name not in masks),
     )
 

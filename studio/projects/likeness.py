@@ -4,6 +4,7 @@ import base64
 import struct
 from collections import defaultdict
 from collections.abc import Hashable, Iterable, Iterator, Sequence
+from functools import lru_cache
 from itertools import combinations
 from math import sqrt
 from operator import mul
@@ -65,8 +66,9 @@ def same(marks: Iterable[tuple[str, Hashable]]) -> list[list[str]]:
     return [names for names in found.values() if len(names) > 1]
 
 
-def alike(pictures: Sequence[tuple[str, Facts]]) -> list[list[str]]:
-    """Names in groups of pictures that look the same: by digest, by perceptual hash (mirror images too), and by CLIP where it was measured."""
+@lru_cache(maxsize=2)
+def alike(pictures: tuple[tuple[str, Facts], ...]) -> tuple[tuple[str, ...], ...]:
+    """Names in groups of pictures that look the same: by digest, by perceptual hash (mirror images too), and by CLIP where it was measured; remembered until a picture changes."""
     groups = Groups(len(pictures))
     first: dict[str, int] = {}
     for i, (_, facts) in enumerate(pictures):
@@ -81,7 +83,7 @@ def alike(pictures: Sequence[tuple[str, Facts]]) -> list[list[str]]:
         if sides[i] != sides[j] and groups.top(i) != groups.top(j) and (distance <= SURE or _agree(pictures[i][1], pictures[j][1], mirrored=True)):
             groups.join(i, j)
     join_parallel(groups, [(i, unpacked(facts.clip)) for i, (_, facts) in enumerate(pictures) if facts.clip and groups.top(i) == i])
-    return [[pictures[i][0] for i in group] for group in groups.groups()]
+    return tuple(tuple(pictures[i][0] for i in group) for group in groups.groups())
 
 
 def _agree(one: Facts, other: Facts, mirrored: bool) -> bool:

@@ -20,7 +20,7 @@ LOST = 0.5
 RIM = 0.02
 """Share of a face's side that may be cut off: detectors are no more exact."""
 SMALLEST_TARGET = 256
-"""No smaller size of training is offered as a fix."""
+"""No smaller size of training is offered as a fix for larger ones."""
 
 
 def unreadable(case: Case) -> Hit | None:
@@ -67,9 +67,11 @@ def too_small(case: Case) -> Hit | None:
         return None
     worst = max(factors.values())
     values = {"width": case.aim.width, "height": case.aim.height, "factor": f"{worst:.1f}"}
-    few = len(factors) * 4 <= len(case.seen) and len(case.learned) - len(factors) >= bounds(case.aim.method).few
-    reachable = min(case.aim.size) / worst >= SMALLEST_TARGET
-    return Hit(list(factors), values, fix="leave_out" if few or not reachable else "smaller_target")
+    enough = len(case.learned) - len(factors) >= bounds(case.aim.method).few
+    reachable = min(case.aim.size) / worst >= min(SMALLEST_TARGET, min(case.aim.size) // 2)
+    if enough and (len(factors) * 4 <= len(case.seen) or not reachable):
+        return Hit(list(factors), values, fix="leave_out")
+    return Hit(list(factors), values, fix="smaller_target" if reachable else None)
 
 
 def extreme_shape(case: Case) -> Hit | None:
@@ -140,7 +142,7 @@ CHECKS: tuple[Check, ...] = (
         "too_small",
         "warning",
         "Too small for {width}x{height}: {count} of {total} pictures would be enlarged, one {factor} times. The model learns how enlarged pictures look.",
-        "smaller_target",
+        None,
         too_small,
     ),
     Check(

@@ -1,5 +1,7 @@
 """The doctor's checks of a data set as a whole: likeness, number, split, and what its pictures have in common."""
 
+from collections.abc import Sequence
+
 from studio.projects.advice import bounds
 from studio.projects.case import Case, Check, Hit
 
@@ -104,7 +106,7 @@ def _is_one(case: Case) -> bool:
     return len(case.seen) > 1 and len(case.alike) == 1 and len(case.alike[0]) == len(case.seen)
 
 
-def _groups(groups: list[list[str]]) -> Hit | None:
+def _groups(groups: Sequence[Sequence[str]]) -> Hit | None:
     """A hit of pictures in groups."""
     return Hit([name for group in groups for name in group], {"groups": len(groups)}, groups) if groups else None
 

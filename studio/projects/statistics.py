@@ -17,6 +17,8 @@ TAGS = 50
 SHOWN = 8
 """Shapes and tags that the table names."""
 SMALLEST_SIDE = 64
+_FINE = 1000
+"""Shapes are told apart to a thousandth."""
 
 
 @dataclass(frozen=True)
@@ -30,7 +32,7 @@ class Spread:
     @classmethod
     def of(cls, numbers: Sequence[float]) -> "Spread":
         """The spread of numbers; all zero without any."""
-        return cls(min(numbers), round(median(numbers), 2), max(numbers)) if numbers else cls()
+        return cls(min(numbers), round(median(numbers), 3), max(numbers)) if numbers else cls()
 
     def line(self) -> str:
         """The three numbers in a row."""
@@ -145,8 +147,10 @@ def _buckets(sizes: Sequence[Size], target: Size) -> tuple[tuple[int, int, int],
     """How many pictures would go into each bucket about the target's area."""
     step = 64 if min(target) >= 256 else 8
     some = buckets(target, step, min(*target, max(SMALLEST_SIDE, min(target) // 2)), max(target) * 2)
-    known: dict[Size, Size] = {}
-    counts = Counter(known.setdefault(size, nearest_bucket(size, some)) for size in sizes)
+    shapes = Counter(round(_FINE * width / height) or 1 for width, height in sizes)
+    counts: Counter[Size] = Counter()
+    for shape, count in shapes.items():
+        counts[nearest_bucket((shape, _FINE), some)] += count
     return tuple((width, height, count) for (width, height), count in sorted(counts.items(), key=lambda pair: (-pair[1], pair[0])))
 
 

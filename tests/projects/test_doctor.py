@@ -176,11 +176,19 @@ def test_groups_are_told_apart() -> None:
     assert report["near_duplicates"].groups == (("1.png", "again.png"),)
 
 
-def test_a_few_small_pictures_are_left_out_and_of_many_the_target_is_too_large() -> None:
-    small = [item(f"s{i}.png", width=400, height=400) for i in range(4)]
-    assert found([*GOOD, small[0]])["too_small"].fix == "leave_out"
-    assert found([*GOOD[:2], *small])["too_small"].fix == "smaller_target"
-    assert found([*GOOD[:2], *(replace(one, facts=replace(one.facts, width=100)) for one in small)])["too_small"].fix == "leave_out"
+@pytest.mark.parametrize(
+    ("good", "small", "side", "fix"),
+    [(8, 1, 400, "leave_out"), (2, 4, 400, "smaller_target"), (8, 8, 400, "smaller_target"), (8, 8, 100, "leave_out"), (2, 4, 100, None), (0, 4, 400, "smaller_target")],
+)
+def test_a_few_small_pictures_are_left_out_and_of_many_the_target_is_too_large(good: int, small: int, side: int, fix: str | None) -> None:
+    items = [*GOOD[:good], *(item(f"s{i}.png", width=side, height=side) for i in range(small))]
+    assert found(items)["too_small"].fix == fix
+
+
+def test_leaving_out_is_not_offered_when_nothing_would_be_left() -> None:
+    soft = pictures(6, sharpness=1)
+    assert found(soft)["blurred"].fix is None
+    assert found([*soft, item("unknown.png", sharpness=90)])["blurred"].fix == "leave_out"
 
 
 def test_a_key_stays_while_the_pictures_stay() -> None:

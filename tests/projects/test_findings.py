@@ -177,6 +177,14 @@ def test_a_smaller_size_is_offered_at_which_nothing_is_enlarged(tmp_path: Path) 
     assert finding(project, "too_small", replace(aim, **done.settings)) is None
 
 
+def test_a_small_target_can_become_smaller(tmp_path: Path) -> None:
+    folder = Folder(tmp_path)
+    for i in range(6):
+        folder.add(f"{i}.png", width=100, height=90)
+    project, aim = folder.open(), replace(AIM, width=128, height=128)
+    assert dict(fixed(project, "too_small", aim).settings) == {"width": 88, "height": 88}
+
+
 def test_cutting_the_middle_is_changed_by_a_setting(tmp_path: Path) -> None:
     project, aim = Folder(tmp_path).good().add("wide.png", width=1000).open(), replace(AIM, sizing="Center")
     done = fixed(project, "mixed_shapes", aim)
@@ -253,7 +261,7 @@ def test_what_has_no_fix_says_so(tmp_path: Path) -> None:
 
 def test_files_without_a_picture_are_found(tmp_path: Path) -> None:
     folder = Folder(tmp_path).good()
-    for name in ("lost.txt", "0.png.txt", "1.png.bak", "x.png.txt"):
+    for name in ("lost.txt", "0.png.txt", "1.png.bak", "x.png.txt", "LICENSE.txt"):
         (tmp_path / name).write_text("hero, dog", encoding="utf-8")
     for name in ("lost-masklabel.png", "1-masklabel.png"):
         Image.new("L", (8, 8)).save(tmp_path / name)

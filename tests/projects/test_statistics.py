@@ -1,6 +1,10 @@
 """Statistics: numbers of a data set, by hand."""
 
 import json
+from dataclasses import replace
+
+from hypothesis import given
+from hypothesis import strategies as st
 
 from studio.projects.case import Aim, Case, Surroundings
 from studio.projects.facts import Choices, Facts, Item
@@ -46,6 +50,16 @@ def test_an_empty_set_has_numbers_too() -> None:
 def test_prompts_over_one_chunk_are_counted() -> None:
     long = Item("a.png", ", ".join(["hat"] * 60), True)
     assert statistics(Case([long, *ITEMS], AIM, Surroundings())).over == 1
+
+
+SIDE = st.integers(1, 20_000)
+
+
+@given(st.lists(st.tuples(SIDE, SIDE), max_size=20), st.integers(64, 2048), st.integers(64, 2048))
+def test_every_picture_has_a_shape_at_any_size(sizes: list[tuple[int, int]], width: int, height: int) -> None:
+    items = [Item(f"{i}.png", facts=Facts(*size)) for i, size in enumerate(sizes)]
+    found = statistics(Case(items, replace(AIM, width=width, height=height), Surroundings()))
+    assert sum(count for _, _, count in found.buckets) == len(sizes)
 
 
 def test_a_tag_that_stands_twice_counts_once() -> None:
