@@ -1,5 +1,6 @@
 """Data sets of kohya's trainers: folders called `NN_token class`, and the TOML of their configuration, read into one neutral list."""
 
+import codecs
 import csv
 import json
 import re
@@ -10,7 +11,6 @@ from pathlib import PurePosixPath
 from typing import Any
 
 from studio.errors import InputError
-from studio.projects.captions import decode_caption
 from studio.shelves import IMAGE_SUFFIXES
 
 _FOLDER = re.compile(r"(\d{1,3})_(.*)", re.DOTALL)
@@ -76,16 +76,23 @@ def _subset(path: PurePosixPath) -> Subset:
 
 def read_toml(data: bytes, name: str) -> list[Subset]:
     """Subsets of a configuration file called `name`; raises InputError that names the line."""
-    try:
-        text = data.decode("utf-8-sig")
-    except UnicodeDecodeError:
-        text = data.decode("gb18030", errors="replace")
+    text = _decoded(data)
     try:
         found = tomllib.loads(text.replace("\r\n", "\n").replace("\r", "\n"))
     except tomllib.TOMLDecodeError as error:
         hint = "Write paths of Windows in 'single quotes'." if "\\" in text else "Mend that line."
         raise InputError(f"{name} cannot be read: {error}.", hint) from error
     return list(_subsets(found, _Lines(name, text)))
+
+
+def _decoded(data: bytes) -> str:
+    """Text of a file that a person or a program of hers wrote: UTF-8, UTF-16 with its mark, or GB 18030."""
+    if data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+        return data.decode("utf-16", errors="replace")
+    try:
+        return data.decode("utf-8-sig")
+    except UnicodeDecodeError:
+        return data.decode("gb18030", errors="replace")
 
 
 class _Lines:
@@ -159,7 +166,7 @@ def _configured(values: Mapping[str, Any], number: int, lines: _Lines) -> Subset
 
 def read_metadata(data: bytes, name: str) -> dict[str, str]:
     """Captions by file name or stem, from kohya's JSON, or a .jsonl or .csv with file_name and text; raises InputError."""
-    text = decode_caption(data)
+    text = _decoded(data)
     try:
         if name.lower().endswith(".csv"):
             rows: Iterable[Any] = csv.DictReader(text.splitlines(keepends=True))

@@ -11,6 +11,7 @@ from studio.errors import InputError, StudioError, Unreadable
 from studio.projects import kohya
 from studio.projects.archive import Archive, Member, Refused
 from studio.projects.kohya import Subset
+from studio.projects.names import Names
 from studio.shelves import IMAGE_SUFFIXES, MASK_SUFFIX
 
 MOST_FILES = 200_000
@@ -32,9 +33,24 @@ class Entry:
     subset: Subset | None = None
 
     @property
+    def name(self) -> str:
+        """Its bare name without the spaces and dots at the end that Windows drops."""
+        return self.path.name.rstrip(" .")
+
+    @property
     def picture(self) -> bool:
         """Whether its name is a picture's."""
         return is_picture(self.path.name)
+
+    def status(self) -> tuple[int, float | None]:
+        """Bytes, and the time of the last change in seconds since 1970 where it is known; raises Unreadable."""
+        if self.file is None:
+            return self.size, None
+        try:
+            status = self.file.stat()
+        except OSError as error:
+            raise Unreadable(f"{self.path.name} cannot be read ({error.strerror}).") from error
+        return status.st_size, status.st_mtime
 
     def bytes(self, most: int) -> bytes:
         """All of a small file; raises Unreadable when it has more than `most` bytes."""
@@ -64,25 +80,34 @@ METADATA = frozenset({"metadata.jsonl", "metadata.csv"})
 
 def is_picture(name: str) -> bool:
     """Whether a file is called like a picture."""
-    return PurePosixPath(name).suffix.lower() in IMAGE_SUFFIXES | RENAMED.keys()
+    return PurePosixPath(name.rstrip(" .")).suffix.lower() in IMAGE_SUFFIXES | RENAMED.keys()
 
 
 def gather(source: Path | Sequence[Path], recursive: bool, avoid: Path, stack: ExitStack) -> Gathered:
     """All files of a source; zips stay open as long as `stack`. `avoid` is the data set itself, which is no source. Raises InputError, Unreadable."""
     if isinstance(source, Path):
         return _one(source, recursive, avoid, stack)
-    found = Gathered()
+    found, labels = Gathered(), _labels(source)
     for path in source:
         try:
             part = _one(path, recursive, avoid, stack)
         except StudioError as error:
             found.refused.append(Refused(path.name, str(error)))
             continue
-        alone = path.is_file() and len(part.entries) == 1 and part.entries[0].file == path
-        found.entries += part.entries if alone else [replace(entry, path=PurePosixPath(path.stem) / entry.path) for entry in part.entries]
+        single = len(part.entries) == 1 and part.entries[0].file == path
+        place = labels[path.parent] if single else PurePosixPath(path.name if path.is_dir() else path.stem)
+        found.entries += [replace(entry, path=place / entry.path) for entry in part.entries]
         found.refused += part.refused
         found.notes += part.notes
     return found
+
+
+def _labels(files: Sequence[Path]) -> dict[Path, PurePosixPath]:
+    """Where dropped files count as lying: all in one place, unless two have one name; then in places for their folders."""
+    if len({path.name for path in files}) == len(set(files)):
+        return {path.parent: _ROOT for path in files}
+    names = Names()
+    return {folder: PurePosixPath(names.give(folder.name)) for folder in dict.fromkeys(path.parent for path in files)}
 
 
 def _one(source: Path, recursive: bool, avoid: Path, stack: ExitStack) -> Gathered:
