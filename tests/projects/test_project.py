@@ -289,9 +289,8 @@ def test_who_is_left_out_is_read_from_a_folder_that_cannot_be_written_to(tmp_pat
         "import os, sys; from pathlib import Path; from studio.projects.marks import left_out\n"
         "os.geteuid() or (os.setgid(65534), os.setuid(65534))\nassert not os.access(Path(sys.argv[1]) / '.studio', os.W_OK)\nprint(*left_out(Path(sys.argv[1])))"
     )
-    for folder in (*tmp_path.parents, tmp_path):
-        if str(folder).startswith("/tmp/pytest") or folder == tmp_path:
-            folder.chmod(0o755)
+    for folder in (tmp_path, *list(tmp_path.parents)[:2]):
+        folder.chmod(0o755)
     notes.chmod(0o555)
     try:
         done = subprocess.run([sys.executable, "-c", code, str(tmp_path)], capture_output=True, text=True, check=False)
