@@ -1,7 +1,8 @@
 """The doctor: what is wrong with a data set, in sentences with the pictures they are about, its numbers, and what to set for it."""
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Any
 
 from studio.projects import caption_checks, picture_checks, set_checks
@@ -15,6 +16,7 @@ __all__ = ["CHECKS", "Aim", "Finding", "Report", "Surroundings", "as_json", "as_
 CHECKS: tuple[Check, ...] = (*set_checks.CHECKS, *picture_checks.CHECKS, *caption_checks.CHECKS)
 """Everything that is looked for, in the order it is shown within a severity."""
 SEVERITIES = ("problem", "warning", "hint")
+NO_LABELS: Mapping[str, str] = MappingProxyType({})
 NAMED = 8
 """Pictures that the text form names for each finding."""
 
@@ -59,7 +61,7 @@ def _advice(case: Case) -> Advice | None:
     return recommend(len(case.learned), case.aim.method, case.aim.family, captioned * 2 > len(case.learned), faces * 2 > len(case.learned))
 
 
-def as_json(report: Report, labels: dict[str, str]) -> dict[str, Any]:
+def as_json(report: Report, labels: Mapping[str, str] = NO_LABELS) -> dict[str, Any]:
     """A report for pages and programs; `labels` says what the button of each fix is called."""
     everything = [(finding, False) for finding in report.findings] + [(finding, True) for finding in report.ignored]
     return {
@@ -72,7 +74,7 @@ def as_json(report: Report, labels: dict[str, str]) -> dict[str, Any]:
     }
 
 
-def _finding(finding: Finding, ignored: bool, labels: dict[str, str]) -> dict[str, Any]:
+def _finding(finding: Finding, ignored: bool, labels: Mapping[str, str]) -> dict[str, Any]:
     """One finding."""
     return {
         "id": finding.id,

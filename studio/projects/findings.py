@@ -21,6 +21,8 @@ IGNORED = "doctor_ignored"
 """The setting of a data set that holds keys of findings."""
 PAPERS = frozenset({"license", "licence", "readme", "notice", "copying", "credits", "sources"})
 """Text files that are no captions."""
+MASKS = "mask_trouble"
+"""The setting that holds, for each picture, when its mask and itself changed and what was wrong then."""
 _SHARE = 10
 """One picture of so many is kept for validation, but never more than MOST_HELD."""
 MOST_HELD = 20
@@ -56,7 +58,7 @@ class Mended:
 
 
 def report_for(project: Project, aim: Aim, mask_trouble: Mapping[str, str] | None = None) -> Report:
-    """The doctor's report of a data set as it is now, without what is ignored; `mask_trouble` says of pictures what is wrong with their masks."""
+    """The doctor's report of a data set as it is now, with what is ignored apart; `mask_trouble` says of pictures what is wrong with their masks, unless what is kept shall count."""
     items = project.items()
     return examine_set(items, aim, surroundings(project, items, mask_trouble), ignored(project))
 
@@ -95,6 +97,19 @@ def unignore(project: Project, key: str) -> None:
     project.put_setting(IGNORED, sorted(ignored(project) - {key}))
 
 
+def keep_mask_trouble(project: Project, found: Mapping[str, str]) -> None:
+    """Keep what is wrong with the masks of pictures, in sentences (empty: nothing), for the files as they are now; what was known of other pictures stays."""
+    items = {item.name: item for item in project.items()}
+    known = {name: entry for name, entry in project.setting(MASKS, {}).items() if name in items}
+    project.put_setting(MASKS, known | {name: [items[name].mask_changed, items[name].changed, sentence] for name, sentence in found.items() if name in items})
+
+
+def kept_mask_trouble(project: Project, items: Sequence[Item]) -> dict[str, str]:
+    """What is known to be wrong with masks; what was said of a file that changed since no longer counts."""
+    known = project.setting(MASKS, {})
+    return {item.name: known[item.name][2] for item in items if item.name in known and known[item.name][:2] == [item.mask_changed, item.changed] and known[item.name][2]}
+
+
 def surroundings(project: Project, items: Sequence[Item], mask_trouble: Mapping[str, str] | None = None) -> Surroundings:
     """What lies in a data set's folder beside its pictures."""
     captions = {own_caption_name(item.name) for item in items} | {f"{_stem(item.name)}.txt" for item in items}
@@ -102,7 +117,7 @@ def surroundings(project: Project, items: Sequence[Item], mask_trouble: Mapping[
     names = sorted(path.name for path in project.folder.iterdir() if not path.name.startswith("."))
     return Surroundings(
         caption_trouble=project.caption_trouble(),
-        mask_trouble=mask_trouble or {},
+        mask_trouble=kept_mask_trouble(project, items) if mask_trouble is None else mask_trouble,
         orphan_captions=tuple(name for name in names if name.lower().endswith(".txt") and name not in captions and _stem(name).lower() not in PAPERS),
         orphan_masks=tuple(name for name in names if name.endswith(shelves.MASK_SUFFIX) and name not in masks),
     )

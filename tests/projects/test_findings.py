@@ -14,7 +14,7 @@ from studio.dataset.masks import trouble
 from studio.errors import Conflict, InputError
 from studio.projects.doctor import Aim, Finding
 from studio.projects.facts import Change, Crop, Facts
-from studio.projects.findings import FIXES, Mended, ignore, ignored, mend, report_for, unignore
+from studio.projects.findings import FIXES, Mended, ignore, ignored, keep_mask_trouble, mend, report_for, unignore
 from studio.projects.project import Project
 
 AIM = Aim(trigger="hero", vectors=4)
@@ -275,16 +275,27 @@ def test_masks_are_judged_by_their_reader_and_deleted(tmp_path: Path) -> None:
     mask = tmp_path / "1-masklabel.png"
     Image.new("L", (8, 8)).save(mask)
     project, bytes_before = folder.open(), mask.read_bytes()
+    assert report_for(project, AIM).findings == ()
 
-    def found() -> list[Finding]:
-        return list(report_for(project, AIM, {path.name: trouble(path) for path in tmp_path.glob("?.png")}).findings)
-
-    before = found()
+    keep_mask_trouble(project, {item.name: trouble(project.picture(item.name)) for item in project.items()})
+    before = report_for(project, AIM).findings
     assert [(one.id, one.items) for one in before] == [("mask_trouble", ("1.png",))] and "black" in before[0].sentence
-    mend(project, AIM, before[0].key, {"1.png": trouble(tmp_path / "1.png")})
-    assert not mask.exists() and found() == []
+    mend(project, AIM, before[0].key)
+    assert not mask.exists() and report_for(project, AIM).findings == ()
     project.undo()
-    assert mask.read_bytes() == bytes_before and found() == before
+    assert mask.read_bytes() == bytes_before
+    assert report_for(project, AIM, {"1.png": trouble(tmp_path / "1.png")}).findings == before
+
+
+def test_what_was_said_of_a_mask_counts_until_it_changes(tmp_path: Path) -> None:
+    folder = Folder(tmp_path).good()
+    Image.new("L", (8, 8)).save(tmp_path / "1-masklabel.png")
+    project = folder.open()
+    keep_mask_trouble(project, {"1.png": "The mask is all black."})
+    keep_mask_trouble(project, {"2.png": "", "gone.png": "The mask is odd."})
+    assert finding(project, "mask_trouble").items == ("1.png",)
+    Image.linear_gradient("L").resize((8, 8)).save(tmp_path / "1-masklabel.png")
+    assert finding(project, "mask_trouble") is None
 
 
 def test_captions_that_cannot_be_read_whole_have_no_fix(tmp_path: Path) -> None:
