@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from studio import __version__
-from studio.errors import NotFound, OutOfSpace, StudioError
+from studio.errors import InputError, NotFound, OutOfSpace, StudioError
 
 TIMEOUT = 15.0
 """Seconds without a byte after which a connection counts as cut."""
@@ -51,8 +51,11 @@ class Remote:
 
 
 def endpoint() -> str:
-    """Address of the hub; HF_ENDPOINT names a mirror, as for every tool that speaks to the hub."""
-    return (os.environ.get("HF_ENDPOINT") or "https://huggingface.co").rstrip("/")
+    """Address of the hub; HF_ENDPOINT names a mirror, as for every tool that speaks to the hub. Raises InputError."""
+    address = (os.environ.get("HF_ENDPOINT") or "https://huggingface.co").rstrip("/")
+    if not address.startswith(("https://", "http://")):
+        raise InputError(f"HF_ENDPOINT is {address!r}, which is no address.", "It begins with https://; take it out of the environment for the hub itself.")
+    return address
 
 
 def _asked(address: str, headers: dict[str, str] | None = None) -> Any:
@@ -64,15 +67,16 @@ def _asked(address: str, headers: dict[str, str] | None = None) -> Any:
 def files_of(repository: str, patterns: tuple[str, ...]) -> list[Remote]:
     """Files of a repository that match, with the .bin weights where it has no .safetensors; raises NotFound, StudioError."""
     host = endpoint()
-    found = json.loads(_tried(f"{host}/api/models/{repository}/revision/main?blobs=true", host))
+    answer = _tried(f"{host}/api/models/{repository}/revision/main?blobs=true", host)
     try:
+        found = json.loads(answer)
         commit = found["sha"]
         names = {entry["rfilename"]: entry for entry in found["siblings"] if "/" not in entry["rfilename"] and "\\" not in entry["rfilename"] and not entry["rfilename"].startswith(".")}
         wanted = [name for name in names if any(fnmatchcase(name, pattern) for pattern in patterns)]
         if not any(name.endswith(".safetensors") for name in wanted):
             wanted += [name for name in names if fnmatchcase(name, "pytorch_model*.bin") or fnmatchcase(name, "open_clip_pytorch_model.bin")]
         files = [_remote(host, repository, commit, names[name]) for name in dict.fromkeys(wanted)]
-    except (KeyError, TypeError, AttributeError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise StudioError(f"The answer of {host} about {repository} is not understood.", "Check that HF_ENDPOINT names the hub or a mirror of it.") from error
     lacking = [pattern for pattern in patterns if "*" not in pattern and not pattern.endswith(".safetensors") and pattern not in wanted]
     if lacking or not any(name.endswith((".safetensors", ".bin")) for name in wanted):
@@ -112,6 +116,8 @@ def fetch(remote: Remote, folder: Path, tell: Tell) -> None:
     while (cut := _attempt(remote, part, tell)) is not None:
         failures = 0 if _length(part) > before else failures + 1
         before = _length(part)
+        if failures >= TRIES and isinstance(cut, urllib.error.HTTPError):
+            raise _refused(cut, remote.address) from cut
         if failures >= TRIES:
             raise _unreachable(urllib.parse.urlsplit(remote.address).netloc, cut) from cut
         _wait(PAUSE * 2**failures, tell, part)
