@@ -103,7 +103,7 @@ def _filled(folder: Path, captions: int, act: str) -> tuple[Path, dict[str, byte
     folder.mkdir()
     before, after = {}, {}
     for number in range(captions):
-        text = f"水墨 number {number}, a cat\r\n on a mat " if number % 5 else f"a cat, {number}, 窗台"
+        text = f"窗台 number {number}, a cat\r\n on a mat " if number % 5 else f"a cat, {number}, 窗台"
         name = f"{number:05d}.txt"
         (folder / f"{number:05d}.png").write_bytes(b"picture")
         before[name] = text.encode(ENCODINGS[number % len(ENCODINGS)])
