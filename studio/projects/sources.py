@@ -208,7 +208,9 @@ def _subsets(subsets: Sequence[Subset], listing: Listing, make: Callable[[PurePo
 
 def _note(subsets: Sequence[Subset]) -> str:
     """What was understood."""
-    return "Read as a data set of kohya's: " + ", ".join(f"{PurePosixPath(s.folder).name} ({s.repeats}x{', regularisation' if s.is_reg else ''})" for s in subsets[:12]) + "."
+    names = [PurePosixPath(subset.folder.replace("\\", "/")).name for subset in subsets]
+    parts = [f"{name} ({subset.repeats}x{', regularisation' if subset.is_reg else ''})" for name, subset in zip(names, subsets, strict=True)]
+    return f"Read as a data set of kohya's: {', '.join(parts[:12])}{', ...' if len(parts) > 12 else ''}."
 
 
 def _zip(archive: Archive) -> Gathered:
