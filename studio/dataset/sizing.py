@@ -1,11 +1,14 @@
 """From what is known of a picture to the pieces that are made of it: where each is cut, what size it gets, how it is turned. Pure arithmetic."""
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from studio.errors import InputError
 from studio.projects.cropping import AutoSize, Split, Weights, auto_size, box_of, nearest_bucket, split_boxes, suggest
 from studio.projects.facts import Box, Crop, Facts, Size
-from studio.requests.preprocess import SizingOptions
+
+if TYPE_CHECKING:  # every process of a crew would wait for pydantic
+    from studio.requests.preprocess import SizingOptions
 
 FLIPS = ("Horizontal", "Vertical", "Both")
 
@@ -36,7 +39,7 @@ class Sizing:
     flips: tuple[str, ...] = ()
 
     @classmethod
-    def of(cls, request: SizingOptions, focal: bool = True, split: Split | None = None, flips: tuple[str, ...] = ()) -> "Sizing":
+    def of(cls, request: "SizingOptions", focal: bool = True, split: Split | None = None, flips: tuple[str, ...] = ()) -> "Sizing":
         """The rules a request asks for."""
         sizes = request.sizes() if request.sizing == "buckets" else ()
         return cls(request.target, request.sizing, request.resize_mode, request.weights if focal else None, sizes, request.auto, split, flips)
