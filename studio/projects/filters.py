@@ -11,7 +11,7 @@ from studio.errors import InputError
 from studio.projects.captions import split_tags
 from studio.projects.facts import Facts, Item
 from studio.projects.filter_words import Word, quoted, words, wrong
-from studio.projects.final_prompts import places
+from studio.projects.final_prompts import USUAL, places
 from studio.projects.wildcards import Wildcard, folded
 from studio.prompts.chunks import CHUNK
 
@@ -147,8 +147,13 @@ class _Parser:
         return _BUILDERS[word.kind](word)
 
 
-@lru_cache(maxsize=20_000)
 def _tags(caption: str) -> tuple[str, ...]:
+    """Folded tags of a caption; those of usual captions are remembered."""
+    return _remembered(caption) if len(caption) <= USUAL else _remembered.__wrapped__(caption)
+
+
+@lru_cache(maxsize=8192)
+def _remembered(caption: str) -> tuple[str, ...]:
     """Folded tags of a caption."""
     return tuple(folded(tag) for tag in split_tags(caption))
 

@@ -5,14 +5,14 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
-from studio.projects.filling import Filled, Span, fill, filled, parse_template, vary
+from studio.projects.filling import Filled, Span, filled
 from studio.prompts.attention import BREAK, attention, placed
 from studio.prompts.chunks import CHUNK, Chunker
 from studio.prompts.vocabulary import spelled, tokens_of
 from studio.prompts.words import Names, composed
 
-__all__ = ["FinalPrompt", "Token", "caption_warnings", "fill", "filled", "final_prompt", "final_prompts", "parse_template", "places", "vary"]
-
+USUAL = 2000
+"""Letters of a usual caption at most; what is worked out for longer ones is not kept in memory."""
 SHOWN = 5
 """Final prompts that are shown unless more are asked for."""
 _NOT_IN_TRAINING = (("<lora:", "`<lora:...>`"), (" AND ", "`AND`"), ("<hypernet:", "`<hypernet:...>`"))
@@ -109,12 +109,17 @@ def _tokens(piece: str, names: Names, words: Mapping[str, int]) -> Iterator[tupl
     yield from ((last + a, last + b, False) for _, a, b in spelled(piece[last:]))
 
 
-@lru_cache(maxsize=20_000)
 def places(caption: str) -> int:
-    """Places a caption alone takes in the chunks of a prompt; remembered by its text, and by its words, which come again in other captions."""
+    """Places a caption alone takes in the chunks of a prompt; those of usual captions are remembered."""
+    return _remembered(caption) if len(caption) <= USUAL else _remembered.__wrapped__(caption)
+
+
+@lru_cache(maxsize=20_000)
+def _remembered(caption: str) -> int:
+    """Places of a caption; its words, which come again in other captions, are remembered too."""
     if not _SYNTAX.search(caption):
         # Spaces end a token, so words can be counted one by one; only a full chunk depends on where commas stand.
-        count = sum(map(_tokens_in, caption.split(" ")))
+        count = sum(_tokens_in(word) if len(word) <= CHUNK else len(tokens_of(word)) for word in caption.split(" ") if word)
         if count <= CHUNK:
             return count
     chunks = _PLAIN.chunks(caption)
@@ -124,7 +129,7 @@ def places(caption: str) -> int:
 @lru_cache(maxsize=50_000)
 def _tokens_in(word: str) -> int:
     """Tokens of a word."""
-    return len(tokens_of(word)) if word else 0
+    return len(tokens_of(word))
 
 
 def caption_warnings(caption: str) -> tuple[str, ...]:

@@ -10,6 +10,7 @@ from typing import Literal, NamedTuple
 
 from studio.projects.captions import split_tags
 from studio.projects.facts import Item
+from studio.projects.final_prompts import USUAL
 from studio.projects.wildcards import folded
 from studio.prompts.words import joined
 
@@ -42,8 +43,13 @@ class Alike(NamedTuple):
     why: Literal["case", "spelling", "plural", "letter"]
 
 
-@lru_cache(maxsize=20_000)
 def _distinct(caption: str) -> tuple[str, ...]:
+    """Tags of a caption, each once; those of usual captions are remembered."""
+    return _remembered(caption) if len(caption) <= USUAL else _remembered.__wrapped__(caption)
+
+
+@lru_cache(maxsize=8192)
+def _remembered(caption: str) -> tuple[str, ...]:
     """Tags of a caption, each once."""
     return tuple(dict.fromkeys(split_tags(caption)))
 

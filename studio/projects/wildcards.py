@@ -3,17 +3,15 @@
 import re
 import unicodedata
 from collections.abc import Sequence
-from functools import lru_cache
 
 ANY, ONE = "*", "?"
 Letter = tuple[str, bool]
 """A letter and whether it is a wildcard."""
 
 
-@lru_cache(maxsize=50_000)
 def folded(text: str) -> str:
     """A text as texts are compared: Unicode's composed form without upper case."""
-    return unicodedata.normalize("NFC", text).casefold()
+    return text.lower() if text.isascii() else unicodedata.normalize("NFC", text).casefold()
 
 
 class Wildcard:
