@@ -10,7 +10,9 @@ from torch import Tensor
 
 from studio.dataset.captioners import find_deepbooru, load_tagger
 from studio.dataset.deepbooru import LAST, SIDE, STAGES, fit, load_deepbooru, text_of
+from studio.dataset.tag_text import text_of_tags
 from studio.errors import NotFound, Unreadable
+from studio.requests.caption import CaptionOptions
 from studio.settings import Paths
 
 TAGS = ["1girl", "long_hair", "hat_(black)", "rating:safe", "^_^"]
@@ -110,6 +112,27 @@ def test_the_tagger_writes_the_tags_whose_score_reaches_the_threshold(file: Path
     assert tagger.caption(picture(), 1.0) == ""
     assert tagger.caption(picture(), middle) == text_of(list(scores.values()), TAGS, middle)
     assert tagger.caption(picture(), middle) != tagger.caption(picture(), 0.0)
+
+
+def test_the_tagger_looks_at_several_pictures_at_once(file: Path) -> None:
+    tagger = load_tagger(file, torch.device("cpu"))
+    options = CaptionOptions(threshold=0.0, tag_scores=True)
+    pictures = [picture(0), picture(1, (30, 90)), picture(2, (90, 30))]
+    together = [text_of_tags(saying.tags, options) for saying in tagger.sayings(pictures, options)]
+    alone = [text_of_tags(tagger.sayings([p], options)[0].tags, options) for p in pictures]
+    assert together == alone
+    assert len(set(together)) == 3
+
+
+def test_every_rule_of_the_words_is_followed(file: Path) -> None:
+    tagger = load_tagger(file, torch.device("cpu"))
+    scores = dict(zip(TAGS, load_deepbooru(file)(batch(picture()))[0].tolist(), strict=True))
+    surest = sorted((tag for tag in TAGS if not tag.startswith("rating:")), key=lambda tag: -scores[tag])
+    everything = {"threshold": 0.0, "tag_spaces": False, "tag_escape": False}
+    assert tagger.caption(picture(), CaptionOptions(tag_sort="score", **everything)) == ", ".join(surest)
+    assert tagger.caption(picture(), CaptionOptions(tag_sort="score", tag_scores=True, **everything)) == ", ".join(f"({tag}:{scores[tag]:.3f})" for tag in surest)
+    assert tagger.caption(picture(), CaptionOptions(tag_exclude="long hair, hat_(*), rating:*", **everything)) == "1girl, ^_^"
+    assert tagger.caption(picture(), CaptionOptions(tag_limit=1, **everything)) == surest[0]
 
 
 @pytest.mark.parametrize("mode", ["L", "RGBA", "P", "CMYK"])
