@@ -16,7 +16,7 @@ from studio.dataset.examine import measure
 from studio.dataset.folder import open_upright
 from studio.dataset.masks import read_mask
 from studio.dataset.sizing import Piece, Sizing, needs_focus, pieces
-from studio.errors import InputError, StudioError, Unreadable
+from studio.errors import InputError, Unreadable
 from studio.files import atomic_write
 from studio.projects.facts import Box, Crop, Facts, Size
 from studio.shelves import MASK_SUFFIX
@@ -214,8 +214,3 @@ def finish(made: Made, caption: str) -> Made:
 def parts(folder: Path) -> Iterator[Path]:
     """Pictures that wait in a folder for a caption that never came."""
     return (path for path in folder.glob(f".*{PART}") if path.is_file())
-
-
-def problem_of(result: object) -> StudioError | None:
-    """The error that a crew gave for a task; None when there is none."""
-    return result if isinstance(result, StudioError) else None
