@@ -5,7 +5,7 @@ import sqlite3
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from studio.errors import Conflict, StudioError
@@ -188,11 +188,25 @@ def _turn(project: "Project", states: tuple[str, str, str], force: bool) -> Edit
             rows = rows_of(db, edit)
             name = db.execute("SELECT name FROM edits WHERE id = ?", (edit,)).fetchone()[0]
         way = "before" if new == "undone" else "after"
-        if not force:
-            _check(project, rows, way, name)
-        act = Act(lambda db: mark(db, edit, through), lambda db: mark(db, edit, old), lambda db: close(db, edit, new, rows))
-        move(project, rows, way, act)
+        foreign = _foreign(project, rows, way)
+        if foreign and not force:
+            raise disagreement(f"changed outside of the studio or by a later step since “{name}”", {row.item: (row.before, row.after) for row in foreign})
+        outside = next_id(project)
+
+        def finish(db: sqlite3.Connection) -> None:
+            _note(db, outside, foreign)
+            close(db, edit, new, rows)
+
+        move(project, rows, way, Act(lambda db: mark(db, edit, through), lambda db: mark(db, edit, old), finish))
         return step(project, edit)
+
+
+def _note(db: sqlite3.Connection, edit: int, rows: Sequence[Row]) -> None:
+    """Keep what was written from outside and is about to go, among the earlier texts of its pictures; it is no step that can be undone."""
+    texts = [row for row in rows if row.file]
+    if texts:
+        add(db, (edit, "Changed outside of the studio", "", "dropped"), texts)
+        db.execute("INSERT INTO turns (edit, at, way) VALUES (?, ?, 'after')", (edit, time.time()))
 
 
 def newest(db: sqlite3.Connection, state: str) -> int | None:
@@ -206,20 +220,19 @@ def mark(db: sqlite3.Connection, edit: int, state: str) -> None:
     db.execute("UPDATE edits SET state = ? WHERE id = ?", (state, edit))
 
 
-def _check(project: "Project", rows: Sequence[Row], way: str, name: str) -> None:
-    """Raise Changed when something is neither what the step left nor what it shall become."""
-    wrong = {}
+def _foreign(project: "Project", rows: Sequence[Row], way: str) -> list[Row]:
+    """What is neither as the step left it nor as it shall become: from what the step left to what is there now."""
+    found = []
     for first, last in file_ends(rows).values():
         now, left, wanted = says(project.folder, last), *((last.after, first.before) if way == "before" else (first.before, last.after))
         if not same(last, now, left) and not same(last, now, wanted):
-            wrong[last.item] = (left, now)
+            found.append(replace(last, before=left, after=now, original=None, at=time.time()))
     known, back = choices(project), _choice_values(rows, way)
     for (item, field), left in _choice_values(rows, "after" if way == "before" else "before").items():
         now = choice_of(known.get(item), field)
         if now not in (left, back[item, field]):
-            wrong[item] = (left, now)
-    if wrong:
-        raise disagreement(f"changed outside of the studio or by a later step since “{name}”", wrong)
+            found.append(Row(item, field, left, now))
+    return found
 
 
 @contextmanager
@@ -254,6 +267,7 @@ def _complete(project: "Project") -> list[Recovered]:
         try:
             with project.sidecar.alone(0.0, stream_lock(edit)):
                 found.append(_finish(project, edit, "after", applied))
+            project.sidecar.path.with_name(f"{stream_lock(edit)}.lock").unlink(missing_ok=True)
         except Conflict:
             continue  # the job that writes it lives
     return [done for done in found if done is not None]

@@ -137,6 +137,8 @@ def test_undo_refuses_over_what_was_written_from_outside_unless_it_is_forced(tmp
         project.redo()
     project.redo(force=True)
     assert texts(tmp_path)["1"] == "dog 1"
+    assert [text for _, _, text in project.revisions("2.png")] == ["dog 2", "cat 2", "a bird", "dog 2", "cat 2"]
+    assert [said(edit) for edit in project.history()] == [("cat to dog", 4, "done")]
 
 
 def test_undo_goes_on_over_what_somebody_brought_back_by_hand(tmp_path: Path) -> None:
