@@ -9,12 +9,14 @@ from pathlib import Path
 
 from studio.errors import OutOfSpace
 
+INCOMING = ".incoming-"
+"""How the temporary name of a file that is being written begins."""
 _FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
 
 
 def write_new(pieces: Iterable[bytes], path: Path, changed: float | None = None) -> str:
     """Write a file under a temporary name and give it its own when it is whole; returns its SHA-256. `changed` is its time in seconds since 1970. Raises FileExistsError, OutOfSpace."""
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=".", suffix=".tmp")
+    handle, name = tempfile.mkstemp(dir=path.parent, prefix=INCOMING, suffix=".tmp")
     temporary, digest = Path(name), hashlib.sha256()
     try:
         with os.fdopen(handle, "wb") as file:
@@ -44,6 +46,12 @@ def place_new(temporary: Path, path: Path) -> None:
         if os.path.lexists(path):
             raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), str(path)) from None
         temporary.rename(path)
+
+
+def clear(folder: Path) -> None:
+    """Remove what writers that were killed left half done in a folder; only for one who knows that no other is at work there."""
+    for path in folder.glob(f"{INCOMING}*.tmp"):
+        path.unlink(missing_ok=True)
 
 
 def settle(paths: Iterable[Path]) -> None:

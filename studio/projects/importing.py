@@ -11,7 +11,7 @@ from studio.errors import OutOfSpace, StudioError, Unreadable
 from studio.files import sha256
 from studio.projects.archive import Refused
 from studio.projects.captions import decode_caption
-from studio.projects.copying import settle, write_new
+from studio.projects.copying import clear, settle, write_new
 from studio.projects.facts import Change, Item
 from studio.projects.initial import put_repeats
 from studio.projects.names import Names, clean, key, stem_of
@@ -58,13 +58,14 @@ class Imported:
 
 
 def import_into(folder: Path, source: Path | Sequence[Path], options: ImportOptions | None = None, on_step: OnStep | None = None, stop: Stop | None = None) -> Imported:
-    """Copy everything of use from a source, or from many dropped files, into the data set in `folder`; raises InputError, Unreadable when there is nothing to begin with.
+    """Copy everything of use from a source, or from many dropped files, into the data set in `folder`; raises InputError or Unreadable for no source, Conflict during another import.
 
     Repeats of kohya's folders are the first choices of new pictures and no step of the journal: taking pictures in is none either.
     """
     options = options or ImportOptions()
     project = Project(folder)
-    with ExitStack() as stack:
+    with project.sidecar.alone(0.0, "import"), ExitStack() as stack:
+        clear(project.folder)
         found = gather(source, options.recursive, project.folder, stack)
         entries = _wanted(found.entries, options, found.refused)
         pairs = pair(entries, options.extension, MOST_CAPTION)
@@ -162,23 +163,27 @@ class _Import:
             self.skipped.append(Refused(str(found.picture.path), f"{found.picture.name}: another program took the name at the same moment; import it again."))
 
     def _copy(self, found: Found, pieces: Iterator[bytes], name: str) -> None:
-        """Copy mask and caption, then the picture: a picture that is there has both. Without the picture they go again."""
+        """Copy the picture, then its caption and mask; what ends this early takes all three away.
+
+        Killed in between, the picture is there without them: the next import of the same source brings what it lacks.
+        """
         picture = self.project.folder / name
         mask, caption = picture.with_name(picture.stem + MASK_SUFFIX), picture.with_suffix(".txt")
-        made: list[Path] = []
+        made = [picture]
+        digest = write_new(pieces, picture, found.picture.status()[1])
         try:
-            if found.mask and self._helper(found.mask, mask, MOST_MASK):
-                made.append(mask)
             if self._caption(found, caption):
                 made.append(caption)
-            self._digests[name] = write_new(pieces, picture, found.picture.status()[1])
+            if found.mask and self._helper(found.mask, mask, MOST_MASK):
+                made.append(mask)
         except BaseException:
             for file in made:
                 file.unlink(missing_ok=True)
             raise
+        self._digests[name] = digest
         self._sizes.setdefault(picture.stat().st_size, []).append(name)
         self.added.append(name)
-        self._made += [*made, picture]
+        self._made += made
         self.masks += mask in made
         self.captions += caption in made
         if found.picture.subset and found.picture.subset.repeats != 1:

@@ -15,8 +15,7 @@ from studio.projects.exporting import ExportOptions, Layout, export
 from studio.projects.facts import Change
 from studio.projects.importing import import_into
 from studio.projects.project import Project
-from tests.projects.small_pictures import encoded, lay, masked, read
-from tests.projects.test_importing import ROW_16
+from tests.projects.small_pictures import ROW_16, encoded, lay, masked, read
 
 FILES: dict[str, bytes | str] = {
     "a.png": encoded(1),

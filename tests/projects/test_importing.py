@@ -2,21 +2,23 @@
 
 import errno
 import os
+import signal
+import subprocess
+import sys
 import tracemalloc
 import unicodedata
-import zipfile
 from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from studio.errors import InputError, StudioError, Unreadable
+from studio.errors import Conflict, InputError, StudioError, Unreadable
 from studio.projects import copying, importing, sources
 from studio.projects.facts import Facts
 from studio.projects.importing import ImportOptions, import_into
 from studio.projects.project import Project
-from tests.projects.small_pictures import encoded, lay, masked, read
+from tests.projects.small_pictures import ROW_16, encoded, lay, masked, read, reasons, said, zipped
 
 
 @pytest.fixture
@@ -33,24 +35,6 @@ def source(tmp_path: Path) -> Path:
     folder = tmp_path / "source"
     folder.mkdir()
     return folder
-
-
-def zipped(path: Path, folder: Path) -> Path:
-    """A zip of everything in a folder."""
-    with zipfile.ZipFile(path, "w") as file:
-        for entry in sorted(folder.rglob("*")):
-            file.write(entry, entry.relative_to(folder).as_posix())
-    return path
-
-
-def said(folder: Path) -> dict[str, str]:
-    """Captions by picture, as the data set reads them."""
-    return {item.name: item.caption for item in Project(folder).items()}
-
-
-def reasons(done: importing.Imported) -> dict[str, str]:
-    """Why files were not taken, by name."""
-    return {refused.name: refused.reason for refused in done.skipped}
 
 
 def test_a_folder_is_copied_with_captions_and_masks_and_stays_as_it_was(room: Path, source: Path) -> None:
@@ -96,38 +80,6 @@ def test_pictures_of_one_stem_never_share_a_caption_afterwards(room: Path, sourc
     assert said(room) == {"a.jpg": "both", "a-2.png": "both", "b.jpg": "the jpg", "b-2.png": "the png"}
     assert [note for note in done.notes if "a.txt is the caption of a.jpg and a.png" in note]
     assert len({item.caption_name for item in Project(room).items()}) == 4
-
-
-ROW_16 = [
-    "猫咪.png",
-    "猫.png",
-    "狗.png",
-    "😀👩\u200d👩\u200d👧.png",
-    unicodedata.normalize("NFC", "café.png"),
-    unicodedata.normalize("NFD", "café.png"),
-    "trailing .png",
-    "dot..png",
-    "spaced.png ",
-    "dotted.png.",
-    "n" * 251 + ".png",
-    "字" * 83 + ".png",
-    "CON.png",
-    "nul.jpg",
-    "a\"b'.png",
-    "-rf.png",
-    "two\nlines.png",
-    "A.png",
-    "a.png",
-    "a.JPG",
-    "tab\there.png",
-    "q?u*e<s>t|i:o.png",
-    "back\\slash.png",
-    "%2e%2e%2fup.png",
-    "~.png",
-    "$HOME.png",
-    "mask-masklabel.jpg",
-    "a.png.jpg",
-]
 
 
 def test_every_name_comes_in_with_its_caption_and_none_is_lost(room: Path, source: Path) -> None:
@@ -235,43 +187,6 @@ def test_dropped_files_of_one_name_keep_their_own_captions(room: Path, source: P
     assert {(room / name).read_bytes(): words for name, words in said(room).items()} == {encoded(1): "one", encoded(2): "two"}
 
 
-def test_a_folder_comes_the_same_from_a_zip(tmp_path: Path, source: Path) -> None:
-    lay(source, {"a.png": encoded(1), "a.txt": "a cat", "a-masklabel.png": masked(), "b/a.png": encoded(2), "b/a.txt": "乙".encode("gbk"), "b/c.gif": encoded(3, "GIF")})
-    rooms = [lay(tmp_path / name, {}) for name in ("one", "two")]
-    for room in rooms:
-        room.mkdir()
-    import_into(rooms[0], source, ImportOptions(recursive=True))
-    import_into(rooms[1], zipped(tmp_path / "z.zip", source))
-    assert read(rooms[0]) == read(rooms[1])
-    assert said(rooms[1]) == {"a.png": "a cat", "b-a.png": "乙", "c.gif": ""}
-
-
-@pytest.mark.parametrize("name", ["../../evil.png", "/evil.png", "C:\\evil.png", "..\\evil.png", "a/../../evil.png", "//h/s/evil.png"])
-def test_nothing_of_a_zip_leaves_the_data_set(tmp_path: Path, room: Path, name: str) -> None:
-    with zipfile.ZipFile(tmp_path / "z.zip", "w") as file:
-        for member, data in ((name, encoded(1)), ("good.png", encoded(2)), ("inner.zip", b"PK")):
-            info = zipfile.ZipInfo(member)
-            info.filename = member
-            file.writestr(info, data)
-    before = set(tmp_path.iterdir())
-    done = import_into(room, tmp_path / "z.zip")
-    assert done.added == ("good.png",)
-    assert len(done.skipped) == 2
-    assert set(tmp_path.iterdir()) == before
-    assert set(read(room)) == {"good.png"}
-
-
-def test_a_damaged_picture_in_a_zip_is_told_and_the_others_come(tmp_path: Path, room: Path, source: Path) -> None:
-    lay(source, {"a.png": encoded(1), "b.png": encoded(2)})
-    data = bytearray(zipped(tmp_path / "z.zip", source).read_bytes())
-    data[data.index(encoded(1)) + 40] ^= 0xFF
-    (tmp_path / "z.zip").write_bytes(data)
-    done = import_into(room, tmp_path / "z.zip")
-    assert done.added == ("b.png",)
-    assert "a.png in z.zip is damaged" in reasons(done)["a.png"]
-    assert set(read(room)) == {"b.png"}
-
-
 @pytest.mark.parametrize("name", ["gone", "notes.docx", "broken.zip"])
 def test_a_source_that_is_none_is_refused_in_words(room: Path, source: Path, name: str) -> None:
     lay(source, {"broken.zip": "no zip", "notes.docx": "words"})
@@ -313,6 +228,42 @@ def test_a_full_disk_leaves_whole_pictures_and_is_told(room: Path, source: Path,
     assert "3 of 6" in done.problem
     assert read(room) == {name: data for name, data in read(source).items() if name[0] in "012"}
     assert not [path.name for path in room.iterdir() if path.name.endswith(".tmp")]
+
+
+@pytest.mark.parametrize(("at", "left"), [("3.png", set()), ("3.txt", {"3.png"})])
+def test_a_killed_import_leaves_whole_files_alone_and_goes_on(room: Path, source: Path, at: str, left: set[str]) -> None:
+    lay(source, {f"5_x/{i}.png": encoded(i) for i in range(6)} | {f"5_x/{i}.txt": f"{i}" for i in range(6)})
+    code = """
+import os, signal, sys
+from pathlib import Path
+from studio.projects import copying, importing
+place = copying.place_new
+def killed(temporary, path):
+    if path.name == sys.argv[3]:
+        os.kill(os.getpid(), signal.SIGKILL)
+    place(temporary, path)
+copying.place_new = killed
+importing.import_into(Path(sys.argv[1]), Path(sys.argv[2]))
+"""
+    assert subprocess.run([sys.executable, "-c", code, str(room), str(source), at], check=False).returncode == -signal.SIGKILL
+    assert set(read(room)) == {f"{i}.{suffix}" for i in range(3) for suffix in ("png", "txt")} | left
+    done = import_into(room, source)
+    assert len(done.added) == 3 - len(left)
+    assert {(room / name).read_bytes(): words for name, words in said(room).items()} == {encoded(i): f"{i}" for i in range(6)}
+    assert [path.name for path in room.iterdir() if path.name.startswith(".")] == [".studio"]
+
+
+def test_two_imports_do_not_run_at_once(room: Path, source: Path) -> None:
+    lay(source, {"a.png": encoded(1)})
+    seen = []
+
+    def again(*_: object) -> None:
+        with pytest.raises(Conflict):
+            import_into(room, source)
+        seen.append(True)
+
+    assert import_into(room, source, on_step=again).added == ("a.png",)
+    assert seen
 
 
 def test_ten_thousand_files_are_listed_without_asking_about_each(source: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,16 +1,15 @@
 """Trees and configurations of kohya's trainers are read as they are meant, and mistakes in them are told with their line."""
 
 import json
-import zipfile
 from pathlib import Path, PurePosixPath
 
 import pytest
 
 from studio.errors import InputError
-from studio.projects.importing import Imported, ImportOptions, import_into
+from studio.projects.importing import ImportOptions, import_into
 from studio.projects.kohya import Subset, read_metadata, read_toml, read_tree
 from studio.projects.project import Project
-from tests.projects.small_pictures import encoded, lay, masked
+from tests.projects.small_pictures import encoded, lay, masked, reasons, zipped
 
 
 @pytest.fixture
@@ -21,22 +20,9 @@ def room(tmp_path: Path) -> Path:
     return folder
 
 
-def zipped(path: Path, folder: Path) -> Path:
-    """A zip of everything in a folder."""
-    with zipfile.ZipFile(path, "w") as file:
-        for entry in sorted(folder.rglob("*")):
-            file.write(entry, entry.relative_to(folder).as_posix())
-    return path
-
-
 def kept(folder: Path) -> dict[str, tuple[str, int]]:
     """Caption and repeats by picture."""
     return {item.name: (item.caption, item.choices.repeats) for item in Project(folder).items()}
-
-
-def reasons(done: Imported) -> dict[str, str]:
-    """Why files were not taken, by name."""
-    return {refused.name: refused.reason for refused in done.skipped}
 
 
 TREE: dict[str, bytes | str] = {
