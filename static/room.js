@@ -191,6 +191,7 @@
       for (const panel of room.panels) if (panel.jobs) panel.jobs(names, list);
     },
     closed: new Set(),
+    told: new Set(),
 
     // ---- drawing
     draw() {
@@ -204,7 +205,7 @@
       redo.disabled = !data || !data.redo;
       redo.title = data && data.redo ? t("Redo “{name}” (Ctrl+Y)", { name: data.redo }) : t("Nothing to redo");
       room.find(".room-undo span").textContent = data && data.undo ? data.undo : "";
-      if (data && data.notes.length) room.say("warn", data.notes.join(" "));
+      for (const text of data ? data.notes : []) if (!room.told.has(text)) { room.told.add(text); room.say("warn", text); }
       room.grid.draw();
       room.drawPanel();
     },

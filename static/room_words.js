@@ -120,14 +120,15 @@
   });
   const chosenKind = () => kinds.find((one) => one.kind === bulkHost.querySelector("[name=kind]").value);
 
-  // What is the same at both ends is left plain, what changed is marked.
-  function difference({ name, before, after }) {
-    const old = before || "", now = after || "";
-    let head = 0, tail = 0;
-    while (head < Math.min(old.length, now.length) && old[head] === now[head]) head += 1;
-    while (tail < Math.min(old.length, now.length) - head && old[old.length - 1 - tail] === now[now.length - 1 - tail]) tail += 1;
-    const from = Math.max(0, head - 40), end = Math.min(40, tail);
-    return el("div", { class: "difference" }, el("span", { class: "name" }, name), el("p", {}, from ? "…" : "", old.slice(from, head), el("del", {}, old.slice(head, old.length - tail)), el("ins", {}, now.slice(head, now.length - tail)), now.slice(now.length - tail, now.length - tail + end), tail > end ? "…" : ""));
+  // What stays is left plain, what goes and what comes is marked. Places are counted in characters, as the server counts them.
+  function difference({ name, before, after, spans }) {
+    const old = [...(before || "")], now = [...(after || "")], parts = [];
+    let at = 0;
+    for (const [from, to, start, end] of spans) {
+      parts.push(old.slice(at, from).join(""), el("del", {}, old.slice(from, to).join("")), el("ins", {}, now.slice(start, end).join("")));
+      at = to;
+    }
+    return el("div", { class: "difference" }, el("span", { class: "name" }, name), el("p", {}, ...parts, old.slice(at).join("")));
   }
 
   // ---- tags
@@ -139,7 +140,7 @@
       if (tagStamp === room.data.revision) return;
       tagStamp = room.data.revision;
       const tags = await room.ask("GET", room.here("tags"));
-      const find = (tag) => room.grid.filter(`tag:"${tag.replace(/(["\\])/g, "\\$1")}"`);
+      const find = (tag) => room.grid.filter(`tag:"${tag.replace(/(["\\*?])/g, "\\$1")}"`);
       const rows = tags.tags.map((one) => el("tr", {}, el("td", { class: "num" }, String(one.count)), el("td", {}, el("button", { type: "button", class: "link", title: t("Show the pictures with this tag"), onclick: () => find(one.tag) }, one.tag)),
         el("td", { class: "acts" }, act("Rename", () => rename(one.tag)), act("Remove", () => bulk({ kind: "remove_tag", tag: one.tag })))));
       const notes = [

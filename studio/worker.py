@@ -44,7 +44,7 @@ SERVICES: tuple[tuple[str, str], ...] = (
 """Kind of job and the module whose `run(request, lane, desk)` does it."""
 SHORT = ("generate", "create_embedding", "inspect", "interrogate", "extras", "residence", "plot", "prompt_matrix", "prompts_from_file")
 """Jobs that may run between two steps of a training."""
-ASIDE = ("import", "examine", "write", "export")
+ASIDE = ("import", "examine", "write", "export", "download")
 """Jobs that need no model: a thread beside the lane does them with processes of its own, so that pictures can be prepared while a training runs."""
 LANE = tuple(kind for kind, _ in SERVICES if kind not in ASIDE)
 """Jobs of the lane."""

@@ -48,12 +48,12 @@ PASSAGES = {
 """The only ways between two rooms of one floor, or from the engine to files, with the reason."""
 STARTS = {
     **dict.fromkeys(("torch", "safetensors", "PIL", "numpy"), 2),
-    **dict.fromkeys(("diffusers", "transformers", "open_clip", "peft", "cv2", "torchvision", "scipy", "spandrel", "torchsde"), 3),
+    **dict.fromkeys(("diffusers", "transformers", "open_clip", "peft", "cv2", "torchvision", "scipy", "spandrel", "torchsde", "timm"), 3),
     "accelerate": 4,
     **dict.fromkeys(("fastapi", "starlette", "uvicorn", "gradio"), 7),
 }
 """Third party: the first floor that may import it."""
-HEAVY = frozenset({"torch", "torchvision", "diffusers", "transformers", "open_clip", "peft", "accelerate", "safetensors", "cv2"})
+HEAVY = frozenset({"torch", "torchvision", "diffusers", "transformers", "open_clip", "peft", "accelerate", "safetensors", "cv2", "timm"})
 """What the web process never imports."""
 LIGHT_ROOMS = frozenset({"words", "engine", "cli", "api", "ui"})
 """Rooms that run in the web process."""

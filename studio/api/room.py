@@ -2,7 +2,6 @@
 
 import time
 from collections.abc import Callable
-from functools import lru_cache
 from typing import Any
 
 from fastapi import APIRouter
@@ -16,11 +15,11 @@ from studio.projects.captions import split_tags
 from studio.projects.cropping import box_of, suggest
 from studio.projects.facts import Change, Crop, Edit, Facts, Item
 from studio.projects.filters import Context, compile_filter
+from studio.projects.final_prompts import places
 from studio.projects.likeness import alike
 from studio.projects.project import Project
 from studio.projects.room import keep_settings, settings_of, weights_of
 from studio.requests.room import RoomSettings
-from studio.tokens import counts
 
 router = APIRouter(prefix="/studio/v1/datasets/{name}", tags=["data sets"])
 MOST_SHOWN = 500
@@ -55,12 +54,6 @@ class MomentOf(Config):
     at: float
 
 
-@lru_cache(maxsize=20_000)
-def tokens_in(caption: str) -> int:
-    """Tokens of a caption."""
-    return counts(caption, {})[0] if caption else 0
-
-
 def box_shares(facts: Facts | None, crop: Crop | None, settings: RoomSettings) -> list[float] | None:
     """Where a picture is cut, as shares of its sides; None while it was not examined."""
     if facts is None or facts.problem or not facts.width or not facts.height:
@@ -72,7 +65,7 @@ def box_shares(facts: Facts | None, crop: Crop | None, settings: RoomSettings) -
 
 def shown(item: Item, settings: RoomSettings, shared: frozenset[str] = frozenset()) -> dict[str, Any]:
     """One picture as JSON."""
-    facts, choices, tokens = item.facts, item.choices, tokens_in(item.caption)
+    facts, choices, tokens = item.facts, item.choices, places(item.caption)
     measured = facts or Facts()
     return {
         "name": item.name,
@@ -102,7 +95,7 @@ def shown(item: Item, settings: RoomSettings, shared: frozenset[str] = frozenset
 
 ORDERS: dict[str, Callable[[Item], Any]] = {
     "newest": lambda item: -item.changed,
-    "tokens": lambda item: -tokens_in(item.caption),
+    "tokens": lambda item: -places(item.caption),
     "size": lambda item: item.facts.width * item.facts.height if item.facts else 0,
     "sharpness": lambda item: item.facts.sharpness if item.facts else 0.0,
     "tags": lambda item: -len(split_tags(item.caption)),
@@ -148,10 +141,19 @@ def room(name: str, here: Here, filter: str = "", order: str = "name", offset: i
         "unexamined": sum(1 for item in items if item.facts is None),
         "offset": offset,
         "limit": limit,
-        "notes": project.notes(),
+        "notes": notes(project),
         **steps(project),
         "items": [shown(item, settings, shared) for item in found[offset : offset + limit]],
     }
+
+
+def notes(project: Project) -> list[str]:
+    """What a person should know about a data set's own notes: damage, and steps that a crash cut short."""
+    found = [project.trouble] if project.trouble else []
+    for step in project.recovered:
+        kept = f" Left as they are, since somebody else had changed them: {', '.join(step.kept[:5])}." if step.kept else ""
+        found.append(f"The step “{step.name}” was cut short by a crash and is complete now.{kept}")
+    return found
 
 
 def steps(project: Project) -> dict[str, str | None]:
@@ -296,5 +298,3 @@ def revisions(name: str, picture: str, here: Here) -> dict[str, Any]:
 def restore(name: str, moment: MomentOf, here: Here) -> dict[str, Any]:
     """Bring all captions back to what they were at a time, as a step of its own."""
     return told(here.engine.data_sets.project(name).restore(moment.at))
-
-

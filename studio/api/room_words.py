@@ -1,10 +1,11 @@
 """Words of a data set over HTTP: captioners, changes to many captions, tags, the prompts the trainer reads, and prompt templates."""
 
+from dataclasses import astuple
 from typing import Any, Literal
 
 from fastapi import APIRouter
 
-from studio.api.room import matching, told
+from studio.api.room import matching
 from studio.api.room_check import knobs
 from studio.api.waiting import Here
 from studio.config import Config
@@ -57,9 +58,14 @@ def captioners(here: Here) -> dict[str, Any]:
     there = available(here.engine.paths)
     listed = [{"label": one.label, "here": True, "chosen": at == 0, "help": str(one.path), "download": ""} for at, one in enumerate(there)]
     labels = {one.label for one in there}
-    offers = [{"label": o.label, "here": False, "chosen": False, "problem": "", "help": f"models/{FOLDERS[o.kind]}", "download": f"{o.repository or o.address} · {o.size_mb} MB"} for o in CATALOGUE_OF_MODELS]
+    offers = [
+        {"label": o.label, "here": False, "chosen": False, "problem": "", "help": f"models/{FOLDERS[o.kind]}", "download": f"{o.repository or o.address} · {o.size_mb} MB"} for o in CATALOGUE_OF_MODELS
+    ]
     fields = knobs(CaptionRequest, "folder", "names", "captioners")
-    return {"captioners": listed + [offer for offer in offers if f"{offer['label']}" not in labels], "fields": [{**f, "advanced": f["name"] not in ("existing", "trigger", "threshold")} for f in fields]}
+    return {
+        "captioners": listed + [offer for offer in offers if f"{offer['label']}" not in labels],
+        "fields": [{**f, "advanced": f["name"] not in ("existing", "trigger", "threshold")} for f in fields],
+    }
 
 
 @shared.get("/bulk")
@@ -84,11 +90,18 @@ def change_many(name: str, wish: BulkOf, here: Here) -> dict[str, Any]:
     """Change many captions as one step; with `dry` only how many, and the first twenty."""
     project = here.engine.data_sets.project(name)
     edit = bulk.edit_of(wish.edit)
-    plan = bulk.plan(edit, _scope(project, wish)[1])
-    answer = {"name": plan.name, "matches": plan.matches, "changed": len(plan.changes), "preview": [{"name": p.name, "before": p.before, "after": p.after} for p in plan.preview[:SHOWN]]}
+    everyone, chosen = _scope(project, wish)
+    plan = bulk.plan(edit, chosen, everyone)
+    answer = {
+        "name": plan.name,
+        "matches": plan.matches,
+        "changed": len(plan.changes),
+        "note": plan.note,
+        "preview": [{"name": p.name, "before": p.before, "after": p.after, "spans": [list(astuple(span)) for span in p.spans]} for p in plan.preview[:SHOWN]],
+    }
     if not wish.dry:
         if not plan.changes:
-            raise InputError(f"{plan.name} changes no caption.", "Look at the preview before you press Change.")
+            raise InputError(plan.note or f"{plan.name} changes no caption.", "Look at the preview before you press Change.")
         project.edit(plan.name, plan.changes)
     return answer
 
@@ -98,7 +111,12 @@ def tags(name: str, here: Here) -> dict[str, Any]:
     """All tags with their counts, those of every caption, and those that look alike."""
     items = [item for item in here.engine.data_sets.project(name).items() if not item.choices.left_out]
     counted = tag_counts(items)
-    return {"count": len(counted), "tags": [{"tag": one.tag, "count": one.count} for one in counted[:MOST_TAGS]], "everywhere": everywhere(items), "alike": [list(pair) for pair in alike(items)[:SHOWN]]}
+    return {
+        "count": len(counted),
+        "tags": [{"tag": one.tag, "count": one.count} for one in counted[:MOST_TAGS]],
+        "everywhere": everywhere(items),
+        "alike": [[pair.keep, pair.drop] for pair in alike(items)[:SHOWN]],
+    }
 
 
 def _prompt(prompt: FinalPrompt) -> dict[str, Any]:
@@ -143,8 +161,7 @@ def template(name: str, here: Here) -> dict[str, Any]:
 @shared.put("/templates/one")
 def put_template(wish: TemplateOf, here: Here) -> dict[str, Any]:
     """Keep a prompt template; a shipped one becomes an own copy."""
-    templates.write(here.engine.paths, wish.name, wish.text)
-    return template(wish.name, here)
+    return template(templates.write(here.engine.paths, wish.name, wish.text).name, here)
 
 
 @shared.delete("/templates/one")

@@ -10,7 +10,7 @@ from studio.cli.knobs import absolute, add_knobs, given
 from studio.config import Config
 from studio.engine import Engine
 from studio.projects import doctor
-from studio.projects.findings import report_for
+from studio.projects.findings import LABELS, report_for
 from studio.projects.project import Project
 from studio.projects.room import aim_of
 from studio.requests.caption import CaptionRequest
@@ -80,5 +80,5 @@ def _doctor(arguments: argparse.Namespace, paths: Paths) -> int:
     if any(item.facts is None for item in project.items()) and (code := follow(engine, ExamineRequest(folder=str(project.folder)), True, quiet=True)):
         return code
     report = report_for(project, aim_of(project, engine.template_text, given(arguments, RoomSettings)))
-    print(json.dumps(doctor.as_json(report), ensure_ascii=False) if arguments.json else doctor.as_text(report))
+    print(json.dumps(doctor.as_json(report, LABELS), ensure_ascii=False) if arguments.json else doctor.as_text(report))
     return 1 if report.problems else 0

@@ -73,5 +73,3 @@ def _ended(job: Job, as_json: bool, out: str) -> int:
             for line in value if isinstance(value, list) else [value]:
                 print(f"{key}: {line}" if key else line)
     return 1 if job.state is State.FAILED else 0
-
-

@@ -36,5 +36,3 @@ def given(arguments: argparse.Namespace, cls: type[Config]) -> dict[str, Any]:
 def absolute(value: str) -> str:
     """A path as the worker must see it, whatever folder it runs in."""
     return str(Path(value).expanduser().resolve()) if value else ""
-
-

@@ -9,6 +9,7 @@ from studio.requests.extras import ExtrasRequest
 from studio.requests.generate import GenerateRequest
 from studio.requests.inspect import InspectRequest
 from studio.requests.interrogate import InterrogateRequest
+from studio.requests.mask import MaskRequest
 from studio.requests.preprocess import PreprocessRequest
 from studio.requests.residence import ResidenceRequest
 from studio.requests.scripts import PlotRequest, PromptMatrixRequest, PromptsFromFileRequest
@@ -32,6 +33,7 @@ REQUESTS: tuple[tuple[str, type[Config]], ...] = (
     ("export", ExportRequest),
     ("examine", ExamineRequest),
     ("write", WriteRequest),
+    ("mask", MaskRequest),
     ("caption", CaptionRequest),
     ("download", DownloadRequest),
 )

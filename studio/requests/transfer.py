@@ -26,7 +26,7 @@ class ExportRequest(Config):
     folder: str = Field(min_length=1, title="Data set")
     """Folder of the data set."""
     destination: str = Field(min_length=1, title="To")
-    """Folder, or name of a .zip, that receives it."""
+    """Folder, or name of a .zip, that receives it; a bare name lies in exports inside the data set."""
     layout: Literal["plain", "kohya"] = "plain"
     """Pictures with .txt beside them, or kohya's folders named by repeats and words."""
     tokens: str = Field("", title="Words of the folder")

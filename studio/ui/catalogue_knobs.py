@@ -114,7 +114,7 @@ KNOBS: dict[str, str] = {
     "What will be trained; advice and warnings follow it.": "要训练什么；建议和警告据此给出。",
     "Folder of the data set.": "数据集文件夹。",
     "To": "导出到",
-    "Folder, or name of a .zip, that receives it.": "接收的文件夹，或 .zip 的名称。",
+    "Folder, or name of a .zip, that receives it; a bare name lies in exports inside the data set.": "接收的文件夹，或 .zip 的名称；只写名称时放在数据集的 exports 里。",
     "Layout": "布局",
     "Pictures with .txt beside them, or kohya's folders named by repeats and words.": "图片旁放 .txt，或按重复次数和词命名的 kohya 文件夹。",
     "plain": "普通",

@@ -142,7 +142,14 @@ def _drawer(page: Page) -> Any:
     def draw(lang: str, refused: str) -> list[Any]:
         job = page.follower.newest("preprocess")
         if job is None:
-            return [refused or note("", tell(lang, "Prepared pictures will appear here.")), gr.skip(), gr.skip(), gr.update(interactive=False), gr.update(interactive=False), gr.update(interactive=False)]
+            return [
+                refused or note("", tell(lang, "Prepared pictures will appear here.")),
+                gr.skip(),
+                gr.skip(),
+                gr.update(interactive=False),
+                gr.update(interactive=False),
+                gr.update(interactive=False),
+            ]
         view = page.follower.view(job.id)
         made = [(i["path"], i["caption"] or Path(i["path"]).name) for i in view.items[-SHOWN:]]
         cuts = [(i["drawn"], Path(i["source"]).name) for i in view.items[-SHOWN:] if i.get("drawn")]

@@ -1,0 +1,81 @@
+"""Import and export: pictures come into a data set and are measured at once; a data set is given away as other trainers read it."""
+
+import time
+from pathlib import Path
+from typing import Any
+
+from studio.errors import InputError, OutOfSpace
+from studio.jobs import Lane
+from studio.projects.exporting import ExportOptions, export
+from studio.projects.importing import Imported, ImportOptions, import_into
+from studio.projects.project import Project
+from studio.requests.transfer import ExportRequest, ImportRequest
+from studio.services.examination import measure_all
+
+EVERY = 0.2
+"""Seconds between two words about the progress."""
+
+
+def run(request: ImportRequest | ExportRequest, lane: Lane, desk: Any) -> dict[str, Any]:
+    """Do one import or export; raises StudioError in words."""
+    return _import(request, lane) if isinstance(request, ImportRequest) else _export(request, lane)
+
+
+class _Progress:
+    """Tells the lane how far a copy is, a few times a second."""
+
+    def __init__(self, lane: Lane) -> None:
+        self.lane, self._told = lane, 0.0
+
+    def __call__(self, done: int, total: int, name: str) -> None:
+        """One file is done."""
+        now = time.monotonic()
+        if done == total or now - self._told > EVERY:
+            self._told = now
+            self.lane.emit("progress", step=done, total=total, text=name)
+
+
+def _import(request: ImportRequest, lane: Lane) -> dict[str, Any]:
+    """Copy, then measure what was copied; raises OutOfSpace when the disk was full before all was there, InputError when nothing could be used."""
+    folder = Path(request.folder)
+    came = import_into(folder, _sources(Path(request.source)), ImportOptions(request.recursive, request.regularisation), _Progress(lane), lane.stopping)
+    for refused in came.skipped:
+        lane.emit("warning", text=f"{refused.name}: {refused.reason}", name=refused.name)
+    for note in came.notes:
+        lane.emit("warning", text=note)
+    if came.added:
+        project = Project(folder)
+        added = set(came.added)
+        measure_all(project, [item.name for item in project.items() if item.name in added and item.facts is None], lane)
+    if came.problem:
+        raise OutOfSpace(came.problem)
+    if not (came.added or came.changed or came.stopped):
+        raise InputError("Nothing was taken in. " + " ".join(f"{refused.name}: {refused.reason}" for refused in came.skipped[:5]), "" if came.skipped else "There is no picture in it.")
+    return _told(came)
+
+
+def _sources(source: Path) -> Path | list[Path]:
+    """What a page dropped is a folder of files that each stand for themselves (a .zip among them is opened); anything else is one source."""
+    if source.name.startswith("drop-") and source.is_dir():
+        return sorted(path for path in source.iterdir() if path.is_file())
+    return source
+
+
+def _told(came: Imported) -> dict[str, Any]:
+    """What came of it as JSON."""
+    facts = {"added": len(came.added), "captions": came.captions, "masks": came.masks, "changed": len(came.changed)}
+    skipped = [{"source": refused.name, "reason": refused.reason} for refused in came.skipped]
+    return {**facts, "skipped": skipped, "notes": list(came.notes), **({"stopped": True} if came.stopped else {})}
+
+
+def _export(request: ExportRequest, lane: Lane) -> dict[str, Any]:
+    """Give a data set away."""
+    options = ExportOptions(tokens=request.tokens, masks=request.masks, captions=request.captions)
+    project = Project(Path(request.folder))
+    destination = Path(request.destination)
+    destination = destination if destination.is_absolute() else project.folder / "exports" / destination
+    made = export(project, destination, request.layout, options, _Progress(lane), lane.stopping)
+    for refused in made.skipped:
+        lane.emit("warning", text=f"{refused.name}: {refused.reason}", name=refused.name)
+    facts = {"destination": str(made.destination), "pictures": made.pictures, "captions": made.captions, "masks": made.masks, "left_out": made.left_out}
+    return {**facts, "notes": list(made.notes), **({"stopped": True} if made.stopped else {})}
