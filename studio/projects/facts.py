@@ -122,7 +122,11 @@ class Item:
 
 @dataclass(frozen=True)
 class Change:
-    """One field of one picture: what it was and what it becomes. `field` is "caption" (text, or None for no file), "mask" (digest of a kept mask, or None), "own_caption" (text of a caption file of its own), "encoding" (how the caption file is written), or a field of Choices."""
+    """One field of one picture: what it was and what it becomes.
+
+    `field` is "caption" (text, or None for no file), "mask" (digest of a kept mask, or None), "own_caption" (text of a caption file of its own),
+    "encoding" (how the caption file is written), or a field of Choices.
+    """
 
     item: str
     field: str

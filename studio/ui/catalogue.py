@@ -3,11 +3,13 @@
 from studio.ui.catalogue_knobs import DOCTOR, KNOBS
 from studio.ui.catalogue_painting import PAINTING
 from studio.ui.catalogue_room import SCRIPTED
+from studio.ui.catalogue_words import WORDS
 
 ZH: dict[str, str] = {
     **KNOBS,
     **DOCTOR,
     **SCRIPTED,
+    **WORDS,
     **PAINTING,
     # the frame
     "Checkpoint": "模型 Checkpoint",

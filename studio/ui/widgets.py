@@ -130,7 +130,7 @@ def component(control: Control, elem_id: str, **more: Any) -> Component:
     if control.kind == "flag":
         return gr.Checkbox(**options)
     if control.kind == "choices":
-        return gr.CheckboxGroup(list(control.choices), **{**options, "value": list(options["value"] or ())})
+        return gr.CheckboxGroup(options.pop("choices", list(control.choices)), **{**options, "value": list(options["value"] or ())})
     if control.kind == "choice":
         return gr.Dropdown(list(control.choices), **options) if len(control.choices) > 4 else gr.Radio(list(control.choices), **options)
     if control.kind == "text":

@@ -11,7 +11,9 @@ import gradio as gr
 from gradio.components import Component
 
 from studio import shelves
+from studio.config import controls
 from studio.jobs import State
+from studio.projects.captioner_shelf import available
 from studio.requests import PreprocessRequest
 from studio.settings import Paths
 from studio.ui.widgets import REFRESH, Form, Page, asked, failed, note, progress, submit, took
@@ -41,7 +43,7 @@ def build(page: Page) -> PreprocessTab:
             took_in = gr.HTML(elem_id="preprocess_took_in")
             form.add("source", info=say("Filled by what you drop; or type the path of a folder or .zip. Nothing in it is changed."))
             form.add("destination", label=say("Name of the data set"), info=say("A name, or the path of a folder, that receives pictures and captions."), value="my-pictures")
-            _knobs(form)
+            _knobs(form, page)
             with gr.Row(elem_classes=["buttons"]):
                 start = gr.Button(say("Preprocess"), variant="primary", elem_id="preprocess_start")
                 stop = gr.Button(say("Stop"), interactive=False, elem_id="preprocess_stop")
@@ -67,16 +69,24 @@ def build(page: Page) -> PreprocessTab:
     return PreprocessTab(form, originals, use, look, opened)
 
 
-def _knobs(form: Form) -> None:
-    """Size, crop and captions; the rest under More."""
+def _knobs(form: Form, page: Page) -> None:
+    """Size, crop and captions; the rest in folds. Captioners that are not on the shelf are not offered."""
     with gr.Row():
         form.add("width", info=None)
         form.add("height", info=None)
+    there = {shelved.kind for shelved in available(page.engine.paths)}
+    kinds = next(control.choices for control in controls(PreprocessRequest) if control.name == "captioners")
     with gr.Row():
-        form.add("captioners")
+        form.add("captioners", choices=[kind for kind in kinds if kind in there])
         form.add("flip")
-    with gr.Accordion(say("More"), open=False):
-        form.add("crop", "existing_captions", "threshold", "face_weight", "edges_weight", "entropy_weight")
+    with gr.Accordion(say("Crop, split and background"), open=False):
+        form.add("crop", "face_weight", "edges_weight", "entropy_weight", "split", "split_threshold", "overlap_ratio", "flips", "background", "background_colour", "debug")
+    with gr.Accordion(say("Size and shape"), open=False):
+        form.add("sizing", "resize_mode", "bucket_step", "bucket_smallest", "bucket_largest")
+        form.add("auto_smallest", "auto_largest", "auto_least_area", "auto_most_area", "auto_objective", "auto_threshold")
+    with gr.Accordion(say("Captions in detail"), open=False):
+        form.add("existing_captions", "threshold", "general_threshold", "character_threshold", "trigger", "tag_spaces", "tag_escape", "tag_sort", "tag_scores", "tag_limit", "tag_exclude")
+        form.add("sentence_min", "sentence_max", "sentence_beams", "sentence_start", "florence_task", "clip_phrases")
 
 
 def destination(paths: Paths, text: str | None) -> str:
