@@ -7,11 +7,14 @@ import numpy as np
 from PIL import Image
 
 from studio.dataset.masks import filled, fitted
-from studio.errors import InputError
 from studio.projects.facts import Choices, Facts
 
 WORK = 512 * 512
 """Pixels of the copy on which a subject is looked for."""
+COARSE = 224 * 224
+"""Pixels of the first, coarse cut."""
+SURE = 4.0
+"""Rim pixels that differ less from the smooth background, in units of the rim's own spread, are certainly background."""
 ROUNDS = 5
 """How often GrabCut learns colours and cuts again."""
 LEAST, MOST = 0.002, 0.97
@@ -84,36 +87,65 @@ def cut_out(image: Image.Image, seed: Seed | None = None) -> Cut:
         painted = _stroke(strokes, image.size)
         if painted is not None:
             greys = np.where(painted, np.uint8(value), greys)
-    return checked(Image.fromarray(greys), _edge_agreement(small, hard), seed)
+    return checked(Image.fromarray(greys), _trust(small, hard), seed)
 
 
 def _subject(small: np.ndarray, seed: Seed) -> np.ndarray:
-    """Where the subject is in a small RGB picture, as booleans [h, w]."""
-    flat, rest = _flattened(small)
-    labels = _start(small, rest, seed)
-    if not ((labels & 1) == 1).any() or not ((labels & 1) == 0).any():
-        return (labels & 1) == 1
-    cv2.setRNGSeed(7)
-    try:
-        cv2.grabCut(flat, labels, None, np.zeros((1, 65)), np.zeros((1, 65)), ROUNDS, cv2.GC_INIT_WITH_MASK)
-    except cv2.error as error:
-        raise InputError(f"The subject could not be cut out ({str(error).splitlines()[0][:100]}).", "Paint over a part of it and of its background.") from error
-    found = (labels & 1) == 1
+    """Where the subject is in a small RGB picture, as booleans [h, w]: found coarsely, then cut again in a band along that edge."""
+    height, width = small.shape[:2]
+    factor = min(1.0, (COARSE / (height * width)) ** 0.5)
+    size = max(8, round(width * factor)), max(8, round(height * factor))
+    coarse = small if factor == 1 else cv2.resize(small, size, interpolation=cv2.INTER_AREA)
+    flat, rest = _flattened(coarse)
+    found = _to_the_rim(flat, _cut(flat, _start(flat, rest, seed), ROUNDS), seed)
+    if factor < 1:
+        found = _sharper(_flattened(small)[0], found, seed)
     return _whole(found, seed)
+
+
+def _to_the_rim(flat: np.ndarray, found: np.ndarray, seed: Seed) -> np.ndarray:
+    """A cut whose rim was taken for background, cut again where the subject comes up to the rim."""
+    height, width = found.shape
+    band = int(_rim(height, width)[height // 2].argmin())
+    solid = cv2.morphologyEx(_whole(found, seed).astype(np.uint8), cv2.MORPH_OPEN, np.ones((5, 5), np.uint8)) > 0
+    reached = np.pad(solid[band:-band, band:-band], band, mode="edge")
+    if not (reached & ~found).any():
+        return found
+    labels = np.where(found | reached, cv2.GC_PR_FGD, cv2.GC_PR_BGD).astype(np.uint8)
+    labels[_rim(height, width) & ~reached] = cv2.GC_BGD
+    return _cut(flat, _painted_over(labels, seed), 1)
+
+
+def _sharper(flat: np.ndarray, found: np.ndarray, seed: Seed) -> np.ndarray:
+    """A coarse cut at the size of a larger picture: what is far from its edge stays, the band along it is cut again."""
+    size = flat.shape[1::-1]
+    grown, shrunk = (
+        cv2.resize(change(found.astype(np.uint8), np.ones((5, 5), np.uint8), borderType=cv2.BORDER_REPLICATE), size, interpolation=cv2.INTER_NEAREST) > 0 for change in (cv2.dilate, cv2.erode)
+    )
+    now = cv2.resize(found.astype(np.uint8), size, interpolation=cv2.INTER_NEAREST)
+    labels = np.where(shrunk, cv2.GC_FGD, np.where(grown, np.where(now > 0, cv2.GC_PR_FGD, cv2.GC_PR_BGD), cv2.GC_BGD)).astype(np.uint8)
+    return _cut(flat, _painted_over(labels, seed), 1)
+
+
+def _cut(flat: np.ndarray, labels: np.ndarray, rounds: int) -> np.ndarray:
+    """GrabCut of a BGR picture from labels [h, w], the same every time, as booleans."""
+    if (labels & 1).min() == (labels & 1).max():
+        return labels & 1 == 1
+    cv2.setRNGSeed(7)
+    cv2.grabCut(flat, labels, None, np.zeros((1, 65)), np.zeros((1, 65)), rounds, cv2.GC_INIT_WITH_MASK)
+    return labels & 1 == 1
 
 
 def _flattened(small: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """The picture with a smooth background taken away (BGR, 8 bits), and by how much each pixel differs from that background, in units of the rim's own spread [h, w].
 
-    The background is a surface of the second degree over Lab colours, fitted to the rim; what does not fit (a subject that reaches the rim) is left out three times.
+    The background is a surface of the second degree over Lab colours, fitted to the rim; what does not fit (a subject that reaches the rim) is left out three times. Where none fits: the picture and zeros.
     """
     lab = cv2.cvtColor(small, cv2.COLOR_RGB2LAB).astype(np.float32)
     height, width = small.shape[:2]
     y, x = np.meshgrid(np.linspace(-1, 1, height, dtype=np.float32), np.linspace(-1, 1, width, dtype=np.float32), indexing="ij")
     basis = np.stack([np.ones_like(x), x, y, x * y, x * x, y * y], -1)
-    rim = np.zeros((height, width), bool)
-    band = max(1, round(0.03 * min(height, width)))
-    rim[:band], rim[-band:], rim[:, :band], rim[:, -band:] = True, True, True, True
+    rim = _rim(height, width)
     a, b = basis[rim], lab[rim]
     kept = np.ones(len(a), bool)
     for _ in range(4):
@@ -124,7 +156,7 @@ def _flattened(small: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     ground = basis @ surface
     rest = np.linalg.norm(lab - ground, axis=2)
     if spread > 16:
-        return cv2.cvtColor(small, cv2.COLOR_RGB2BGR), rest / spread
+        return cv2.cvtColor(small, cv2.COLOR_RGB2BGR), np.zeros_like(rest)
     level = np.clip(lab - ground + np.float32([128, 128, 128]), 0, 255).astype(np.uint8)
     return level, rest / spread
 
@@ -132,36 +164,53 @@ def _flattened(small: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 def _start(flat: np.ndarray, rest: np.ndarray, seed: Seed) -> np.ndarray:
     """GrabCut's labels to start with [h, w]: what the seed says for certain, else what is rarer on the rim than inside counts as probably the subject."""
     height, width = rest.shape
-    likely = _unlike_rim(flat) * _nearness(seed, height, width)
+    near = _nearness(seed, height, width)
+    rim = _rim(height, width)
+    if seed.faces:
+        rim &= near < 0.7
+    likely = _unlike(flat, rim) * near
     labels = np.where(likely > 0.5, cv2.GC_PR_FGD, cv2.GC_PR_BGD).astype(np.uint8)
     if (labels == cv2.GC_PR_FGD).mean() < 4 * LEAST:
-        labels[_nearness(seed, height, width) > 0.8] = cv2.GC_PR_FGD
-    rim = _rim(height, width) & (likely < 0.5)
-    labels[rim] = cv2.GC_BGD
+        labels[near > 0.8] = cv2.GC_PR_FGD
+    labels[rim & (likely < 0.5) & (rest < SURE)] = cv2.GC_BGD
     if seed.box is not None:
         outside = np.ones((height, width), bool)
         left, top, right, bottom = _pixels(seed.box, width, height)
         outside[top:bottom, left:right] = False
         labels[outside] = cv2.GC_BGD
     for face in seed.faces:
-        inner = _inner(face)
-        left, top, right, bottom = _pixels(inner, width, height)
+        left, top, right, bottom = _pixels(_inner(face), width, height)
         labels[top:bottom, left:right] = cv2.GC_FGD
+    return _painted_over(labels, seed)
+
+
+def _painted_over(labels: np.ndarray, seed: Seed) -> np.ndarray:
+    """Labels with what a person has painted, which is certain."""
     for strokes, value in ((seed.subject, cv2.GC_FGD), (seed.background, cv2.GC_BGD)):
-        painted = _stroke(strokes, (width, height))
+        painted = _stroke(strokes, labels.shape[::-1])
         if painted is not None:
             labels[painted] = value
     return labels
 
 
-def _unlike_rim(flat: np.ndarray) -> np.ndarray:
-    """How probably each pixel is no background [h, w]: the share of its colour that the rim does not explain, by smoothed histograms."""
-    bins = (flat >> 4).astype(np.int32)
-    index = (bins[..., 0] << 8) | (bins[..., 1] << 4) | bins[..., 2]
-    rim = _rim(*index.shape)
-    outer, inner = (_smooth(np.bincount(values, minlength=4096)) for values in (index[rim], index[~rim]))
-    ratio = outer / np.maximum(inner, 1e-9)
+def _unlike(flat: np.ndarray, rim: np.ndarray) -> np.ndarray:
+    """How probably each pixel is no background [h, w]: the share of its colour that the rim does not explain, by smoothed histograms.
+
+    A colour counts on the rim as on the second of its four sides that has most of it: a subject reaches one side, a background at least two.
+    """
+    index = _bins(flat)
+    band = max(1, round(0.03 * min(rim.shape)))
+    sides = (np.s_[:band], np.s_[-band:], np.s_[:, :band], np.s_[:, -band:])
+    inner = _smooth(np.bincount(index[~rim], minlength=4096))
+    outer = np.sort([_smooth(np.bincount(index[side][rim[side]], minlength=4096)) for side in sides if rim[side].any()], axis=0)
+    ratio = outer[-2 if len(outer) > 1 else -1] / np.maximum(inner, 1e-9)
     return cv2.medianBlur(1 - np.clip(ratio, 0, 1)[index].astype(np.float32), 5)
+
+
+def _bins(colours: np.ndarray) -> np.ndarray:
+    """The number of the histogram's bin of each colour, 0 to 4095 [h, w]."""
+    bins = (colours >> 4).astype(np.int32)
+    return (bins[..., 0] << 8) | (bins[..., 1] << 4) | bins[..., 2]
 
 
 def _smooth(counts: np.ndarray) -> np.ndarray:
@@ -206,10 +255,10 @@ def _body(face: Box, x: np.ndarray, y: np.ndarray) -> np.ndarray:
 
 
 def _inner(face: Box) -> Box:
-    """The part of a face that is certainly skin: the middle half of its box."""
+    """What is certainly the person with this face: the middle half of its box, and as much below it as a neck is long."""
     left, top, right, bottom = face
     dx, dy = (right - left) / 4, (bottom - top) / 4
-    return left + dx, top + dy, right - dx, bottom - dy
+    return left + dx, top + dy, right - dx, bottom + 2 * dy
 
 
 def _pixels(box: Box, width: int, height: int) -> tuple[int, int, int, int]:
@@ -283,16 +332,19 @@ def _guided(guide: np.ndarray, target: np.ndarray, radius: int, epsilon: float) 
     return np.concatenate([mean(a), mean(b)[..., None]], -1).astype(np.float32)
 
 
-def _edge_agreement(small: np.ndarray, hard: np.ndarray) -> float:
-    """How well the edge of a cut follows edges of the picture, 0 to 1: the share of its length across which colours change by more than a just visible difference."""
+def _trust(small: np.ndarray, hard: np.ndarray) -> float:
+    """How far a cut can be trusted, 0 to 1: the mean of how sharply colours change across its edge and of how little the colours inside and outside have in common."""
     inside = hard.astype(np.uint8)
     cross = cv2.getStructuringElement(cv2.MORPH_CROSS, (3, 3))
     edge = (inside - cv2.erode(inside, cross, borderType=cv2.BORDER_REPLICATE)) > 0
     if not edge.any():
         return 0.0
-    lab = cv2.GaussianBlur(cv2.cvtColor(small, cv2.COLOR_RGB2LAB), (3, 3), 0).astype(np.float32)
-    step = np.hypot(*(cv2.Sobel(lab, cv2.CV_32F, dx, dy, ksize=3).max(-1) for dx, dy in ((1, 0), (0, 1)))) / 4
-    return float(np.clip(step[edge] / 12, 0, 1).mean())
+    lab = cv2.cvtColor(small, cv2.COLOR_RGB2LAB)
+    soft = cv2.GaussianBlur(lab, (3, 3), 0).astype(np.float32)
+    step = np.hypot(*(cv2.Sobel(soft, cv2.CV_32F, dx, dy, ksize=3).max(-1) for dx, dy in ((1, 0), (0, 1)))) / 4
+    sharp = float(np.clip(step[edge] / 12, 0, 1).mean())
+    within, beyond = (_smooth(np.bincount(_bins(lab)[part], minlength=4096)) for part in (hard, ~hard))
+    return (sharp + 1 - float(np.sqrt(within * beyond).sum())) / 2
 
 
 def on_background(image: Image.Image, mask: Image.Image, colour: tuple[int, int, int] = (255, 255, 255)) -> Image.Image:
