@@ -3,7 +3,7 @@
   "use strict";
   const zh = navigator.language.startsWith("zh");
   const PAGE = 60, LOOK = 1200;
-  const MAKING = ["import", "examine", "caption", "mask", "write", "export", "compare", "download"];
+  const ORDER = ["picture", "caption", "bulk", "tags", "masks", "template", "check", "write"];
 
   const t = (text, values = {}) => {
     const said = (zh && room.words[text]) || text;
@@ -26,8 +26,11 @@
     return node;
   }
 
+  // Puts nodes into a place; what is not there is left out.
+  const put = (host, ...children) => host.replaceChildren(...children.flat().filter((child) => child !== null && child !== undefined && child !== false));
+
   const room = {
-    t, el, zh, words: {}, panels: [], set: "", data: null, filter: "", order: "name", offset: 0, chosen: new Set(), current: "", panel: "picture",
+    t, el, put, zh, words: {}, panels: [], set: "", data: null, filter: "", order: "name", offset: 0, chosen: new Set(), current: "", panel: "picture",
     settled: Promise.resolve(),
 
     // ---- asking the server
@@ -143,8 +146,9 @@
     async start(kind, values) {
       await room.flush();
       try {
-        await room.ask("POST", `jobs/${kind}`, { folder: room.data.folder, ...values });
-        room.look();
+        const { id } = await room.ask("POST", `jobs/${kind}`, { folder: room.data.folder, ...values });
+        room.seen.add(id);
+        await room.look();
       } catch (error) {
         room.say("bad", error.message);
       }
@@ -174,22 +178,29 @@
     },
 
     jobs(list) {
-      const bars = list.map((job) => {
-        const share = job.total ? (100 * job.step) / job.total : 0;
-        const over = ["done", "stopped", "failed"].includes(job.state);
-        const state = job.state === "queued" ? t("waits for its turn") : job.state === "failed" ? job.error : job.state === "stopping" ? t("stopping") : job.total ? `${job.step} / ${job.total}` : t("starting");
-        return el("div", { class: `room-job ${job.state}` },
-          el("b", {}, t(job.kind)), el("span", {}, state), job.text ? el("span", { class: "small" }, job.text) : null,
-          over ? null : el("div", { class: "bar" }, el("i", { style: `width:${share}%` })),
-          over ? el("button", { class: "plain", title: t("Close"), "aria-label": t("Close"), onclick: () => { room.closed.add(job.id); room.look(); } }, "×") : el("button", { onclick: () => room.stop(job.id) }, t("Stop")));
-      });
-      const host = room.find(".room-jobs");
-      const now = JSON.stringify(list);
-      if (host.dataset.now !== now) { host.replaceChildren(...bars.filter((_, i) => !room.closed.has(list[i].id))); host.dataset.now = now; }
-      const names = new Set(list.filter((job) => !["done", "stopped", "failed"].includes(job.state)).map((job) => job.kind));
-      for (const kind of MAKING) room.root.classList.toggle(`making-${kind}`, names.has(kind));
-      for (const panel of room.panels) if (panel.jobs) panel.jobs(names, list);
+      const over = (job) => ["done", "stopped", "failed"].includes(job.state);
+      for (const job of list) if (!over(job)) room.seen.add(job.id);
+      const shown = list.filter((job) => room.seen.has(job.id) && !room.closed.has(job.id)), now = JSON.stringify(shown), host = room.find(".room-jobs");
+      if (host.dataset.now !== now) { host.replaceChildren(...shown.map((job) => (over(job) ? room.ended(job) : room.running(job)))); host.dataset.now = now; }
+      const kinds = new Set(list.filter((job) => !over(job)).map((job) => job.kind));
+      for (const panel of room.panels) if (panel.jobs) panel.jobs(kinds, list);
     },
+
+    running(job) {
+      const state = job.state === "queued" ? t("waits for its turn") : job.state === "stopping" ? t("stopping") : job.total ? `${job.step} / ${job.total}` : t("starting");
+      const left = job.left > 1 ? t("{seconds} s left", { seconds: Math.round(job.left) }) : "";
+      return el("div", { class: `room-job ${job.state}` }, el("b", {}, t(job.kind)), el("span", {}, state), el("span", { class: "small" }, [job.text, job.rate ? t("{rate} per second", { rate: job.rate }) : "", left].filter(Boolean).join(" · ")),
+        el("div", { class: "bar" }, el("i", { style: `width:${job.total ? (100 * job.step) / job.total : 0}%` })), el("button", { type: "button", onclick: () => room.stop(job.id) }, t("Stop")));
+    },
+
+    ended(job) {
+      const result = job.result || {}, count = result.added ?? result.examined ?? result.captioned ?? result.masks ?? result.written ?? result.pictures;
+      const told = job.state === "failed" ? job.error : [job.state === "stopped" ? t("stopped") : t("done"), count !== undefined ? t("{count} pictures", { count }) : "", result.destination || ""].filter(Boolean).join(" · ");
+      const warnings = job.warnings.length ? el("details", {}, el("summary", {}, t("{count} remarks", { count: job.warnings.length })), job.warnings.map((text) => el("p", { class: "small" }, text))) : null;
+      const close = () => { room.closed.add(job.id); room.look(); };
+      return el("div", { class: `room-job over ${job.state}` }, el("b", {}, t(job.kind)), el("span", { class: "told" }, told), warnings, el("button", { type: "button", class: "plain", title: t("Close"), "aria-label": t("Close"), onclick: close }, "×"));
+    },
+    seen: new Set(),
     closed: new Set(),
     told: new Set(),
 
@@ -198,6 +209,8 @@
       if (!room.root) return;
       const data = room.data;
       room.root.classList.toggle("empty", !data || !data.total);
+      const option = data && room.find(`.room-set option[value="${CSS.escape(room.set)}"]`);
+      if (option) option.textContent = `${data.name} · ${data.total}`;
       room.find(".room-counts").textContent = data ? t("{total} pictures · {captioned} with captions · {left_out} left out", data) : "";
       const undo = room.find(".room-undo"), redo = room.find(".room-redo");
       undo.disabled = !data || !data.undo;
@@ -250,6 +263,7 @@
         el("div", { class: "room-side" }, el("div", { class: "room-tabs", role: "tablist" }), el("div", { class: "room-panels" }))),
       el("dialog", { class: "room-dialog" }));
     room.grid.build(room.find(".room-main"));
+    room.panels.sort((a, b) => ORDER.indexOf(a.id) - ORDER.indexOf(b.id));
     for (const panel of room.panels) {
       room.find(".room-tabs").append(el("button", { type: "button", role: "tab", dataset: { panel: panel.id }, onclick: () => { room.panel = panel.id; room.drawPanel(); } }, t(panel.title)));
       panel.host = el("div", { class: `room-panel room-panel-${panel.id}`, role: "tabpanel" });
@@ -266,7 +280,7 @@
     root.dataset.ready = "1";
     build(root);
   }
-  addEventListener("DOMContentLoaded", () => { new MutationObserver(mount).observe(document.documentElement, { childList: true, subtree: true }); mount(); });
+  new MutationObserver(mount).observe(document.documentElement, { childList: true, subtree: true });
   setInterval(() => room.look(), LOOK);
 
   const writing = (element) => element.closest && element.closest("textarea, input[type=text], input[type=number], input[type=search], select, [contenteditable=true]");

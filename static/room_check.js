@@ -16,7 +16,7 @@
       if (mine !== stamp) return;
       report = found;
       const open = report.findings.filter((one) => !one.ignored), ignored = report.findings.filter((one) => one.ignored);
-      checkHost.replaceChildren(
+      room.put(checkHost,
         report.unexamined ? el("div", { class: "note busy" }, t("{count} pictures were not looked at yet.", { count: report.unexamined }), " ", act("Examine", () => room.start("examine", {}))) : null,
         el("div", { class: `note ${open.some((one) => one.severity === "problem") ? "bad" : open.length ? "warn" : "good"}` },
           open.length ? t("{count} findings", { count: open.length }) : t("Nothing is wrong with this data set.")),
@@ -36,7 +36,7 @@
     };
     return el("div", { class: `finding ${one.severity}`, dataset: { check: one.id } },
       el("p", {}, sentence),
-      one.items.length ? el("div", { class: "strip" }, one.items.slice(0, 8).map((name) => el("img", { src: room.picture("thumb", name, ""), alt: name, title: name, loading: "lazy", onclick: () => show(one.items) })), one.items.length > 8 ? el("button", { type: "button", class: "link", onclick: () => show(one.items) }, t("all {count}", { count: one.items.length })) : null) : null,
+      one.items.length ? el("div", { class: "strip" }, one.items.slice(0, 8).map((name) => el("img", { src: room.picture("thumb", name, ""), alt: name, title: name, loading: "lazy", onerror: (event) => event.target.remove(), onclick: () => show(one.items) })), one.items.length > 8 ? el("button", { type: "button", class: "link", onclick: () => show(one.items) }, t("all {count}", { count: one.items.length })) : null) : null,
       el("div", { class: "buttons" },
         one.fix ? el("button", { type: "button", class: "primary fix", onclick: mend }, t(one.fix_label)) : null,
         one.items.length ? act("Show", () => show(one.items)) : null,
@@ -146,11 +146,13 @@
       open = settings.template;
       const keep = (values) => room.act("PUT", room.here("settings"), values);
       const text = el("textarea", { rows: 10, spellcheck: "false", class: "room-words", "aria-label": t("Template"), oninput: () => { clearTimeout(this.timer); this.timer = setTimeout(() => this.preview(text.value), 300); } });
-      templateHost.replaceChildren(
+      const knobs = el("div", { class: "knobs" },
         el("label", { class: "field" }, t("Trigger word"), el("input", { type: "text", value: settings.trigger, onchange: (event) => keep({ trigger: event.target.value }) })),
         el("label", { class: "field" }, t("Vectors per token"), el("input", { type: "number", min: 1, max: 75, value: String(settings.vectors), onchange: (event) => keep({ vectors: Number(event.target.value) || 1 }) })),
         el("label", { class: "field" }, t("Training"), el("select", { onchange: (event) => keep({ method: event.target.value }) }, ["textual_inversion", "lora", "hypernetwork", "dreambooth", "full"].map((method) => el("option", { value: method, selected: method === settings.method }, t(method))))),
-        el("label", { class: "field" }, t("Prompt template"), el("select", { onchange: (event) => keep({ template: event.target.value }) }, templates.map((name) => el("option", { value: name, selected: name === settings.template }, name)))),
+        el("label", { class: "field" }, t("Prompt template"), el("select", { onchange: (event) => keep({ template: event.target.value }) }, templates.map((name) => el("option", { value: name, selected: name === settings.template }, name)))));
+      templateHost.replaceChildren(
+        knobs,
         text,
         el("div", { class: "buttons" }, act("Keep this template", () => this.keep(text.value), { class: "primary" }), act("Keep as …", () => this.copy(text.value)), act("Delete", () => this.drop(), { class: "drop-template" })),
         el("p", { class: "small" }, t("One prompt per line. [name] becomes the trigger word, [filewords] the caption.")),

@@ -34,7 +34,7 @@
     return el("div", { class: `room-card${item.left_out ? " out" : ""}${item.name === room.current ? " current" : ""}`, dataset: { name: item.name } },
       el("div", { class: "thumb", onclick: (event) => pick(event, item.name) },
         el("span", { class: "frame", style: item.width ? `aspect-ratio:${item.width}/${item.height};${item.width >= item.height ? "width:100%" : "height:100%"}` : "" },
-          el("img", { src: room.picture("thumb", item.name, item.version), alt: item.name, loading: "lazy", decoding: "async", draggable: "false" }), overlay(item)),
+          item.problem ? el("span", { class: "broken" }, item.problem) : el("img", { src: room.picture("thumb", item.name, item.version), alt: item.name, loading: "lazy", decoding: "async", draggable: "false" }), overlay(item)),
         el("input", { type: "checkbox", checked: room.chosen.has(item.name), "aria-label": t("Choose {name}", { name: item.name }), onclick: (event) => { event.stopPropagation(); mark(item.name, event.target.checked, event.shiftKey); } }),
         el("span", { class: "badges" }, badges(item))),
       area,

@@ -44,7 +44,7 @@
 
     bring() {
       question(t("Import into this data set"), t("Path of a folder, a .zip, a kohya folder tree or a kohya .toml"), async (path, box) => {
-        await room.ask("POST", room.here("import"), { path, recursive: checked(box, "recursive"), regularisation: checked(box, "regularisation") });
+        room.seen.add((await room.ask("POST", room.here("import"), { path, recursive: checked(box, "recursive"), regularisation: checked(box, "regularisation") })).job);
         room.look();
       }, check("recursive", t("with sub-folders")), check("regularisation", t("with regularisation pictures")), el("p", { class: "small" }, t("Pictures are copied; the source is only read.")));
     },
@@ -65,7 +65,7 @@
         const form = new FormData();
         for (const file of files.slice(at, at + AT_ONCE)) form.append("files", file, file.name);
         try {
-          await room.ask("POST", into, form);
+          room.seen.add((await room.ask("POST", into, form)).job);
         } catch (error) {
           return room.say("bad", error.message);
         }

@@ -190,11 +190,11 @@
       }
       const stage = el("div", { class: "big", tabindex: "0", "aria-label": t("The crop: drag it, or use the arrow keys; + and - zoom, Delete goes back to the suggestion.") },
         el("span", { class: "frame", style: item.width ? `aspect-ratio:${item.width}/${item.height};--shape:${item.width / item.height}` : "" },
-          el("img", { src: room.picture("view", item.name, item.version), alt: item.name, draggable: "false" }),
+          item.problem ? null : el("img", { src: room.picture("view", item.name, item.version), alt: item.name, draggable: "false" }),
           item.mask ? el("img", { class: "mask-shown", src: room.picture("mask", item.name, item.mask), alt: t("mask") }) : null,
           item.width ? el("i", { class: `crop-box${item.crop ? " own" : ""}` }) : null));
       const act = (label, run, more = {}) => el("button", { type: "button", onclick: run, ...more }, t(label));
-      host.replaceChildren(
+      room.put(host,
         stage,
         item.problem ? el("div", { class: "note bad" }, item.problem) : null,
         el("div", { class: "room-crop" },

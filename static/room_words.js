@@ -11,6 +11,12 @@
   function knob(field, value) {
     const common = { name: field.name, title: field.help }, now = value ?? field.default;
     if (field.kind === "flag") return el("label", { class: "check", title: field.help }, el("input", { type: "checkbox", ...common, checked: Boolean(now) }), t(field.label));
+    const share = field.kind === "number" && field.minimum === 0 && field.maximum === 1;
+    if (share) {
+      const shown = el("output", {}, String(now)), range = el("input", { type: "range", ...common, min: 0, max: 1, step: field.step || 0.01, oninput: () => { shown.textContent = range.value; } });
+      range.value = now;
+      return el("label", { class: "field", title: field.help }, t(field.label), el("span", { class: "share" }, range, shown));
+    }
     const input = field.kind === "choice" ? el("select", common, field.choices.map((choice) => el("option", { value: choice, selected: choice === now }, t(choice))))
       : field.kind === "number" || field.kind === "integer" ? el("input", { type: "number", ...common, min: field.minimum, max: field.maximum, step: field.step || (field.kind === "integer" ? 1 : "any"), value: now ?? "" })
         : el("input", { type: "text", ...common, value: now ?? "" });
@@ -38,8 +44,10 @@
     async draw() {
       if (knobs) return this.scopeLine();
       knobs = await room.ask("GET", "captioners");
-      const list = el("div", { class: "room-models" }, knobs.captioners.map((one) => el("label", { class: "check", title: one.help || "" }, el("input", { type: "checkbox", name: "captioner", value: one.label, checked: one.chosen, disabled: !one.here }), one.label, one.here ? null : el("span", { class: "small" }, one.problem || t("not here")),
-        !one.here && one.download ? act("Download", () => room.start("download", { captioner: one.label }), { title: one.download }) : null)));
+      const here = knobs.captioners.filter((one) => one.here), offers = knobs.captioners.filter((one) => !one.here);
+      const list = el("div", { class: "room-models" }, here.map((one) => el("label", { class: "check", title: one.help }, el("input", { type: "checkbox", name: "captioner", value: one.label, checked: one.chosen }), one.label)),
+        el("details", {}, el("summary", {}, t("More models")), el("p", { class: "small" }, t("They are fetched from the model hub when you press Download, and lie in models/ then.")),
+          offers.map((one) => el("div", { class: "offer" }, el("span", {}, one.label), el("span", { class: "small" }, one.download), act("Download", () => room.start("download", { captioner: one.label }), { title: one.download })))));
       captionHost.replaceChildren(
         el("p", { class: "small" }, t("Models look at the pictures and write what they see. Several are joined with a comma. What they write can be undone as one step.")),
         list,
@@ -68,6 +76,8 @@
     jobs(kinds) {
       const button = captionHost.querySelector(".run-caption");
       if (button) button.disabled = kinds.has("caption");
+      if (this.fetching && !kinds.has("download")) { knobs = null; if (room.panel === "caption") this.draw(); }
+      this.fetching = kinds.has("download");
     },
   });
 
@@ -98,13 +108,18 @@
     async preview() {
       this.seen = room.data.revision;
       const button = bulkHost.querySelector(".run-bulk"), box = bulkHost.querySelector(".bulk-preview"), mine = (this.asked = (this.asked || 0) + 1);
+      if (chosenKind().fields.some((field) => field.required && !bulkHost.querySelector(`.bulk-fields [name="${field.name}"]`).value)) {
+        button.disabled = true;
+        button.textContent = t("Change");
+        return box.replaceChildren();
+      }
       await room.grid.flush();
       try {
         plan = await room.ask("POST", room.here("bulk"), this.body(true));
         if (mine !== this.asked) return;
         button.disabled = !plan.changed;
         button.textContent = plan.changed ? t("Change {changed} captions ({matches} places)", plan) : t("Nothing to change");
-        box.replaceChildren(...(plan.preview.length ? [el("p", { class: "small" }, t("The first {count} of {changed}:", { count: plan.preview.length, changed: plan.changed }))] : []), ...plan.preview.map((one) => difference(one)));
+        box.replaceChildren(...(plan.note ? [el("p", { class: "small" }, plan.note)] : []), ...(plan.preview.length ? [el("p", { class: "small" }, t("The first {count} of {changed}:", { count: plan.preview.length, changed: plan.changed }))] : []), ...plan.preview.map((one) => difference(one)));
       } catch (error) {
         if (mine !== this.asked) return;
         button.disabled = true;

@@ -188,7 +188,7 @@ def _job(engine: Engine, job: Job) -> dict[str, Any]:
         "total": now.get("total", 0),
         "text": now.get("text", ""),
         "rate": now.get("rate"),
-        "eta": now.get("eta"),
+        "left": now.get("left") or now.get("eta"),
         "warnings": [str(event.data.get("text", "")) for event in told],
     }
 

@@ -36,7 +36,7 @@ def knobs(cls: type[Config], *skip: str) -> list[dict[str, Any]]:
     found = []
     for control in controls(cls):
         if control.name not in skip and control.kind != "choices":
-            facts = {"name": control.name, "label": control.label, "kind": control.kind, "default": control.default, "help": control.help}
+            facts = {"name": control.name, "label": control.label, "kind": control.kind, "default": control.default, "help": control.help, "required": cls.model_fields[control.name].is_required()}
             found.append({**facts, "minimum": control.minimum, "maximum": control.maximum, "step": control.step, "choices": control.choices, "advanced": control.name not in FIRST})
     return found
 

@@ -24,7 +24,8 @@ def raw(tmp_path_factory: pytest.TempPathFactory) -> Path:
         wide.paste(image, (image.width if number % 2 else 20, 0))
         wide.resize((wide.width * 2, wide.height * 2)).save(folder / f"{number + 1} 怪物.png")
         (folder / f"{number + 1} 怪物.txt").write_text(f"a red monster, picture {number + 1}, red hat", encoding="utf-8")
-    shutil.copy(folder / "2 怪物.png", folder / "copy.png")
+    Image.open(folder / "2 怪物.png").save(folder / "copy.jpg", quality=90)
+    shutil.copy(folder / "3 怪物.png", folder / "the same file.png")
     Image.open(folder / "1 怪物.png").filter(ImageFilter.GaussianBlur(12)).save(folder / "blurred.png")
     (folder / "broken.jpg").write_bytes(b"\xff\xd8\xff\xe0 this is cut off")
     return folder
@@ -72,7 +73,7 @@ def test_from_a_drop_to_a_written_set(room: Page, served: Studio, raw: Path) -> 
     expect(page.locator(".room-card .crop-box")).to_have_count(10, timeout=LONG)
     folder = next((served.root / "outputs" / "datasets").iterdir())
     project = Project(folder)
-    assert {item.name for item in project.items()} >= {"1 怪物.png", "copy.png", "blurred.png"}
+    assert {item.name for item in project.items()} >= {"1 怪物.png", "copy.jpg", "blurred.png"}
     assert project.item("3 怪物.png").caption == "a red monster, picture 3, red hat"
     before = {item.name: (folder / item.name).read_bytes() for item in project.items()}
     shot(page, "room-1-grid")
@@ -98,10 +99,10 @@ def test_from_a_drop_to_a_written_set(room: Page, served: Studio, raw: Path) -> 
     shot(page, "room-2-crop")
 
     # a caption is typed and kept
-    card(page, "copy.png").locator("textarea").fill("a copy of the red monster")
-    card(page, "copy.png").locator("textarea").blur()
+    card(page, "copy.jpg").locator("textarea").fill("a copy of the red monster")
+    card(page, "copy.jpg").locator("textarea").blur()
     expect(page.locator(".room-saved")).to_have_text("saved")
-    assert project.item("copy.png").caption == "a copy of the red monster"
+    assert project.item("copy.jpg").caption == "a copy of the red monster"
 
     # captions are written by a model, as one step
     panel(page, "Caption")
@@ -139,12 +140,15 @@ def test_undo_after_the_server_was_restarted(room: Page, served: Studio) -> None
 def test_the_doctor_mends_and_the_set_is_written(room: Page, served: Studio) -> None:
     page = room
     panel(page, "Check")
-    twins = page.locator(".finding[data-check*=duplicate]").first
+    twins = page.locator(".finding[data-check=near_duplicates]").first
     expect(twins).to_be_visible(timeout=LONG)
     shot(page, "room-5-check")
     twins.locator(".fix").click()
-    expect(page.locator(".room-card.out")).to_have_count(1)
     expect(twins).to_have_count(0)
+    project = Project(next((served.root / "outputs" / "datasets").iterdir()))
+    out = [item.name for item in project.items() if item.choices.left_out]
+    assert len({"2 怪物.png", "copy.jpg"} & set(out)) == 1
+    expect(page.locator(".room-card.out")).to_have_count(len(out))
     panel(page, "Tags")
     expect(page.locator(".tag-table tr").first).to_contain_text("blue")
     shot(page, "room-6-tags")
@@ -155,9 +159,8 @@ def test_the_doctor_mends_and_the_set_is_written(room: Page, served: Studio) -> 
     shot(page, "room-8-write")
     page.locator(".run-write").click()
     expect(page.locator(".write-line")).to_contain_text("were written to", timeout=LONG)
-    folder = next((served.root / "outputs" / "datasets").iterdir())
-    written = sorted((folder / "exports").rglob("*.png"))
-    assert len(written) == 9
+    written = sorted((project.folder / "exports").rglob("*.png"))
+    assert len(written) == 11 - len(out) - 1  # one is damaged
     assert {Image.open(path).size for path in written} == {(128, 128)}
     page.locator(".use-set").click()
     expect(page.locator("#train_data input, #train_data textarea").first).to_have_value(str(written[0].parent))
