@@ -195,8 +195,8 @@
 
     ended(job) {
       const result = job.result || {}, count = result.added ?? result.examined ?? result.captioned ?? result.masks ?? result.written ?? result.pictures;
-      const told = job.state === "failed" ? job.error : [job.state === "stopped" ? t("stopped") : t("done"), count !== undefined ? t("{count} pictures", { count }) : "", result.destination || ""].filter(Boolean).join(" · ");
-      const warnings = job.warnings.length ? el("details", {}, el("summary", {}, t("{count} remarks", { count: job.warnings.length })), job.warnings.map((text) => el("p", { class: "small" }, text))) : null;
+      const told = job.state === "failed" ? job.error : [job.state === "stopped" ? t("stopped") : t("done"), count ? t("pictures: {count}", { count }) : "", result.destination || ""].filter(Boolean).join(" · ");
+      const warnings = job.warnings.length ? el("details", {}, el("summary", {}, t("remarks: {count}", { count: job.warnings.length })), job.warnings.map((text) => el("p", { class: "small" }, text))) : null;
       const close = () => { room.closed.add(job.id); room.look(); };
       return el("div", { class: `room-job over ${job.state}` }, el("b", {}, t(job.kind)), el("span", { class: "told" }, told), warnings, el("button", { type: "button", class: "plain", title: t("Close"), "aria-label": t("Close"), onclick: close }, "×"));
     },
@@ -211,7 +211,7 @@
       room.root.classList.toggle("empty", !data || !data.total);
       const option = data && room.find(`.room-set option[value="${CSS.escape(room.set)}"]`);
       if (option) option.textContent = `${data.name} · ${data.total}`;
-      room.find(".room-counts").textContent = data ? t("{total} pictures · {captioned} with captions · {left_out} left out", data) : "";
+      room.find(".room-counts").textContent = data ? t("{total} pictures · {captioned} with captions", data) + (data.left_out ? ` · ${t("{left_out} left out", data)}` : "") : "";
       const undo = room.find(".room-undo"), redo = room.find(".room-redo");
       undo.disabled = !data || !data.undo;
       undo.title = data && data.undo ? t("Undo “{name}” (Ctrl+Z)", { name: data.undo }) : t("Nothing to undo");
@@ -248,7 +248,7 @@
         el("label", { class: "room-pick" }, el("span", {}, t("Data set")), el("select", { class: "room-set", "aria-label": t("Data set"), onchange: (e) => room.open(e.target.value) })),
         button(t("New…"), room.openers.create, { class: "room-new" }), button(t("Open a folder…"), room.openers.folder), button(t("Import…"), room.openers.bring, { class: "room-import needs-set" }),
         el("label", { class: "room-add needs-set button" }, t("Add pictures"), el("input", { type: "file", multiple: true, hidden: true, class: "room-files", onchange: (e) => { room.openers.take([...e.target.files]); e.target.value = ""; } })),
-        el("span", { class: "room-counts" }),
+        el("span", { class: "room-counts small" }),
         el("span", { class: "room-saved small", "aria-live": "polite" }),
         el("button", { type: "button", class: "room-undo", onclick: () => room.undo("undo") }, "↶ ", el("span", {})),
         el("button", { type: "button", class: "room-redo", onclick: () => room.undo("redo"), "aria-label": t("Redo") }, "↷"),
