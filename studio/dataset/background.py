@@ -111,9 +111,9 @@ def _to_the_rim(flat: np.ndarray, found: np.ndarray, seed: Seed) -> np.ndarray:
     reached = np.pad(solid[band:-band, band:-band], band, mode="edge")
     if not (reached & ~found).any():
         return found
-    labels = np.where(found | reached, cv2.GC_PR_FGD, cv2.GC_PR_BGD).astype(np.uint8)
-    labels[_rim(height, width) & ~reached] = cv2.GC_BGD
-    return _cut(flat, _painted_over(labels, seed), 1)
+    labels = np.where(found, cv2.GC_FGD, cv2.GC_BGD).astype(np.uint8)
+    labels[_rim(height, width) & reached] = cv2.GC_PR_FGD
+    return _cut(flat, _certain(labels, seed), 1)
 
 
 def _sharper(flat: np.ndarray, found: np.ndarray, seed: Seed) -> np.ndarray:
@@ -124,7 +124,7 @@ def _sharper(flat: np.ndarray, found: np.ndarray, seed: Seed) -> np.ndarray:
     )
     now = cv2.resize(found.astype(np.uint8), size, interpolation=cv2.INTER_NEAREST)
     labels = np.where(shrunk, cv2.GC_FGD, np.where(grown, np.where(now > 0, cv2.GC_PR_FGD, cv2.GC_PR_BGD), cv2.GC_BGD)).astype(np.uint8)
-    return _cut(flat, _painted_over(labels, seed), 1)
+    return _cut(flat, _certain(labels, seed), 1)
 
 
 def _cut(flat: np.ndarray, labels: np.ndarray, rounds: int) -> np.ndarray:
@@ -139,7 +139,8 @@ def _cut(flat: np.ndarray, labels: np.ndarray, rounds: int) -> np.ndarray:
 def _flattened(small: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """The picture with a smooth background taken away (BGR, 8 bits), and by how much each pixel differs from that background, in units of the rim's own spread [h, w].
 
-    The background is a surface of the second degree over Lab colours, fitted to the rim; what does not fit (a subject that reaches the rim) is left out three times. Where none fits: the picture and zeros.
+    The background is a surface of the second degree over Lab colours, fitted to the rim; what does not fit (a subject that reaches the rim) is left out three times.
+    Where none fits: the picture and zeros.
     """
     lab = cv2.cvtColor(small, cv2.COLOR_RGB2LAB).astype(np.float32)
     height, width = small.shape[:2]
@@ -178,14 +179,14 @@ def _start(flat: np.ndarray, rest: np.ndarray, seed: Seed) -> np.ndarray:
         left, top, right, bottom = _pixels(seed.box, width, height)
         outside[top:bottom, left:right] = False
         labels[outside] = cv2.GC_BGD
+    return _certain(labels, seed)
+
+
+def _certain(labels: np.ndarray, seed: Seed) -> np.ndarray:
+    """Labels with what is certain: the middle of faces, and what a person has painted."""
     for face in seed.faces:
-        left, top, right, bottom = _pixels(_inner(face), width, height)
+        left, top, right, bottom = _pixels(_inner(face), labels.shape[1], labels.shape[0])
         labels[top:bottom, left:right] = cv2.GC_FGD
-    return _painted_over(labels, seed)
-
-
-def _painted_over(labels: np.ndarray, seed: Seed) -> np.ndarray:
-    """Labels with what a person has painted, which is certain."""
     for strokes, value in ((seed.subject, cv2.GC_FGD), (seed.background, cv2.GC_BGD)):
         painted = _stroke(strokes, labels.shape[::-1])
         if painted is not None:
