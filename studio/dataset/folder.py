@@ -11,6 +11,7 @@ from studio import shelves
 from studio.dataset.profiles import in_srgb
 from studio.errors import InputError, StudioError, Unreadable
 from studio.projects.captions import caption_of
+from studio.projects.marks import held_out, left_out
 
 PIXEL_LIMIT = 178_956_970
 """Larger pictures are refused from the header, before any pixel is decoded (Pillow's own limit, as an error)."""
@@ -78,10 +79,17 @@ def list_pictures(folder: Path) -> list[Path]:
 
 
 def read_folder(folder: Path) -> tuple[list[Item], list[tuple[Path, str]]]:
-    """Pictures with captions, and those that cannot be used with the reason; raises InputError when nothing is there at all."""
+    """Pictures to learn from with captions, and those that cannot be used with the reason; raises InputError when nothing is there at all.
+
+    What a person left out of the data set, or keeps for validation, is not learned.
+    """
     items: list[Item] = []
     problems: list[tuple[Path, str]] = []
-    for path in list_pictures(folder):
+    found, kept_away = list_pictures(folder), left_out(folder) | held_out(folder)
+    learned = [path for path in found if path.name not in kept_away]
+    if not learned:
+        raise InputError(f"All {len(found)} pictures of {folder.name} are left out or kept for validation.", "Take some back in, in the data set room.")
+    for path in learned:
         try:
             open_upright(path)
             items.append(Item(path, caption_of(path)))

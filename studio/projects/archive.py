@@ -62,7 +62,7 @@ class Archive:
             if count > MOST_FILES:
                 raise Unreadable(f"{file.name} holds {count} files; at most {MOST_FILES} are taken.", "Split it.")
             self._zip = zipfile.ZipFile(file)
-        except (zipfile.BadZipFile, NotImplementedError, ValueError, OSError, struct.error) as error:
+        except (zipfile.BadZipFile, RuntimeError, ValueError, OSError, struct.error) as error:
             raise Unreadable(f"{file.name} is not a zip file that can be read ({str(error)[:100]}).", "Pack it again, or drop the pictures themselves.") from error
         self._left = max(MOST_BYTES, _HONEST * file.stat().st_size)
         self.members, self.refused = _sorted_out(self._zip.infolist())

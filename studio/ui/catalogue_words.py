@@ -34,6 +34,8 @@ WORDS: dict[str, str] = {
     "text": "文本",
     "regex": "正则",
     "tag": "标签",
+    "Mode": "模式",
+    "Seed": "种子 Seed",
     "Match case": "区分大小写",
     "Upper and lower case must be the same.": "大小写必须一致。",
     "Tag": "标签",

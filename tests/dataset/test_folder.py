@@ -10,6 +10,8 @@ from PIL import Image
 
 from studio.dataset.folder import list_pictures, open_upright, read_folder
 from studio.errors import InputError, Unreadable
+from studio.projects.facts import Change
+from studio.projects.project import Project
 
 pytestmark = pytest.mark.filterwarnings("ignore")
 """Pillow warns about the damage that is meant here."""
@@ -274,3 +276,16 @@ def test_a_folder_that_is_empty_or_missing_or_a_file_is_refused_in_words(tmp_pat
     for name, words in (("empty", "no picture"), ("missing", "not a folder"), ("file", "not a folder")):
         with pytest.raises(InputError, match=words):
             list_pictures(tmp_path / name)
+
+
+def test_pictures_that_were_left_out_or_held_out_are_not_learned(tmp_path: Path) -> None:
+    for name in ("a", "b", "c"):
+        Image.new("RGB", (32, 32)).save(tmp_path / f"{name}.png")
+    project = Project(tmp_path)
+    project.edit("Leave out", [Change("a.png", "left_out", False, True), Change("b.png", "held_out", False, True)])
+    assert [item.image.name for item in read_folder(tmp_path)[0]] == ["c.png"]
+    project.edit("Leave out", [Change("c.png", "left_out", False, True)])
+    with pytest.raises(InputError, match="All 3 pictures"):
+        read_folder(tmp_path)
+    project.undo()
+    assert [item.image.name for item in read_folder(tmp_path)[0]] == ["c.png"]
