@@ -82,7 +82,7 @@ def cut_out(image: Image.Image, seed: Seed | None = None) -> Cut:
     size = max(8, round(image.width * factor)), max(8, round(image.height * factor))
     small = pixels if factor == 1 else cv2.resize(pixels, size, interpolation=cv2.INTER_AREA)
     hard = _subject(small, seed)
-    greys = _along_edges(pixels, hard)
+    greys = along_edges(pixels, hard)
     for strokes, value in ((seed.subject, 255), (seed.background, 0)):
         painted = _stroke(strokes, image.size)
         if painted is not None:
@@ -301,7 +301,7 @@ def _whole(found: np.ndarray, seed: Seed) -> np.ndarray:
     return filled(keep[parts].astype(np.uint8) * 255) > 0
 
 
-def _along_edges(pixels: np.ndarray, hard: np.ndarray) -> np.ndarray:
+def along_edges(pixels: np.ndarray, hard: np.ndarray) -> np.ndarray:
     """A cut of a small copy [h, w] as greys of the whole picture [H, W, 3]: along its edges by a guided filter (He et al. 2010, fast form 2015), one or two pixels soft."""
     height, width = pixels.shape[:2]
     small = pixels if hard.shape == (height, width) else cv2.resize(pixels, hard.shape[::-1], interpolation=cv2.INTER_AREA)
