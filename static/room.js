@@ -194,7 +194,7 @@
     },
 
     ended(job) {
-      const result = job.result || {}, count = result.added ?? result.examined ?? result.captioned ?? result.masks ?? result.written ?? result.pictures;
+      const result = job.result || {}, count = result.added ?? result.examined ?? result.captioned ?? result.compared ?? result.masks ?? result.written ?? result.pictures;
       const told = job.state === "failed" ? job.error : [job.state === "stopped" ? t("stopped") : t("done"), count ? t("pictures: {count}", { count }) : "", result.destination || ""].filter(Boolean).join(" · ");
       const warnings = job.warnings.length ? el("details", {}, el("summary", {}, t("remarks: {count}", { count: job.warnings.length })), job.warnings.map((text) => el("p", { class: "small" }, text))) : null;
       const close = () => { room.closed.add(job.id); room.look(); };
@@ -231,10 +231,18 @@
       }
     },
 
-    async undo(kind) {
+    // A step whose captions somebody else has changed since is only taken back when the person says so.
+    async undo(kind, force = false) {
       await room.flush();
-      const step = await room.act("POST", room.here(kind), {});
-      if (step) room.say("good", t(kind === "undo" ? "Taken back: {name}." : "Done again: {name}.", { name: step.name }));
+      try {
+        const step = await room.ask("POST", room.here(kind), {}, force ? { force: true } : {});
+        await room.load();
+        if (step.name) room.say("good", kind === "undo" ? t("Taken back: {name}.", { name: step.name }) : t("Done again: {name}.", { name: step.name }));
+      } catch (error) {
+        if (error.status !== 409) return room.say("bad", error.message);
+        const box = room.openers.dialog(t("Something was changed outside the studio"), el("p", {}, error.message), el("div", { class: "buttons" },
+          el("button", { type: "button", class: "primary", onclick: () => box.close() }, t("Leave it as it is")), el("button", { type: "button", onclick: () => { box.close(); room.undo(kind, true); } }, t("Go on and overwrite"))));
+      }
     },
   };
 

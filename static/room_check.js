@@ -24,7 +24,7 @@
         ignored.length ? el("details", {}, el("summary", {}, t("{count} ignored", { count: ignored.length })), ...ignored.map(finding)) : null,
         advice(report.advice),
         el("details", {}, el("summary", {}, t("Figures of this data set")), el("table", { class: "plain" }, el("tbody", {}, report.statistics.map(([label, value]) => el("tr", {}, el("td", {}, t(label)), el("td", { class: "num" }, String(value))))))),
-        el("div", { class: "buttons" }, act("Examine all again", () => room.start("examine", { again: true }))));
+        el("div", { class: "buttons" }, act("Examine all again", () => room.start("examine", { again: true })), report.clip ? act("Compare with CLIP", () => room.start("compare", {}), { title: t("Finds pictures that show the same in other pixels.") }) : null));
     },
   });
 

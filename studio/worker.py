@@ -39,6 +39,7 @@ SERVICES: tuple[tuple[str, str], ...] = (
     ("write", "studio.services.writing"),
     ("mask", "studio.services.masking"),
     ("caption", "studio.services.captioning"),
+    ("compare", "studio.services.comparing"),
     ("download", "studio.services.download"),
 )
 """Kind of job and the module whose `run(request, lane, desk)` does it."""

@@ -25,7 +25,7 @@ router = APIRouter(prefix="/studio/v1/datasets/{name}", tags=["data sets"])
 MOST_SHOWN = 500
 RECENT = 600.0
 """Seconds for which a job that is over is still shown."""
-MAKING = ("import", "examine", "caption", "mask", "write", "export", "download")
+MAKING = ("import", "examine", "caption", "mask", "write", "export", "compare", "download")
 CHOICES = ("crop", "flipped", "left_out", "held_out", "repeats")
 FULL = 75
 """Tokens a prompt holds before it is cut."""
@@ -277,9 +277,9 @@ def undo(name: str, here: Here, force: bool = False) -> dict[str, Any]:
 
 
 @router.post("/redo")
-def redo(name: str, here: Here) -> dict[str, Any]:
-    """Do the step that was taken back again."""
-    return told(here.engine.data_sets.project(name).redo())
+def redo(name: str, here: Here, force: bool = False) -> dict[str, Any]:
+    """Do the step that was taken back again; 409 when something was changed from outside since."""
+    return told(here.engine.data_sets.project(name).redo(force=force))
 
 
 @router.get("/history")

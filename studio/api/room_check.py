@@ -9,6 +9,7 @@ from studio.api.waiting import Here
 from studio.config import Config, controls
 from studio.engine import Engine
 from studio.projects import findings
+from studio.projects.captioner_shelf import available
 from studio.projects.case import Aim
 from studio.projects.doctor import as_json
 from studio.projects.project import Project
@@ -64,7 +65,7 @@ def doctor(name: str, here: Here) -> dict[str, Any]:
     """Findings with their pictures, advice with its reasons, and figures."""
     project = here.engine.data_sets.project(name)
     report = findings.report_for(project, _aim(here.engine, project))
-    return as_json(report, findings.LABELS)
+    return {**as_json(report, findings.LABELS), "clip": any(one.kind == "CLIP interrogator" for one in available(here.engine.paths))}
 
 
 @router.post("/doctor/fix")

@@ -14,6 +14,7 @@ from studio.projects.findings import LABELS, report_for
 from studio.projects.project import Project
 from studio.projects.room import aim_of
 from studio.requests.caption import CaptionRequest
+from studio.requests.compare import CompareRequest
 from studio.requests.examine import ExamineRequest
 from studio.requests.mask import MaskRequest
 from studio.requests.room import RoomSettings
@@ -23,6 +24,7 @@ from studio.settings import Paths
 
 JOBS: tuple[tuple[str, type[Config], str, tuple[str, ...]], ...] = (
     ("examine", ExamineRequest, "measure pictures: faces, detail, blur, likeness", ()),
+    ("compare", CompareRequest, "look at pictures with CLIP, so that the doctor finds those that show the same", ()),
     ("mask", MaskRequest, "cut subjects out and write masks beside the pictures", ()),
     ("write", WriteRequest, "write cropped copies with captions", ("destination",)),
     ("import", ImportRequest, "copy a folder, .zip, kohya tree or .toml into a data set", ("source",)),

@@ -3,6 +3,7 @@
 from studio.config import Config
 from studio.errors import InputError
 from studio.requests.caption import CaptionRequest
+from studio.requests.compare import CompareRequest
 from studio.requests.download import DownloadRequest
 from studio.requests.examine import ExamineRequest
 from studio.requests.extras import ExtrasRequest
@@ -35,6 +36,7 @@ REQUESTS: tuple[tuple[str, type[Config]], ...] = (
     ("write", WriteRequest),
     ("mask", MaskRequest),
     ("caption", CaptionRequest),
+    ("compare", CompareRequest),
     ("download", DownloadRequest),
 )
 """Kind of job and the request it carries."""

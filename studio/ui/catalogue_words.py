@@ -131,6 +131,7 @@ WORDS: dict[str, str] = {
     "Size and shape": "尺寸与形状",
     "Crop, split and background": "裁剪、分割与背景",
     "Captions in detail": "描述细节",
+    "Compare": "比较",
     "Import": "导入",
     "Export": "导出",
     "Mask": "遮罩",

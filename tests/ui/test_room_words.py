@@ -41,7 +41,7 @@ def scripted() -> set[str]:
         source = path.read_text(encoding="utf-8")
         for pattern in PATTERNS:
             found |= set(re.findall(pattern, source))
-    return found - {"pointercancel"}
+    return found - {"pointercancel", "height"}
 
 
 def reasons() -> set[str]:
