@@ -5,11 +5,12 @@ from collections.abc import Callable
 from typing import Any
 
 from fastapi import APIRouter
+from pydantic import Field
 
 from studio.api.waiting import Here
 from studio.config import Config
 from studio.engine import Engine
-from studio.errors import InputError
+from studio.errors import InputError, NotFound
 from studio.jobs import Job, State
 from studio.projects.captions import split_tags
 from studio.projects.cropping import box_of, suggest
@@ -51,7 +52,7 @@ class ChoiceOf(Config):
 class MomentOf(Config):
     """A time in seconds since 1970."""
 
-    at: float
+    at: float = Field(ge=0, le=32_503_680_000)
 
 
 def box_shares(facts: Facts | None, crop: Crop | None, settings: RoomSettings) -> list[float] | None:
@@ -107,10 +108,11 @@ def matching(project: Project, text: str, items: list[Item]) -> list[Item]:
     """Pictures a filter lets through; raises InputError that points at a mistake in it."""
     if not text.strip():
         return items
+    wanted = compile_filter(text)
     duplicates: frozenset[str] = frozenset()
     if "duplicate" in text.lower():
-        duplicates = frozenset(name for group in alike([(item.name, item.facts) for item in items if item.facts]) for name in group)
-    return compile_filter(text).choose(items, Context(str(project.folder), settings_of(project).trigger, duplicates))
+        duplicates = frozenset(name for group in alike(tuple((item.name, item.facts) for item in items if item.facts)) for name in group)
+    return wanted.choose(items, Context(str(project.folder), settings_of(project).trigger, duplicates))
 
 
 def shared_files(items: list[Item]) -> frozenset[str]:
@@ -222,10 +224,12 @@ def choose(name: str, wish: ChoiceOf, here: Here) -> dict[str, Any]:
     """Decide something about some pictures, as one step."""
     project = here.engine.data_sets.project(name)
     if wish.field not in CHOICES:
-        raise InputError(f"{wish.field!r} is nothing that can be chosen.", f"Choose one of {', '.join(CHOICES)}.")
+        raise InputError(f"{_cut(wish.field)} is nothing that can be chosen.", f"Choose one of {', '.join(CHOICES)}.")
     value = _value(wish.field, wish.value)
     items = {item.name: item for item in project.items()}
-    chosen = [items[each] for each in wish.names if each in items]
+    chosen = [items[each] for each in dict.fromkeys(wish.names) if each in items]
+    if wish.names and not chosen:
+        raise NotFound(f"There is no picture {wish.names[0][:100]!r} in {project.name}.", "It may have been moved or deleted.")
     edit = project.edit(_step(wish.field, len(chosen)), [Change(item.name, wish.field, _plain(getattr(item.choices, wish.field)), value) for item in chosen])
     return told(edit)
 
@@ -236,15 +240,21 @@ def _value(field: str, value: Any) -> Any:
         if value is None:
             return None
         if not isinstance(value, dict) or not all(isinstance(value.get(key), (int, float)) for key in ("x", "y", "zoom")):
-            raise InputError(f"Crop: {value!r} has not the form {{x, y, zoom}}.")
-        return {"x": min(1.0, max(0.0, float(value["x"]))), "y": min(1.0, max(0.0, float(value["y"]))), "zoom": min(64.0, max(1.0, float(value["zoom"])))}
+            raise InputError(f"Crop: {_cut(value)} has not the form {{x, y, zoom}}.")
+        return {key: float(min(most, max(least, value[key]))) for key, least, most in (("x", 0.0, 1.0), ("y", 0.0, 1.0), ("zoom", 1.0, 64.0))}
     if field == "repeats":
         if not isinstance(value, int) or isinstance(value, bool) or not 1 <= value <= 1000:
-            raise InputError(f"Repeats: {value!r} is not a whole number from 1 to 1000.")
+            raise InputError(f"Repeats: {_cut(value)} is not a whole number from 1 to 1000.")
         return value
     if not isinstance(value, bool):
-        raise InputError(f"{field}: {value!r} is neither true nor false.")
+        raise InputError(f"{field}: {_cut(value)} is neither true nor false.")
     return value
+
+
+def _cut(value: Any) -> str:
+    """A value as it is repeated in an error."""
+    text = repr(value)
+    return text if len(text) <= 60 else text[:57] + "..."
 
 
 def _plain(value: Any) -> Any:
