@@ -62,7 +62,7 @@ def checked(mask: Image.Image, confidence: float, seed: Seed | None = None) -> C
         return Cut(mask, 0.0, "No subject was found. Paint over a part of it and try again.")
     if share > MOST:
         return Cut(mask, 0.0, "The subject and its background could not be told apart. Paint over a part of each and try again.")
-    painted = _stroke(seed.subject, mask.size) if seed else None
+    painted = stroke(seed.subject, mask.size) if seed else None
     if painted is not None and not (greys[painted] >= 128).any():
         return Cut(mask, 0.0, "What was painted as the subject is not in the mask. Paint more of it and try again.")
     return Cut(mask, round(min(1.0, max(0.0, confidence)), 4))
@@ -84,7 +84,7 @@ def cut_out(image: Image.Image, seed: Seed | None = None) -> Cut:
     hard = _subject(small, seed)
     greys = along_edges(pixels, hard)
     for strokes, value in ((seed.subject, 255), (seed.background, 0)):
-        painted = _stroke(strokes, image.size)
+        painted = stroke(strokes, image.size)
         if painted is not None:
             greys = np.where(painted, np.uint8(value), greys)
     return checked(Image.fromarray(greys), _trust(small, hard), seed)
@@ -188,7 +188,7 @@ def _certain(labels: np.ndarray, seed: Seed) -> np.ndarray:
         left, top, right, bottom = _pixels(_inner(face), labels.shape[1], labels.shape[0])
         labels[top:bottom, left:right] = cv2.GC_FGD
     for strokes, value in ((seed.subject, cv2.GC_FGD), (seed.background, cv2.GC_BGD)):
-        painted = _stroke(strokes, labels.shape[::-1])
+        painted = stroke(strokes, labels.shape[::-1])
         if painted is not None:
             labels[painted] = value
     return labels
@@ -270,7 +270,7 @@ def _pixels(box: Box, width: int, height: int) -> tuple[int, int, int, int]:
     return left, top, max(left + 1, right), max(top + 1, bottom)
 
 
-def _stroke(strokes: Image.Image | None, size: tuple[int, int]) -> np.ndarray | None:
+def stroke(strokes: Image.Image | None, size: tuple[int, int]) -> np.ndarray | None:
     """Strokes at a size as booleans; None when nothing is painted. A stroke too thin to survive the scaling keeps the pixels it falls on."""
     if strokes is None:
         return None
@@ -294,7 +294,7 @@ def _whole(found: np.ndarray, seed: Seed) -> np.ndarray:
     weights = np.bincount(parts.ravel(), near.ravel(), minlength=count)
     weights[0] = 0
     keep = weights >= 0.1 * weights.max()
-    painted = _stroke(seed.subject, (width, height))
+    painted = stroke(seed.subject, (width, height))
     if painted is not None:
         keep[np.unique(parts[painted])] = True
     keep[0] = False
