@@ -164,3 +164,62 @@ def test_the_doctor_mends_and_the_set_is_written(room: Page, served: Studio) -> 
     assert {Image.open(path).size for path in written} == {(128, 128)}
     page.locator(".use-set").click()
     expect(page.locator("#train_data input, #train_data textarea").first).to_have_value(str(written[0].parent))
+
+
+def test_somebody_elses_words_are_not_overwritten(room: Page, served: Studio) -> None:
+    page = room
+    folder = next((served.root / "outputs" / "datasets").iterdir())
+    area = card(page, "4 怪物.png").locator("textarea")
+    expect(area).to_have_value("a blue monster, picture 4, blue hat")
+    area.press("End")
+    area.press_sequentially(", mine")
+    (folder / "4 怪物.txt").write_text("theirs, from another program", encoding="utf-8")
+    area.blur()
+    dialog = page.locator(".room-dialog")
+    expect(dialog).to_contain_text("theirs, from another program")
+    expect(dialog).to_contain_text("a blue monster, picture 4, blue hat, mine")
+    shot(page, "room-9-conflict")
+    dialog.get_by_role("button", name="Join both").click()
+    expect(area).to_have_value("theirs, from another program, a blue monster, picture 4, blue hat, mine")
+    assert Project(folder).item("4 怪物.png").caption == "theirs, from another program, a blue monster, picture 4, blue hat, mine"
+    area.press("Control+ArrowDown")
+    expect(page.locator(".room-card.current")).to_have_attribute("data-name", "5 怪物.png")
+
+
+def test_a_mask_is_painted_and_taken_back(room: Page, served: Studio) -> None:
+    page = room
+    folder = next((served.root / "outputs" / "datasets").iterdir())
+    card(page, "5 怪物.png").locator(".thumb").click()
+    page.locator(".paint-mask").click()
+    canvas = page.locator("#room canvas.ink")
+    expect(page.locator("#room .mask-canvas.filled")).to_be_visible()
+    box = canvas.bounding_box()
+    assert box is not None
+    page.mouse.move(box["x"] + box["width"] * 0.2, box["y"] + box["height"] * 0.5)
+    page.mouse.down()
+    page.mouse.move(box["x"] + box["width"] * 0.4, box["y"] + box["height"] * 0.5, steps=6)
+    page.mouse.up()
+    page.get_by_role("button", name="Keep the mask").click()
+    expect(card(page, "5 怪物.png").locator(".badges")).to_contain_text("mask")
+    mask, picture = Image.open(folder / "5 怪物-masklabel.png"), Image.open(folder / "5 怪物.png")
+    assert mask.size == picture.size
+    assert mask.getpixel((round(mask.width * 0.3), mask.height // 2)) > 200
+    assert mask.getpixel((round(mask.width * 0.8), mask.height // 2)) == 0
+    page.locator(".room-undo").click()
+    expect(card(page, "5 怪物.png").locator(".badges")).not_to_contain_text("mask")
+    assert not (folder / "5 怪物-masklabel.png").exists()
+
+
+def test_a_chinese_browser_gets_a_chinese_room(browser: Browser, served: Studio) -> None:
+    context = browser.new_context(viewport={"width": 1440, "height": 1000}, locale="zh-CN")
+    page = context.new_page()
+    page.set_default_timeout(60_000)
+    page.goto(served.url)
+    page.wait_for_selector("#engine .chip")
+    page.get_by_role("tab", name="数据集", exact=False).first.click()
+    expect(page.locator(".room-tabs")).to_contain_text("尺寸与写出")
+    panel(page, "检查")
+    expect(page.locator(".finding").first).to_be_visible()
+    assert "pictures" not in page.locator(".room-panel-check .finding p").first.inner_text()
+    shot(page, "room-10-chinese")
+    context.close()
