@@ -2,15 +2,18 @@
 
 import hashlib
 import json
+import os
 import threading
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from studio import shelves
 from studio.errors import Conflict, InputError, NotFound
 from studio.files import atomic_write
-from studio.projects.names import data_set_name
+from studio.projects.names import data_set_name, key
 from studio.projects.project import Project
+from studio.projects.staging import in_words
 from studio.settings import Paths
 
 KEPT = 8
@@ -38,32 +41,44 @@ class DataSets:
     def all(self) -> list[DataSet]:
         """Every data set there is now: own ones by name, then folders opened by path."""
         own = [DataSet(name, name, folder, count) for name, folder, count in shelves.datasets(self.paths)]
-        others = [folder for folder in map(Path, self._opened()) if folder.is_dir()]
-        return own + [DataSet(_id(folder), folder.name, folder, len(shelves.images(folder))) for folder in others]
+        others = [folder for folder in map(Path, self._opened()) if os.path.isdir(folder)]
+        return own + [DataSet(_id(folder), folder.name, folder, _count(folder)) for folder in others]
 
     def create(self, name: str) -> DataSet:
         """Make a new, empty data set; raises InputError for a name no system can keep, Conflict when there is one."""
         name = data_set_name(name)
-        taken = {entry.name.casefold() for entry in self.paths.datasets.iterdir()} if self.paths.datasets.is_dir() else set()
-        if name.casefold() in taken:
+        taken = {key(entry.name) for entry in self.paths.datasets.iterdir()} if self.paths.datasets.is_dir() else set()
+        if key(name) in taken:
             raise Conflict(f"There is a data set {name!r} already.", "Open it, or choose another name.")
-        (self.paths.datasets / name).mkdir(parents=True)
+        try:
+            (self.paths.datasets / name).mkdir(parents=True)
+        except OSError as error:
+            raise in_words(error, self.paths.datasets / name) from error
         return DataSet(name, name, self.paths.datasets / name, 0)
 
     def open_folder(self, path: str) -> DataSet:
         """Take a folder of pictures that lies elsewhere into the list; its pictures stay where they are. Raises InputError."""
-        folder = Path(path.strip().strip("\"'")).expanduser()
-        folder = (folder if folder.is_absolute() else self.paths.root / folder).resolve()
-        if not path.strip() or not folder.is_dir():
-            raise InputError(f"{path!r} is not a folder.", "Type the path of a folder with pictures on the machine the studio runs on.")
+        folder = self.typed(path)
+        if folder is None or not folder.is_dir():
+            raise InputError(f"{path[:200]!r} is not a folder.", "Type the path of a folder with pictures on the machine the studio runs on.")
         Project(folder)
         if folder.parent == self.paths.datasets.resolve():
-            return DataSet(folder.name, folder.name, folder, len(shelves.images(folder)))
+            return DataSet(folder.name, folder.name, folder, _count(folder))
         with self._lock:
             opened = [str(folder), *(other for other in self._opened() if other != str(folder))]
             with atomic_write(self._list) as temporary:
-                temporary.write_text(json.dumps(opened, ensure_ascii=False, indent=1), encoding="utf-8")
-        return DataSet(_id(folder), folder.name, folder, len(shelves.images(folder)))
+                temporary.write_text(json.dumps(opened, ensure_ascii=False, indent=1), encoding="utf-8", errors="surrogateescape")
+        return DataSet(_id(folder), folder.name, folder, _count(folder))
+
+    def typed(self, text: str) -> Path | None:
+        """What a path means that a person typed or pasted with quotes, seen from the studio's root; None for what no file can be called."""
+        bare = text.strip().strip("\"'").strip()
+        try:
+            path = (self.paths.root / Path(bare).expanduser()).resolve()
+            path.exists()
+        except (OSError, ValueError, RuntimeError):
+            return None
+        return path if bare else None
 
     def forget(self, name: str) -> None:
         """Take a folder that was opened by path off the list; nothing in it is touched. Raises NotFound."""
@@ -73,16 +88,16 @@ class DataSets:
             if len(rest) == len(opened):
                 raise NotFound(f"{name!r} is not a folder that was opened by path.")
             with atomic_write(self._list) as temporary:
-                temporary.write_text(json.dumps(rest, ensure_ascii=False, indent=1), encoding="utf-8")
+                temporary.write_text(json.dumps(rest, ensure_ascii=False, indent=1), encoding="utf-8", errors="surrogateescape")
 
     def project(self, name: str) -> Project:
         """The data set of an entry of the list; raises NotFound."""
         own = self.paths.datasets / name
-        if name and Path(name).name == name and not name.startswith(".") and own.is_dir():
+        if name and Path(name).name == name and not name.startswith(".") and os.path.isdir(own):
             return self._project(own.resolve())
         found = next((Path(folder) for folder in self._opened() if _id(Path(folder)) == name), None)
-        if found is None or not found.is_dir():
-            raise NotFound(f"There is no data set {name!r}.", "It may have been moved or deleted; choose another one.")
+        if found is None or not os.path.isdir(found):
+            raise NotFound(f"There is no data set {name[:200]!r}.", "It may have been moved or deleted; choose another one.")
         return self._project(found)
 
     def _project(self, folder: Path) -> Project:
@@ -104,10 +119,27 @@ class DataSets:
     def _opened(self) -> list[str]:
         """Folders opened by path, the newest first."""
         try:
-            found = json.loads(self._list.read_text(encoding="utf-8"))
+            found = json.loads(self._list.read_text(encoding="utf-8", errors="surrogateescape"))
         except (OSError, ValueError):
             return []
-        return [folder for folder in found if isinstance(folder, str)] if isinstance(found, list) else []
+        return [folder for folder in found if isinstance(folder, str) and os.path.isabs(folder)] if isinstance(found, list) else []
+
+
+def sayable(value: Any) -> Any:
+    """Names as JSON and terminals can carry them, also inside lists and dictionaries: bytes that are no UTF-8 are written out, as in `\\udce8.png`."""
+    if isinstance(value, str):
+        return value if value.isascii() else value.encode("utf-8", "backslashreplace").decode()
+    if isinstance(value, dict):
+        return {sayable(name): sayable(each) for name, each in value.items()}
+    return [sayable(each) for each in value] if isinstance(value, list | tuple) else value
+
+
+def _count(folder: Path) -> int:
+    """How many pictures lie in a folder; none when it cannot be read."""
+    try:
+        return len(shelves.images(folder))
+    except OSError:
+        return 0
 
 
 def _id(folder: Path) -> str:
