@@ -1,6 +1,6 @@
 """The data set room speaks Chinese too: what its scripts say, what its knobs are called, what the doctor finds."""
 
-import ast
+import itertools
 import re
 from pathlib import Path
 
@@ -45,10 +45,9 @@ def scripted() -> set[str]:
 
 
 def reasons() -> set[str]:
-    """Every English sentence of the advice: literal first arguments of Reason()."""
-    tree = ast.parse(Path(advice.__file__).read_text(encoding="utf-8"))
-    calls = [node for node in ast.walk(tree) if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "Reason" and node.args]
-    return {node.args[0].value for node in calls if isinstance(node.args[0], ast.Constant)}
+    """Every sentence the advice gives, over all methods and numbers of pictures."""
+    cases = itertools.product((1, 4, 12, 25, 60, 200), advice.METHODS, ("sd1", "sdxl"), (False, True), (False, True))
+    return {reason.text for case in cases for reason in advice.recommend(*case).reasons}
 
 
 def labels() -> set[str]:
