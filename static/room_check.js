@@ -19,7 +19,7 @@
       room.put(checkHost,
         report.unexamined ? el("div", { class: "note busy" }, t("{count} pictures were not looked at yet.", { count: report.unexamined }), " ", act("Examine", () => room.start("examine", {}))) : null,
         el("div", { class: `note ${open.some((one) => one.severity === "problem") ? "bad" : open.length ? "warn" : "good"}` },
-          open.length ? t("{count} findings", { count: open.length }) : t("Nothing is wrong with this data set.")),
+          open.length ? t("findings: {count}", { count: open.length }) : t("Nothing is wrong with this data set.")),
         ...open.map(finding),
         ignored.length ? el("details", {}, el("summary", {}, t("{count} ignored", { count: ignored.length })), ...ignored.map(finding)) : null,
         advice(report.advice),
@@ -32,7 +32,7 @@
     const sentence = t(one.text, one.values);
     const mend = async () => {
       const done = await room.act("POST", room.here("doctor/fix"), { key: one.key });
-      if (done) room.say("good", t("{name}: {count} changes. Undo takes it back.", done));
+      if (done) room.say("good", t("{name} ({count}). Undo takes it back.", done));
     };
     return el("div", { class: `finding ${one.severity}`, dataset: { check: one.id } },
       el("p", {}, sentence),

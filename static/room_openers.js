@@ -78,7 +78,7 @@
       const { edits } = await room.ask("GET", room.here("history"));
       const when = (at) => new Date(at * 1000).toLocaleString();
       const back = async (at) => { box.close(); const step = await room.act("POST", room.here("restore"), { at }); if (step) room.say("good", t("Captions are as they were; this can be undone too.")); };
-      const rows = edits.map((edit) => el("tr", { class: edit.state }, el("td", {}, when(edit.at)), el("td", {}, edit.name), el("td", { class: "num" }, t("{count} changes", { count: edit.count })),
+      const rows = edits.map((edit) => el("tr", { class: edit.state }, el("td", {}, when(edit.at)), el("td", {}, edit.name), el("td", { class: "num" }, t("changes: {count}", { count: edit.count })),
         el("td", {}, edit.state === "undone" ? t("undone") : el("button", { type: "button", onclick: () => back(edit.at) }, t("Captions as of then")))));
       const box = dialog(t("What was done in this data set"), edits.length ? el("div", { class: "scroll" }, el("table", { class: "plain" }, el("tbody", {}, rows))) : el("p", {}, t("Nothing was changed yet.")),
         el("div", { class: "buttons" }, el("button", { type: "button", onclick: () => box.close() }, t("Close"))));
