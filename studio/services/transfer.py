@@ -1,24 +1,39 @@
 """Import and export: pictures come into a data set and are measured at once; a data set is given away as other trainers read it."""
 
+import shutil
 import time
 from pathlib import Path
 from typing import Any
 
-from studio.errors import InputError, OutOfSpace
+from studio.errors import InputError, OutOfSpace, StudioError
 from studio.jobs import Lane
 from studio.projects.exporting import ExportOptions, export
 from studio.projects.importing import Imported, ImportOptions, import_into
 from studio.projects.project import Project
 from studio.requests.transfer import ExportRequest, ImportRequest
+from studio.services.desk import Desk
 from studio.services.examination import measure_all
 
+DROPPED = "drop-"
+"""How a folder of the uploads begins whose files a page dropped: each stands for itself, and a .zip among them is opened."""
 EVERY = 0.2
 """Seconds between two words about the progress."""
 
 
-def run(request: ImportRequest | ExportRequest, lane: Lane, desk: Any) -> dict[str, Any]:
-    """Do one import or export; raises StudioError in words."""
-    return _import(request, lane) if isinstance(request, ImportRequest) else _export(request, lane)
+def run(request: ImportRequest | ExportRequest, lane: Lane, desk: Desk) -> dict[str, Any]:
+    """Do one import or export; raises StudioError in words. What a page dropped is deleted once it was imported, or could not be."""
+    if isinstance(request, ExportRequest):
+        return _export(request, lane)
+    source = Path(request.source)
+    if source.parent.resolve() != desk.paths.uploads.resolve() or not source.name.startswith(DROPPED):
+        return _import(request, source, lane)
+    try:
+        result = _import(request, sorted(path for path in source.rglob("*") if path.is_file()), lane)
+    except StudioError:
+        shutil.rmtree(source, ignore_errors=True)
+        raise
+    shutil.rmtree(source, ignore_errors=True)
+    return result
 
 
 class _Progress:
@@ -35,10 +50,10 @@ class _Progress:
             self.lane.emit("progress", step=done, total=total, text=name)
 
 
-def _import(request: ImportRequest, lane: Lane) -> dict[str, Any]:
+def _import(request: ImportRequest, source: Path | list[Path], lane: Lane) -> dict[str, Any]:
     """Copy, then measure what was copied; raises OutOfSpace when the disk was full before all was there, InputError when nothing could be used."""
     folder = Path(request.folder)
-    came = import_into(folder, _sources(Path(request.source)), ImportOptions(request.recursive, request.regularisation), _Progress(lane), lane.stopping)
+    came = import_into(folder, source, ImportOptions(request.recursive, request.regularisation), _Progress(lane), lane.stopping)
     for refused in came.skipped:
         lane.emit("warning", text=f"{refused.name}: {refused.reason}", name=refused.name)
     for note in came.notes:
@@ -52,13 +67,6 @@ def _import(request: ImportRequest, lane: Lane) -> dict[str, Any]:
     if not (came.added or came.changed or came.stopped):
         raise InputError("Nothing was taken in. " + " ".join(f"{refused.name}: {refused.reason}" for refused in came.skipped[:5]), "" if came.skipped else "There is no picture in it.")
     return _told(came)
-
-
-def _sources(source: Path) -> Path | list[Path]:
-    """What a page dropped is a folder of files that each stand for themselves (a .zip among them is opened); anything else is one source."""
-    if source.name.startswith("drop-") and source.is_dir():
-        return sorted(path for path in source.iterdir() if path.is_file())
-    return source
 
 
 def _told(came: Imported) -> dict[str, Any]:
