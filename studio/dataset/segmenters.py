@@ -5,12 +5,14 @@ import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from pickle import UnpicklingError
 from typing import Any, NamedTuple, Protocol
 
 import cv2
 import numpy as np
 import torch
 from PIL import Image
+from safetensors import SafetensorError
 
 from studio.dataset.background import Cut, Seed, along_edges, checked, cut_out, stroke
 from studio.dataset.salient import load_salient
@@ -27,6 +29,8 @@ BACKGROUND = frozenset({"background", "bg", "_background_", "unlabeled", "unlabe
 """Labels that are no subject."""
 SURE_OF_WORDS = 0.4
 """CLIPSeg's probability from which a pixel is what the words say (Lüddecke & Ecker 2022 use 0.3 to 0.5)."""
+UNUSABLE = (OSError, ValueError, KeyError, RuntimeError, TypeError, AttributeError, ImportError, SafetensorError, UnpicklingError)
+"""What transformers raises for a folder that is not whole."""
 POINTS = 6
 """Most points of strokes that a model is asked with, of each kind."""
 
@@ -105,7 +109,7 @@ class Labelled:
         shares, names = self._instances(out, image.size) if hasattr(out, "masks_queries_logits") or hasattr(out, "pred_masks") else self._classes(out, image.size)
         if not len(shares):
             return checked(Image.new("L", image.size, 0), 0.0)
-        return _snapped(image, shares[chosen(shares, names, reference(image, seed))].sum(0), seed)
+        return _snapped(image, shares[chosen(shares, names, reference(image, seed), stroke(seed.subject, image.size) is not None)].sum(0), seed)
 
     def _classes(self, out: Any, size: tuple[int, int]) -> tuple[np.ndarray, list[str]]:
         """Probability of each class at each pixel [c, h, w], and what the classes are called."""
@@ -159,14 +163,17 @@ def reference(image: Image.Image, seed: Seed) -> np.ndarray:
     return middle > 0
 
 
-def chosen(shares: np.ndarray, names: list[str], where: np.ndarray) -> np.ndarray:
-    """Which parts [n, h, w] are the subject, as booleans [n]: those of which more lies inside `where` than outside, else the one that has most of it; a background never."""
+def chosen(shares: np.ndarray, names: list[str], where: np.ndarray, painted: bool = False) -> np.ndarray:
+    """Which parts [n, h, w] are the subject, as booleans [n]; a background never, unless there is nothing else.
+
+    Those of which more lies inside `where` than outside, or that hold a quarter of it when it is only strokes on the subject; else the one that holds most of it.
+    """
     inside = (shares * where).sum((1, 2))
     outside = shares.sum((1, 2)) - inside
     allowed = np.array([name.strip() not in BACKGROUND for name in names])
     if not allowed.any():
         allowed[:] = True
-    found = allowed & (inside > outside) & (inside >= 0.05 * where.sum())
+    found = allowed & (inside >= 0.25 * where.sum() if painted else (inside > outside) & (inside >= 0.05 * where.sum()))
     if not found.any():
         found = np.arange(len(names)) == np.where(allowed, inside, -1).argmax()
     return found
@@ -291,7 +298,7 @@ def _loaded(path: Path, device: torch.device, kinds: tuple[str, ...], processor:
         if said["missing_keys"]:
             raise Unreadable(f"{path.name} lacks weights, such as {sorted(said['missing_keys'])[0]!r}.", "Its weights belong to another network: get the folder again.")
         return model.to(device).eval(), getattr(transformers, processor).from_pretrained(path, local_files_only=True)
-    except (OSError, ValueError, KeyError, RuntimeError, TypeError, AttributeError, ImportError) as error:
+    except UNUSABLE as error:
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0][:160]
         raise Unreadable(f"The segmentation model {path.name} cannot be loaded ({reason}).", "Its folder must hold config.json, the weights and preprocessor_config.json.") from error
 
