@@ -7,15 +7,18 @@ import threading
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 
-from PIL import Image, ImageOps
+from PIL import Image, ImageOps, UnidentifiedImageError
 
-from studio.errors import Unreadable
+from studio.errors import NotFound, Unreadable
+from studio.projects.staging import in_words
 
 SIDES = (256, 1280)
 """Longer sides in pixels that can be had: for a grid, and for looking at one picture."""
 MOST_PIXELS = 178_956_970
 """Larger pictures are refused from the header."""
 THREADS = 2
+WIDE = ("I;16", "I;16L", "I;16B", "I;16N", "I", "F")
+"""Modes with more than 8 bits for a pixel."""
 
 
 class Thumbnails:
@@ -28,17 +31,25 @@ class Thumbnails:
         self._lock = threading.Lock()
 
     def path(self, picture: Path, side: int) -> Path:
-        """Where the copy of a picture lies or will lie."""
-        status = picture.stat()
+        """Where the copy of a picture lies or will lie; raises NotFound when the picture is gone."""
+        try:
+            status = picture.stat()
+        except OSError as error:
+            raise NotFound(f"There is no picture {picture.name!r} any more.", "It may have been moved or deleted.") from error
         key = hashlib.sha256(f"{picture}\0{status.st_mtime_ns}\0{status.st_size}\0{side}".encode("utf-8", "surrogateescape")).hexdigest()
         return self.folder / key[:2] / f"{key[:32]}.jpg"
 
     async def get(self, picture: Path, side: int) -> Path:
-        """The copy of a picture, made now if it is not there; raises Unreadable."""
-        path = self.path(picture, side)
-        if not path.is_file():
+        """The copy of a picture, made now if it is not there; raises NotFound, Unreadable. The disk, which may be slow, is never asked on the event loop."""
+        path, there = await asyncio.to_thread(self._look, picture, side)
+        if not there:
             await asyncio.shield(asyncio.wrap_future(self._begun(picture, path, side)))
         return path
+
+    def _look(self, picture: Path, side: int) -> tuple[Path, bool]:
+        """Where a copy lies, and whether it does."""
+        path = self.path(picture, side)
+        return path, path.is_file()
 
     def _begun(self, picture: Path, path: Path, side: int) -> "Future[None]":
         """The making of one copy; two requests for the same share it."""
@@ -57,21 +68,37 @@ def small_copy(picture: Path, path: Path, side: int) -> None:
             if image.width * image.height > MOST_PIXELS:
                 raise Unreadable(f"{picture.name} is {image.width}x{image.height} pixels, too large to open safely.")
             image.draft("RGB", (side, side))
-            small = ImageOps.exif_transpose(image)
+            small = greys(ImageOps.exif_transpose(image))
+            small = _flat(small) if small.mode in ("1", "P", "PA") else small
             small.thumbnail((side, side), Image.Resampling.BILINEAR if side <= SIDES[0] else Image.Resampling.LANCZOS, reducing_gap=2.0)
             small = _flat(small)
-    except (Image.DecompressionBombError, OSError, ValueError, SyntaxError, EOFError, IndexError) as error:
+    except UnidentifiedImageError as error:
+        raise Unreadable(f"{picture.name} is not a picture.") from error
+    except (Image.DecompressionBombError, OSError, RuntimeError, ValueError, SyntaxError, EOFError, IndexError) as error:
         raise Unreadable(f"{picture.name} cannot be shown ({str(error)[:80]}).") from error
-    path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_suffix(f".{threading.get_ident()}.tmp")
-    small.save(temporary, "JPEG", quality=84)
-    os.replace(temporary, path)  # not flushed: a copy that is lost is made again
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        small.save(temporary, "JPEG", quality=84)
+        os.replace(temporary, path)  # not flushed: a copy that is lost is made again
+    except OSError as error:
+        temporary.unlink(missing_ok=True)
+        raise in_words(error, path) from error
+
+
+def greys(image: Image.Image) -> Image.Image:
+    """A picture of more than 8 bits for a pixel as greys of 8 bits, not clipped: 16 bits count to 65535, fractions to 1 or the highest that is there. Any other picture as it is."""
+    if image.mode not in WIDE:
+        return image
+    wide = image.convert("F")
+    high = float(wide.getextrema()[1])
+    few = image.mode == "I" and 1 < high <= 255  # eight bits in a wider file
+    top = 255.0 if few else max(high, 1.0) if image.mode == "F" else 65535.0
+    return wide.point(lambda v: v * (255.0 / top)).convert("L")
 
 
 def _flat(image: Image.Image) -> Image.Image:
     """Any mode as RGB, transparent parts on white."""
-    if image.mode.startswith("I;16"):
-        image = image.point(lambda v: v / 256.0, "L") if image.mode == "I;16" else image.convert("I").point(lambda v: v / 256.0).convert("L")
     if image.mode in ("RGBA", "LA", "PA") or "transparency" in image.info:
         layer = image.convert("RGBA")
         return Image.alpha_composite(Image.new("RGBA", layer.size, "white"), layer).convert("RGB")
