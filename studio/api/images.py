@@ -47,7 +47,7 @@ def opened(data: bytes, label: str) -> Image.Image:
         image.load()
     except Image.DecompressionBombError as error:
         raise StudioError(f"{label}: the picture claims far too many pixels.", f"Send at most {MAX_PIXELS // 10**6} million.", "too_large") from error
-    except (OSError, UnidentifiedImageError, ValueError, SyntaxError) as error:
+    except (OSError, RuntimeError, UnidentifiedImageError, ValueError, SyntaxError) as error:
         raise Unreadable(f"{label}: the bytes are not a picture that can be read.", "Send a PNG, JPEG or WebP.") from error
     return image
 

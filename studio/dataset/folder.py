@@ -50,7 +50,7 @@ def in_words(path: Path) -> Iterator[None]:
         raise Unreadable(f"{path.name} claims far too many pixels to open safely.", "Scale it down first.") from error
     except UnidentifiedImageError as error:
         raise Unreadable(f"{path.name} is not a picture{' (it is empty)' if path.stat().st_size == 0 else ''}.", "Take it out of the folder, or get it again.") from error
-    except (OSError, ValueError, SyntaxError, EOFError, IndexError) as error:
+    except (OSError, RuntimeError, ValueError, SyntaxError, EOFError, IndexError) as error:
         raise Unreadable(f"{path.name} is damaged or cut off ({str(error)[:100]}).", "Get it again.") from error
 
 

@@ -39,7 +39,7 @@ def header(picture: Path) -> tuple[tuple[int, int], int]:
                 raise Unreadable(f"{picture.name} is {image.width}x{image.height} pixels, too large to open safely.", "Scale it down first.")
             turn = int(image.getexif().get(ORIENTATION, 1) or 1)
             return (image.size[::-1] if turn >= 5 else image.size), turn
-    except (OSError, ValueError, SyntaxError, TypeError, Image.DecompressionBombError) as error:
+    except (OSError, RuntimeError, ValueError, SyntaxError, TypeError, Image.DecompressionBombError) as error:
         raise Unreadable(f"{picture.name} is not a picture that can be read ({str(error)[:100]}).", "Get it again.") from error
 
 
