@@ -1,5 +1,6 @@
 """What lies on the shelves: torch-free listings of checkpoints, embeddings, templates, data sets and captioners."""
 
+import os
 import re
 from dataclasses import dataclass
 from pathlib import Path
@@ -120,7 +121,7 @@ def template_file(paths: Paths, name: str) -> Path | None:
     stem = name.removesuffix(".txt")
     for folder in paths.both("templates"):
         path = folder / f"{stem}.txt"
-        if path.parent == folder and path.is_file():
+        if path.parent == folder and os.path.isfile(path):  # also for a name that no disk can keep
             return path
     return None
 

@@ -14,6 +14,7 @@ from studio.errors import InputError, NotFound
 from studio.jobs import Job, State
 from studio.projects.captions import split_tags
 from studio.projects.cropping import box_of, suggest
+from studio.projects.data_sets import sayable
 from studio.projects.facts import Change, Crop, Edit, Facts, Item
 from studio.projects.filters import Context, compile_filter
 from studio.projects.final_prompts import places
@@ -69,7 +70,7 @@ def shown(item: Item, settings: RoomSettings, shared: frozenset[str] = frozenset
     facts, choices, tokens = item.facts, item.choices, places(item.caption)
     measured = facts or Facts()
     return {
-        "name": item.name,
+        "name": sayable(item.name),
         "caption": item.caption,
         "captioned": item.captioned,
         "shared": item.caption_name in shared,
@@ -85,7 +86,7 @@ def shown(item: Item, settings: RoomSettings, shared: frozenset[str] = frozenset
         "problem": measured.problem,
         "box": box_shares(facts, choices.crop, settings),
         "crop": {"x": choices.crop.x, "y": choices.crop.y, "zoom": choices.crop.zoom} if choices.crop else None,
-        "mask": f"{item.mask_name}-{item.mask_changed}" if item.mask_name else "",
+        "mask": sayable(f"{item.mask_name}-{item.mask_changed}") if item.mask_name else "",
         "flipped": choices.flipped,
         "left_out": choices.left_out,
         "held_out": choices.held_out,
@@ -132,8 +133,8 @@ def room(name: str, here: Here, filter: str = "", order: str = "name", offset: i
     limit, offset, shared = min(max(limit, 1), MOST_SHOWN), max(offset, 0), shared_files(items)
     return {
         "revision": revision,
-        "name": project.name,
-        "folder": str(project.folder),
+        "name": sayable(project.name),
+        "folder": sayable(str(project.folder)),
         "settings": settings.model_dump(),
         "templates": here.engine.template_names(),
         "total": len(items),
@@ -143,15 +144,17 @@ def room(name: str, here: Here, filter: str = "", order: str = "name", offset: i
         "unexamined": sum(1 for item in items if item.facts is None),
         "offset": offset,
         "limit": limit,
-        "notes": notes(project),
+        "notes": notes(project, items),
         **steps(project),
         "items": [shown(item, settings, shared) for item in found[offset : offset + limit]],
     }
 
 
-def notes(project: Project) -> list[str]:
-    """What a person should know about a data set's own notes: damage, and steps that a crash cut short."""
+def notes(project: Project, items: list[Item]) -> list[str]:
+    """What a person should know about a data set: damage of its own notes, steps that a crash cut short, and names that no page can send back."""
     found = [project.trouble] if project.trouble else []
+    if odd := [name for item in items if (name := sayable(item.name)) != item.name]:
+        found.append(f"Pictures whose names are not UTF-8 cannot be opened or changed here: {', '.join(odd[:5])}. Import this folder into a new data set; there they get names that can be read.")
     for step in project.recovered:
         kept = f" Left as they are, since somebody else had changed them: {', '.join(step.kept[:5])}." if step.kept else ""
         found.append(f"The step “{step.name}” was cut short by a crash and is complete now.{kept}")
@@ -173,7 +176,7 @@ def pulse(name: str, here: Here) -> dict[str, Any]:
     folder, now = str(project.folder), time.time()
     jobs = [job for job in here.engine.jobs(40) if job.kind in MAKING and job.request.get("folder", folder) == folder and (not job.state.over or now - (job.ended or 0) < RECENT)]
     newest = {job.kind: job for job in reversed(jobs) if job.state.over}
-    return {"revision": project.revision(), "jobs": [_job(here.engine, job) for job in jobs if not job.state.over or newest[job.kind] is job]}
+    return {"revision": project.revision(), "jobs": [sayable(_job(here.engine, job)) for job in jobs if not job.state.over or newest[job.kind] is job]}
 
 
 def _job(engine: Engine, job: Job) -> dict[str, Any]:
@@ -199,7 +202,7 @@ def _job(engine: Engine, job: Job) -> dict[str, Any]:
 def names(name: str, here: Here, filter: str = "") -> dict[str, list[str]]:
     """Names of all pictures a filter lets through."""
     project = here.engine.data_sets.project(name)
-    return {"names": [item.name for item in matching(project, filter, project.items())]}
+    return {"names": [sayable(item.name) for item in matching(project, filter, project.items())]}
 
 
 @router.get("/item")

@@ -3,6 +3,7 @@
 from typing import Any
 
 from fastapi import APIRouter
+from pydantic import Field
 
 from studio.api.room import told
 from studio.api.waiting import Here
@@ -11,6 +12,7 @@ from studio.engine import Engine
 from studio.projects import findings
 from studio.projects.captioner_shelf import available
 from studio.projects.case import Aim
+from studio.projects.data_sets import sayable
 from studio.projects.doctor import as_json
 from studio.projects.project import Project
 from studio.projects.room import aim_of, keep_settings
@@ -28,7 +30,7 @@ FIRST = ("sizing", "flip", "masks", "background", "background_colour", "format",
 class KeyOf(Config):
     """Which finding."""
 
-    key: str
+    key: str = Field(max_length=200)
     ignored: bool = True
 
 
@@ -65,7 +67,7 @@ def doctor(name: str, here: Here) -> dict[str, Any]:
     """Findings with their pictures, advice with its reasons, and figures."""
     project = here.engine.data_sets.project(name)
     report = findings.report_for(project, _aim(here.engine, project))
-    return {**as_json(report, findings.LABELS), "clip": any(one.kind == "CLIP interrogator" for one in available(here.engine.paths))}
+    return {**sayable(as_json(report, findings.LABELS)), "clip": any(one.kind == "CLIP interrogator" for one in available(here.engine.paths))}
 
 
 @router.post("/doctor/fix")

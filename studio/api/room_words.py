@@ -12,6 +12,7 @@ from studio.config import Config
 from studio.errors import InputError
 from studio.projects import bulk, templates
 from studio.projects.captioner_shelf import CATALOGUE_OF_MODELS, FOLDERS, available
+from studio.projects.data_sets import sayable
 from studio.projects.facts import Item
 from studio.projects.filling import parse_template
 from studio.projects.final_prompts import FinalPrompt, final_prompts
@@ -97,7 +98,7 @@ def change_many(name: str, wish: BulkOf, here: Here) -> dict[str, Any]:
         "matches": plan.matches,
         "changed": len(plan.changes),
         "note": plan.note,
-        "preview": [{"name": p.name, "before": p.before, "after": p.after, "spans": [list(astuple(span)) for span in p.spans]} for p in plan.preview[:SHOWN]],
+        "preview": [{"name": sayable(p.name), "before": p.before, "after": p.after, "spans": [list(astuple(span)) for span in p.spans]} for p in plan.preview[:SHOWN]],
     }
     if not wish.dry:
         if not plan.changes:
