@@ -9,7 +9,9 @@ from studio.cli.following import follow
 from studio.cli.knobs import absolute, add_knobs, given
 from studio.config import Config
 from studio.engine import Engine
+from studio.errors import InputError
 from studio.projects import doctor
+from studio.projects.data_sets import sayable
 from studio.projects.findings import LABELS, report_for
 from studio.projects.project import Project
 from studio.projects.room import aim_of
@@ -31,14 +33,16 @@ JOBS: tuple[tuple[str, type[Config], str, tuple[str, ...]], ...] = (
     ("export", ExportRequest, "give a data set away as another trainer reads it", ("destination",)),
 )
 """Act, its request, what it does, and which of its paths follow the folder."""
+PLACES = {("export", "destination"): "folder, or name of a .zip, that receives it"}
+"""What is said of a path here, where every path begins at the current folder."""
 
 
 def add_commands(commands: Any, shared: argparse.ArgumentParser) -> None:
     """Add `caption` and `dataset` to the commands."""
     caption = commands.add_parser("caption", parents=[shared], help="put the pictures of a folder into words")
-    caption.add_argument("folder", help="folder of pictures; captions are written beside them as .txt")
+    caption.add_argument("folder", help="folder of pictures; captions are written beside them as .txt, by BLIP unless --captioners names others")
     add_knobs(caption, CaptionRequest, {"folder"})
-    caption.set_defaults(run=_submit, request=CaptionRequest, captioners=["BLIP"])
+    caption.set_defaults(run=_submit, request=CaptionRequest)
 
     acts = commands.add_parser("dataset", help="look after data sets").add_subparsers(dest="act", required=True, metavar="ACT")
     acts.add_parser("list", parents=[shared], help="list data sets").set_defaults(run=_list)
@@ -46,7 +50,7 @@ def add_commands(commands: Any, shared: argparse.ArgumentParser) -> None:
         parser = acts.add_parser(act, parents=[shared], help=text)
         parser.add_argument("folder", help="folder of the data set")
         for place in places:
-            parser.add_argument(place, help=request.model_fields[place].description, nargs="?" if not request.model_fields[place].is_required() else None)
+            parser.add_argument(place, help=PLACES.get((act, place)) or request.model_fields[place].description, nargs="?" if not request.model_fields[place].is_required() else None)
         add_knobs(parser, request, {"folder", *places})
         parser.set_defaults(run=_submit, request=request)
     check = acts.add_parser("doctor", parents=[shared], help="say what is wrong with a data set and what to set for it; exit code 1 when something spoils the training")
@@ -60,19 +64,31 @@ def _submit(arguments: argparse.Namespace, paths: Paths) -> int:
     request = arguments.request
     values = given(arguments, request)
     values |= {name: absolute(str(values[name])) for name in ("folder", "source", "destination") if values.get(name)}
+    if request is CaptionRequest:
+        values.setdefault("captioners", ["BLIP"])
     if request is ImportRequest:
-        Path(values["folder"]).mkdir(parents=True, exist_ok=True)
+        _made(Path(values["folder"]), Path(values["source"]))
     return follow(Engine(paths), request.check(values), arguments.json)
+
+
+def _made(folder: Path, source: Path) -> None:
+    """Make the folder of a data set that is to receive pictures; raises InputError when that cannot be, or there is no source."""
+    if not source.exists():
+        raise InputError(f"{str(source)!r} does not exist.", "Name a folder of pictures, a .zip, a kohya tree or a .toml.")
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(f"{str(folder)!r} cannot be made a folder ({error.strerror}).", "Name another place for the data set.") from error
 
 
 def _list(arguments: argparse.Namespace, paths: Paths) -> int:
     """studio dataset list"""
     sets = Engine(paths).data_sets.all()
     if arguments.json:
-        print(json.dumps([{"id": s.id, "name": s.name, "folder": str(s.folder), "pictures": s.pictures} for s in sets], ensure_ascii=False))
+        print(json.dumps(sayable([{"id": s.id, "name": s.name, "folder": str(s.folder), "pictures": s.pictures} for s in sets]), ensure_ascii=False))
     else:
         for each in sets:
-            print(f"{each.pictures:>6}  {each.name}  {each.folder}")
+            print(sayable(f"{each.pictures:>6}  {each.name}  {each.folder}"))
     return 0
 
 
@@ -82,5 +98,5 @@ def _doctor(arguments: argparse.Namespace, paths: Paths) -> int:
     if any(item.facts is None for item in project.items()) and (code := follow(engine, ExamineRequest(folder=str(project.folder)), True, quiet=True)):
         return code
     report = report_for(project, aim_of(project, engine.template_text, given(arguments, RoomSettings)))
-    print(json.dumps(doctor.as_json(report, LABELS), ensure_ascii=False) if arguments.json else doctor.as_text(report))
+    print(json.dumps(sayable(doctor.as_json(report, LABELS)), ensure_ascii=False) if arguments.json else sayable(doctor.as_text(report)))
     return 1 if report.problems else 0
