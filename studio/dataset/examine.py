@@ -8,7 +8,7 @@ import cv2
 import numpy as np
 from PIL import Image, ImageOps
 
-from studio.dataset.faces import find_faces
+from studio.dataset.faces import detectors, find_faces
 from studio.dataset.folder import ALPHA_MODES, PIXEL_LIMIT, in_words, to_rgb
 from studio.dataset.saliency import maps
 from studio.errors import Unreadable
@@ -23,8 +23,8 @@ HASH_SIDE = 32
 EXIF_TURN = 0x0112
 
 
-def examine(path: Path, focal: bool = True) -> Facts:
-    """The facts of one picture file; of one that cannot be used, `problem` in a sentence. Without `focal`, no faces and profiles."""
+def examine(path: Path, focal: bool = True, yunet: Path | None = None) -> Facts:
+    """The facts of one picture file; of one that cannot be used, `problem` in a sentence. Without `focal`, no faces and profiles; `yunet` is that network's file."""
     try:
         with path.open("rb") as file:
             digest = hashlib.file_digest(file, "sha256").hexdigest()
@@ -33,7 +33,7 @@ def examine(path: Path, focal: bool = True) -> Facts:
         return Facts(problem=str(error))
     except OSError as error:
         return Facts(problem=f"{path.name} cannot be read ({error.strerror or error}).")
-    return replace(measure(image, focal), digest=digest, **known)
+    return replace(measure(image, focal, yunet), digest=digest, **known)
 
 
 def _opened(path: Path) -> tuple[dict[str, object], Image.Image]:
@@ -59,7 +59,7 @@ def _transparent(image: Image.Image) -> bool:
     return image.convert("RGBA").getchannel("A").getextrema()[0] < 255
 
 
-def measure(image: Image.Image, focal: bool = True) -> Facts:
+def measure(image: Image.Image, focal: bool = True, yunet: Path | None = None) -> Facts:
     """The facts of an upright RGB picture in memory; nothing about a file."""
     colour = _small(image)
     grey = cv2.cvtColor(colour, cv2.COLOR_RGB2GRAY)
@@ -68,7 +68,7 @@ def measure(image: Image.Image, focal: bool = True) -> Facts:
         return facts
     height, width = grey.shape
     detail, edges = maps(colour)
-    shares = tuple((left / width, top / height, right / width, bottom / height) for left, top, right, bottom in find_faces(colour))
+    shares = tuple((left / width, top / height, right / width, bottom / height) for left, top, right, bottom in find_faces(colour, detectors(yunet)))
     return replace(facts, faces=shares, detail_x=profile(detail, 0), detail_y=profile(detail, 1), edges_x=profile(edges, 0), edges_y=profile(edges, 1))
 
 

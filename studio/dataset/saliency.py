@@ -2,8 +2,6 @@
 
 import cv2
 import numpy as np
-from scipy.sparse import csr_array
-from scipy.sparse.csgraph import dijkstra
 
 SIDE = 256
 """Longer side in pixels of the copy that is looked at."""
@@ -79,18 +77,26 @@ def rim_contrast(features: np.ndarray) -> np.ndarray:
 
 def rim_distance(features: np.ndarray) -> np.ndarray:
     """Shortest way from the rim to each cell [h, w, n], a step costing the change of features above what is usual (Wei et al. 2012, "Geodesic Saliency Using Background Priors")."""
-    height, width, _ = features.shape
-    number = np.arange(height * width).reshape(height, width)
     across, down = np.linalg.norm(np.diff(features, axis=1), axis=2), np.linalg.norm(np.diff(features, axis=0), axis=2)
-    costs = np.concatenate([across.ravel(), down.ravel()])
-    if not costs.size:
-        return np.zeros((height, width), np.float32)
-    costs = np.maximum(costs - np.median(costs), 0) + 1e-6  # a stored zero would be no way at all
-    start = np.concatenate([number[:, :-1].ravel(), number[:-1].ravel()])
-    end = np.concatenate([number[:, 1:].ravel(), number[1:].ravel()])
-    rim = np.unique(np.concatenate([number[0], number[-1], number[:, 0], number[:, -1]]))
-    graph = csr_array((costs, (start, end)), shape=(number.size, number.size))
-    return dijkstra(graph, directed=False, indices=rim, min_only=True).reshape(height, width).astype(np.float32)
+    usual = float(np.median(np.concatenate([across.ravel(), down.ravel(), [0.0]])))
+    across, down = np.maximum(across - usual, 0), np.maximum(down - usual, 0)
+    ways = np.full(features.shape[:2], np.inf)
+    ways[[0, -1]] = ways[:, [0, -1]] = 0
+    for _ in range(GRID):  # a sweep each way follows all straight ways, so a few rounds follow every winding one
+        before = ways.copy()
+        _sweep(ways, down)
+        _sweep(ways.T, across.T)
+        if np.array_equal(before, ways):
+            break
+    return ways
+
+
+def _sweep(ways: np.ndarray, costs: np.ndarray) -> None:
+    """Shorten ways in place by steps down the rows [h, w] and up again; `costs` [h - 1, w] are those of a step between two rows."""
+    for row in range(len(costs)):
+        np.minimum(ways[row + 1], ways[row] + costs[row], out=ways[row + 1])
+    for row in range(len(costs) - 1, -1, -1):
+        np.minimum(ways[row], ways[row + 1] + costs[row], out=ways[row])
 
 
 def _scaled(found: np.ndarray, least: float = 1e-6) -> np.ndarray:
