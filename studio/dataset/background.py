@@ -167,8 +167,9 @@ def _start(flat: np.ndarray, rest: np.ndarray, seed: Seed) -> np.ndarray:
     height, width = rest.shape
     near = _nearness(seed, height, width)
     rim = _rim(height, width)
-    if seed.faces:
-        rim &= near < 0.7
+    free = rim & (near < 0.7)
+    if seed.faces and 4 * free.sum() >= rim.sum():
+        rim = free
     likely = _unlike(flat, rim) * near
     labels = np.where(likely > 0.5, cv2.GC_PR_FGD, cv2.GC_PR_BGD).astype(np.uint8)
     if (labels == cv2.GC_PR_FGD).mean() < 4 * LEAST:

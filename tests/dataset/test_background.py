@@ -150,6 +150,13 @@ def test_odd_pictures_give_a_mask_of_their_size(size: tuple[int, int], mode: str
     assert cut.problem or share >= LEAST, "an empty mask says so"
 
 
+def test_faces_all_over_the_rim_leave_enough_of_it_to_learn_the_background() -> None:
+    image, truth = scene(flat, np.random.default_rng(4))
+    for faces in (((0.0, 0.0, 1.0, 1.0),), tuple((x / 4, y / 4, x / 4 + 0.25, y / 4 + 0.25) for x in range(4) for y in range(4))):
+        cut = cut_out(image, Seed(faces=faces))
+        assert cut.mask.size == truth.size and (cut.problem or (np.asarray(cut.mask)[truth.height // 2] >= 128).any())
+
+
 @pytest.mark.parametrize("colour", ["black", "white", (90, 120, 30)])
 def test_a_picture_of_one_colour_has_no_subject(colour: object) -> None:
     cut = cut_out(Image.new("RGB", (64, 64), colour), Seed(point=(0.5, 0.5)))
