@@ -13,12 +13,14 @@ from studio.api.waiting import Here
 from studio.config import Config
 from studio.errors import InputError, NotFound
 from studio.pasting import parameters
+from studio.projects.captioner_shelf import available
 from studio.requests import ExtrasRequest, InterrogateRequest
 from studio.settings import Paths
 
 router = APIRouter(prefix="/sdapi/v1")
-CAPTIONERS = {"clip": "BLIP", "blip": "BLIP", "deepdanbooru": "DeepBooru", "deepbooru": "DeepBooru"}
-"""What clients call the captioners. A1111's "clip" adds artists and styles it knows; here it is BLIP's sentence alone."""
+CLIP = "CLIP interrogator"
+CAPTIONERS = {"clip": CLIP, "blip": "BLIP", "deepdanbooru": "DeepBooru", "deepbooru": "DeepBooru"}
+"""What clients call the captioners."""
 
 
 @router.post("/png-info")
@@ -31,10 +33,12 @@ def png_info(body: PngInfo, here: Here) -> dict[str, Any]:
 
 @router.post("/interrogate")
 async def interrogate(body: Interrogate, here: Here) -> dict[str, str]:
-    """A picture in words: a sentence by `clip`, tags by `deepdanbooru`."""
+    """A picture in words: by `clip` a sentence with artists and styles, where a CLIP interrogator is there, else the sentence alone; by `deepdanbooru` tags."""
     captioner = CAPTIONERS.get(str(body.model).lower())
     if captioner is None:
         raise NotFound(f"Model not found: there is no {body.model!r}.", "Send clip or deepdanbooru.")
+    if captioner == CLIP and not any(one.kind == CLIP for one in await run_in_threadpool(available, here.engine.paths)):
+        captioner = "BLIP"
     job = await here.finished(lambda: InterrogateRequest.check({"image": received(here.engine.paths, body.image, "image"), "captioner": captioner}))
     return {"caption": (job.result or {}).get("caption", "")}
 

@@ -189,6 +189,12 @@ class Preprocess(Body):
     process_focal_crop_edges_weight: float | None = 0.5
     process_focal_crop_debug: bool | None = False
     process_multicrop: bool | None = False
+    process_multicrop_mindim: int | None = None
+    process_multicrop_maxdim: int | None = None
+    process_multicrop_minarea: int | None = None
+    process_multicrop_maxarea: int | None = None
+    process_multicrop_objective: str | None = None
+    process_multicrop_threshold: float | None = None
 
 
 class TrainEmbedding(Body):

@@ -86,21 +86,17 @@ def _previews(body: TrainEmbedding) -> dict[str, Any]:
 
 @router.post("/preprocess")
 async def preprocess(body: Preprocess, here: Here) -> dict[str, str]:
-    """Crop, flip and caption pictures into a folder."""
+    """Crop, split, flip and caption pictures into a folder."""
     await here.finished(lambda: _preparing(body), body.id_task)
     return {"info": "preprocess complete"}
 
 
 def _preparing(body: Preprocess) -> Config:
     """The request of a /preprocess body; raises InputError for what it asks for that is not here."""
-    refused = {
-        "process_split": (body.process_split, "oversized pictures are not split here"),
-        "process_multicrop": (body.process_multicrop, "pictures are not cropped to many sizes here"),
-        "process_keep_original_size": (body.process_keep_original_size, "every picture gets the size that is sent"),
-    }
-    wrong = [f"{name}: {reason}; send false." for name, (asked, reason) in refused.items() if asked]
-    if wrong:
-        raise InputError(" ".join(wrong))
+    ways = {"process_split": body.process_split, "process_multicrop": body.process_multicrop, "process_keep_original_size": body.process_keep_original_size}
+    wanted = [name for name, asked in ways.items() if asked]
+    if len(wanted) > 1:
+        raise InputError(f"{' and '.join(wanted)}: a picture is prepared in one of these ways.", "Send one of them as true, and prepare once more for the other.")
     values = {
         "source": body.process_src,
         "destination": body.process_dst,
@@ -113,6 +109,17 @@ def _preparing(body: Preprocess) -> Config:
         "face_weight": body.process_focal_crop_face_weight,
         "entropy_weight": body.process_focal_crop_entropy_weight,
         "edges_weight": body.process_focal_crop_edges_weight,
+        "debug": body.process_focal_crop_debug,
+        "split": body.process_split,
+        "split_threshold": body.split_threshold,
+        "overlap_ratio": body.overlap_ratio,
+        "sizing": "auto" if body.process_multicrop else "keep" if body.process_keep_original_size else None,
+        "auto_smallest": body.process_multicrop_mindim,
+        "auto_largest": body.process_multicrop_maxdim,
+        "auto_least_area": body.process_multicrop_minarea,
+        "auto_most_area": body.process_multicrop_maxarea,
+        "auto_objective": body.process_multicrop_objective,
+        "auto_threshold": body.process_multicrop_threshold,
     }
     return PreprocessRequest.check({k: v for k, v in values.items() if v is not None})
 

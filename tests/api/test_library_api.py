@@ -8,12 +8,15 @@ from pathlib import Path
 from typing import get_args
 
 import pytest
+from fastapi.testclient import TestClient
 from PIL import Image
 
 from studio import shelves
+from studio.api.app import bare_app
 from studio.engine import Engine
 from studio.jobs import State
 from studio.requests.generate import Sampler
+from studio.settings import Paths
 from tests.api.served import Client, Refused, base64_of
 
 
@@ -144,7 +147,9 @@ def test_an_embedding_is_created_trained_and_listed(client: Client, served: Engi
         ("create/hypernetwork", {"name": "net"}, 501, "hypernetworks"),
         ("train/hypernetwork", {"hypernetwork_name": "net"}, 501, "hypernetworks"),
         ("preprocess", {"process_src": "/nowhere", "process_dst": "/tmp/x"}, 422, "/nowhere"),
-        ("preprocess", {"process_src": "/nowhere", "process_dst": "/tmp/x", "process_split": True}, 422, "split"),
+        ("preprocess", {"process_src": "/nowhere", "process_dst": "/tmp/x", "process_split": True, "process_multicrop": True}, 422, "process_split and process_multicrop"),
+        ("preprocess", {"process_src": "/nowhere", "process_dst": "/tmp/x", "process_multicrop": True, "process_multicrop_mindim": 9}, 422, "smallest"),
+        ("preprocess", {"process_src": "/nowhere", "process_dst": "/tmp/x", "process_split": True, "overlap_ratio": 2}, 422, "Overlap ratio"),
         ("interrogate", {"image": base64_of(Image.new("RGB", (8, 8))), "model": "oracle"}, 404, "oracle"),
         ("interrogate", {"image": ""}, 404, "no picture"),
         ("extra-single-image", {"image": base64_of(Image.new("RGB", (8, 8))), "upscaler_1": "magic"}, 404, "magic"),
@@ -166,6 +171,48 @@ def test_pictures_are_prepared(client: Client, tmp_path: Path) -> None:
     body = {"process_src": str(source), "process_dst": str(tmp_path / "out"), "process_width": 64, "process_height": 64, "process_flip": True}
     assert client.post("preprocess", body) == {"info": "preprocess complete"}
     assert [Image.open(p).size for p in sorted((tmp_path / "out").glob("*.png"))] == [(64, 64)] * 2
+
+
+@pytest.mark.parametrize(
+    ("asked", "sizes"),
+    [
+        ({"process_split": True, "split_threshold": 0.9, "overlap_ratio": 0.1}, [(64, 64)] * 6),
+        ({"process_split": True, "split_threshold": 0.1}, [(64, 64)]),
+        ({"process_keep_original_size": True}, [(600, 120)]),
+        ({"process_multicrop": True, "process_multicrop_mindim": 64, "process_multicrop_maxdim": 320, "process_multicrop_maxarea": 32768, "process_multicrop_threshold": 0.2}, [(320, 64)]),
+        ({"process_focal_crop": True, "process_focal_crop_debug": True}, [(64, 64)]),
+    ],
+    ids=["split", "short enough", "keep", "auto-sized", "debug"],
+)
+def test_every_way_of_a1111s_preprocessing_is_there(client: Client, tmp_path: Path, asked: dict, sizes: list[tuple[int, int]]) -> None:
+    source, out = tmp_path / "source", tmp_path / "out"
+    source.mkdir()
+    Image.linear_gradient("L").resize((600, 120)).convert("RGB").save(source / "a.png")
+    body = {"process_src": str(source), "process_dst": str(out), "process_width": 64, "process_height": 64, **asked}
+    assert client.post("preprocess", body) == {"info": "preprocess complete"}
+    assert [Image.open(p).size for p in sorted(out.glob("*.png"))] == sizes
+    assert (out / "debug").is_dir() == ("process_focal_crop_debug" in asked)
+
+
+def test_clip_means_the_clip_interrogator_once_one_is_on_the_shelf(root: Paths) -> None:
+    engine = Engine(root)
+    picture = base64_of(Image.new("RGB", (8, 8)))
+
+    def asked(model: str) -> str:
+        """Which captioner a client's word becomes; nobody works here, so the job is stopped."""
+        with TestClient(bare_app(engine)) as http:
+            thread = threading.Thread(target=lambda: http.post("/sdapi/v1/interrogate", json={"image": picture, "model": model}))
+            thread.start()
+            while not (waiting := engine.active("interrogate")) and thread.is_alive():
+                time.sleep(0.01)
+            engine.ask(waiting.id, "stop")
+            thread.join(30)
+        return waiting.request["captioner"]
+
+    assert [asked("clip"), asked("blip"), asked("deepdanbooru")] == ["BLIP", "BLIP", "DeepBooru"]
+    (root.models / "CLIP" / "small").mkdir(parents=True)
+    (root.models / "CLIP" / "small" / "open_clip_config.json").write_text("{}")
+    assert [asked("clip"), asked("CLIP"), asked("blip")] == ["CLIP interrogator", "CLIP interrogator", "BLIP"]
 
 
 def test_a_picture_is_put_into_words(client: Client) -> None:
