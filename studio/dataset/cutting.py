@@ -1,7 +1,7 @@
 """From the file of a picture to the bytes of its mask: opened, cut out, grown, softened, turned round. No torch, so that a crew can do it."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import NamedTuple
 
@@ -29,6 +29,9 @@ class Order:
     grow: int = 0
     feather: int = 0
     invert: bool = False
+    words: str = ""
+    """What the subject is, for networks that look for words."""
+    fill_holes: bool = False
     keep_alpha: bool = True
     """Whether a picture whose own alpha is a mask keeps that."""
 
@@ -53,7 +56,7 @@ def masked(order: Order, segment: Segment = cut_out) -> Masked | None:
     cut = segment(image, _seed(image, order))
     if cut.problem:
         return Masked(b"", 0.0, f"{order.picture.name}: {cut.problem}")
-    mask = refine(cut.mask, order.grow, order.feather)
+    mask = refine(cut.mask, order.grow, order.feather, order.fill_holes)
     low, high = mask.getextrema()
     if high < 128:
         return Masked(b"", 0.0, f"Nothing is left of the subject of {order.picture.name} once its edge is moved. Make it less small, or its edge less soft.")
@@ -65,4 +68,4 @@ def masked(order: Order, segment: Segment = cut_out) -> Masked | None:
 def _seed(image: Image.Image, order: Order) -> Seed:
     """Where the subject is, from what is known; a picture that was not examined yet is looked at for faces."""
     known = order.facts is not None and not order.facts.problem and bool(order.facts.faces or order.facts.detail_x)
-    return seed_of(order.facts if known else measure(image), order.choices)
+    return replace(seed_of(order.facts if known else measure(image), order.choices), words=order.words)

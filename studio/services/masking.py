@@ -53,7 +53,7 @@ class Walk:
     def order(self, item: Item) -> Order:
         """What is to be done with a picture."""
         wish = self.request
-        return Order(self.project.folder / item.name, item.facts, item.choices, wish.grow, wish.feather, wish.invert, wish.keep_existing)
+        return Order(self.project.folder / item.name, item.facts, item.choices, wish.grow, wish.feather, wish.invert, words=wish.words, fill_holes=wish.fill_holes, keep_alpha=wish.keep_existing)
 
     def tell(self, name: str) -> None:
         """One more picture is done with: progress with pictures per second and seconds left."""
@@ -76,7 +76,7 @@ class Walk:
 def run(request: MaskRequest, lane: Lane, desk: Desk) -> dict[str, Any]:
     """Cut the subjects out; returns how many masks were written, how many were there and kept, and what was skipped, with reasons. Raises InputError, NotFound, Unreadable."""
     project = Project(Path(request.folder))
-    entry, path = choose(request.segmenter, desk.paths)
+    entry, path = choose(request.segmenter, desk.paths, request.words)
     items = _chosen(project, request)
     walk = Walk(request, lane, desk, project, len(items))
     waiting = _waiting(walk, items, _told(lane, desk))
