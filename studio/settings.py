@@ -80,6 +80,16 @@ class Paths:
         return self.models / "torch_deepdanbooru"
 
     @property
+    def rembg(self) -> Path:
+        """Background networks in rembg's ONNX files."""
+        return self.models / "rembg"
+
+    @property
+    def segmentation(self) -> Path:
+        """Segmentation models, one transformers folder each."""
+        return self.models / "segmentation"
+
+    @property
     def embeddings(self) -> Path:
         """Textual inversion embeddings; the file stem is the word used in a prompt."""
         return self.root / "embeddings"
@@ -152,6 +162,8 @@ class Paths:
             self.lora,
             self.hypernetworks,
             self.esrgan,
+            self.rembg,
+            self.segmentation,
             self.embeddings,
             self.templates,
             self.images,
