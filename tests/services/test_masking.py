@@ -303,7 +303,7 @@ def test_a_network_is_lent_by_the_cache_and_its_masks_are_written(folder: Path, 
 
 
 def test_a_damaged_network_is_told_before_anything_is_written(folder: Path, desk: Desk, lane: SilentLane) -> None:
-    (desk.paths.models / "rembg").mkdir(parents=True)
+    (desk.paths.models / "rembg").mkdir(parents=True, exist_ok=True)
     (desk.paths.models / "rembg" / "u2net.onnx").write_bytes(b"not a network")
     with pytest.raises(Unreadable, match=r"u2net\.onnx"):
         masking.run(request(folder, segmenter="rembg"), lane, desk)
