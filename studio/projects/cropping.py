@@ -219,7 +219,7 @@ def _between(scores: Sequence[float], best: int) -> float:
 
 
 def auto_size(size: Size, auto: AutoSize) -> Size | None:
-    """The best size in multiples of 64 for a picture, as A1111's auto-sized crop chooses it; None when none is allowed. Raises InputError."""
+    """The best size in multiples of 64 for a picture, as A1111's auto-sized crop chooses it, of equal ones the narrowest; None when none is allowed. Raises InputError."""
     if auto.objective not in ("Maximize area", "Minimize error"):
         raise InputError(f"There is no objective {auto.objective!r}.", 'Choose "Maximize area" or "Minimize error".')
     sides = range(max(64, -(-auto.smallest // 64) * 64), auto.largest + 1, 64)
@@ -230,13 +230,13 @@ def auto_size(size: Size, auto: AutoSize) -> Size | None:
             if auto.least_area <= width * height <= auto.most_area and error <= auto.threshold:
                 allowed.append((width * height, -error, (width, height)))
     order = (0, 1) if auto.objective == "Maximize area" else (1, 0)
-    return max(allowed, key=lambda found: (found[order[0]], found[order[1]], found[2]))[2] if allowed else None
+    return max(allowed, key=lambda found: (found[order[0]], found[order[1]]))[2] if allowed else None
 
 
 def shape_error(size: Size, target: Size) -> float:
     """How much of the longer way is lost when a picture is cut to another shape: 0 for the same shape, towards 1."""
-    ratio = size[0] * target[1] / (size[1] * target[0])
-    return 1 - min(ratio, 1 / ratio)
+    across, down = size[0] * target[1], size[1] * target[0]
+    return 1 - min(across, down) / max(across, down)
 
 
 def split_boxes(size: Size, target: Size, split: Split) -> list[Box]:

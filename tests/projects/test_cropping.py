@@ -2,7 +2,9 @@
 
 import math
 from dataclasses import replace
+from fractions import Fraction
 from itertools import pairwise
+from random import Random
 
 import pytest
 from hypothesis import given, settings
@@ -46,6 +48,7 @@ def bump(at: float, width: float = 0.1) -> tuple[int, ...]:
 
 
 FLAT = (0,) * BINS
+PROFILES = ("detail_x", "detail_y", "edges_x", "edges_y")
 
 
 def seen(size: Size, **known: object) -> Facts:
@@ -244,6 +247,40 @@ def test_an_auto_size_keeps_every_limit(size: Size, low: int, span: int, thresho
         assert shape_error(size, found) <= threshold
 
 
+def auto_size_by_hand(size: Size, auto: AutoSize) -> Size | None:
+    """Every pair of sides tried in exact fractions, as A1111's script is described: the first of the best."""
+    best: tuple[tuple[Fraction, Fraction], Size] | None = None
+    for width in range(auto.smallest, auto.largest + 1, 64):
+        for height in range(auto.smallest, auto.largest + 1, 64):
+            ratio = Fraction(size[0] * height, size[1] * width)
+            error, area = 1 - min(ratio, 1 / ratio), Fraction(width * height)
+            if not auto.least_area <= area <= auto.most_area or error > Fraction(auto.threshold):
+                continue
+            key = (area, -error) if auto.objective == "Maximize area" else (-error, area)
+            if best is None or key > best[0]:
+                best = key, (width, height)
+    return best and best[1]
+
+
+@settings(deadline=None, max_examples=150)
+@given(
+    size=SIZES,
+    low=st.integers(1, 12),
+    span=st.integers(0, 12),
+    area=st.tuples(st.integers(64, 1400), st.integers(64, 1400)),
+    threshold=st.sampled_from((0.0, 0.03125, 0.125, 0.25, 0.5, 1.0)),
+    objective=st.sampled_from(("Maximize area", "Minimize error")),
+)
+def test_an_auto_size_is_what_trying_all_sizes_finds(size: Size, low: int, span: int, area: Size, threshold: float, objective: str) -> None:
+    auto = AutoSize(64 * low, 64 * (low + span), min(area) ** 2, max(area) ** 2, objective, threshold)
+    assert auto_size(size, auto) == auto_size_by_hand(size, auto)
+
+
+def test_of_equally_good_auto_sizes_the_narrowest_is_taken_as_by_a1111() -> None:
+    auto = AutoSize(most_area=640 * 576, threshold=0.2)
+    assert auto_size((1000, 1000), auto) == auto_size_by_hand((1000, 1000), auto) == (576, 640)
+
+
 @settings(deadline=None, max_examples=300)
 @given(size=SIZES, target=TARGETS, split=st.builds(Split, st.floats(0, 1), st.floats(0, 0.9)))
 def test_tiles_cover_the_length_with_their_overlap_and_stay_inside(size: Size, target: Size, split: Split) -> None:
@@ -307,6 +344,27 @@ def test_buckets_of_512_are_those_of_kohya() -> None:
 def test_buckets_that_cannot_be_are_refused(wrong: dict[str, int]) -> None:
     with pytest.raises(InputError):
         buckets((512, 512), **wrong)
+
+
+@settings(deadline=None)
+@given(size=SIZES, side=st.integers(320, 2048), step=st.sampled_from((8, 32, 64)))
+def test_no_bucket_cuts_off_less_than_the_nearest(size: Size, side: int, step: int) -> None:
+    sizes = buckets((side, side), step, 256, 2048)
+    nearest = nearest_bucket(size, sizes)
+    assert nearest in sizes
+    assert shape_error(size, nearest) <= min(shape_error(size, other) for other in sizes) + 1e-8
+
+
+def test_five_thousand_pictures_get_the_same_suggestions_again() -> None:
+    dice = Random(4)
+    many = [
+        Facts(dice.randint(16, 8192), dice.randint(16, 8192), faces=((0.1, 0.2, 0.3, 0.4),) * dice.randint(0, 1), **{name: tuple(dice.choices(range(256), k=BINS)) for name in PROFILES})
+        for _ in range(5000)
+    ]
+    found = [suggest(facts, (512, 512), Weights()) for facts in many]
+    assert [suggest(facts, (512, 512), Weights()) for facts in reversed(many)] == found[::-1]
+    assert all(inside(box_of(facts.size, (512, 512), crop), facts.size) for facts, crop in zip(many, found, strict=True))
+    assert len(set(found)) > 4000
 
 
 def test_the_nearest_bucket_has_the_nearest_shape() -> None:
