@@ -1,5 +1,6 @@
 """What is in a folder of pictures: each one opened upright in plain RGB, or a sentence why it cannot be."""
 
+import struct
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -15,6 +16,8 @@ from studio.projects.marks import held_out, left_out
 
 PIXEL_LIMIT = 178_956_970
 """Larger pictures are refused from the header, before any pixel is decoded (Pillow's own limit, as an error)."""
+DAMAGED = (OSError, RuntimeError, ValueError, TypeError, LookupError, ArithmeticError, SyntaxError, EOFError, struct.error)
+"""What Pillow raises for a file that is hurt somewhere."""
 ALPHA_MODES = ("RGBA", "LA", "PA", "RGBa", "La")
 
 
@@ -50,7 +53,7 @@ def in_words(path: Path) -> Iterator[None]:
         raise Unreadable(f"{path.name} claims far too many pixels to open safely.", "Scale it down first.") from error
     except UnidentifiedImageError as error:
         raise Unreadable(f"{path.name} is not a picture{' (it is empty)' if path.stat().st_size == 0 else ''}.", "Take it out of the folder, or get it again.") from error
-    except (OSError, RuntimeError, ValueError, SyntaxError, EOFError, IndexError) as error:
+    except DAMAGED as error:
         raise Unreadable(f"{path.name} is damaged or cut off ({str(error)[:100]}).", "Get it again.") from error
 
 
