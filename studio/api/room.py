@@ -31,6 +31,8 @@ MAKING = ("import", "examine", "caption", "mask", "write", "export", "compare", 
 CHOICES = ("crop", "flipped", "left_out", "held_out", "repeats")
 FULL = 75
 """Tokens a prompt holds before it is cut."""
+COUNTED = 20_000
+"""Letters of a caption whose tokens are counted; a whole book beside a picture must not keep the page waiting."""
 
 
 class CaptionOf(Config):
@@ -67,7 +69,7 @@ def box_shares(facts: Facts | None, crop: Crop | None, settings: RoomSettings) -
 
 def shown(item: Item, settings: RoomSettings, shared: frozenset[str] = frozenset()) -> dict[str, Any]:
     """One picture as JSON."""
-    facts, choices, tokens = item.facts, item.choices, places(item.caption)
+    facts, choices, tokens = item.facts, item.choices, places(item.caption[:COUNTED])
     measured = facts or Facts()
     return {
         "name": sayable(item.name),
@@ -97,7 +99,7 @@ def shown(item: Item, settings: RoomSettings, shared: frozenset[str] = frozenset
 
 ORDERS: dict[str, Callable[[Item], Any]] = {
     "newest": lambda item: -item.changed,
-    "tokens": lambda item: -places(item.caption),
+    "tokens": lambda item: -places(item.caption[:COUNTED]),
     "size": lambda item: item.facts.width * item.facts.height if item.facts else 0,
     "sharpness": lambda item: item.facts.sharpness if item.facts else 0.0,
     "tags": lambda item: -len(split_tags(item.caption)),

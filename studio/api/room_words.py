@@ -5,7 +5,7 @@ from typing import Any, Literal
 
 from fastapi import APIRouter
 
-from studio.api.room import matching
+from studio.api.room import COUNTED, matching
 from studio.api.room_check import knobs
 from studio.api.waiting import Here
 from studio.config import Config
@@ -137,8 +137,9 @@ def prompts(name: str, picture: str, here: Here) -> dict[str, Any]:
     project = here.engine.data_sets.project(name)
     settings, item = settings_of(project), project.item(picture)
     lines = parse_template(here.engine.template_text(settings.template), settings.template)
-    found = final_prompts(lines, settings.trigger or "[name]", _vectors(settings) if settings.trigger else 0, item.caption)
-    return {"prompts": [_prompt(prompt) for prompt in found], "warnings": list(dict.fromkeys(warning for prompt in found for warning in prompt.warnings))}
+    found = final_prompts(lines, settings.trigger or "[name]", _vectors(settings) if settings.trigger else 0, item.caption[:COUNTED])
+    cut = [f"The caption has {len(item.caption):,} letters; the first {COUNTED:,} are shown."] if len(item.caption) > COUNTED else []
+    return {"prompts": [_prompt(prompt) for prompt in found], "warnings": cut + list(dict.fromkeys(warning for prompt in found for warning in prompt.warnings))}
 
 
 @router.post("/template-preview")
@@ -146,7 +147,7 @@ def preview(name: str, wish: LinesOf, here: Here) -> dict[str, Any]:
     """Prompts that template lines make with the captions of some pictures, and what is odd about the lines."""
     project = here.engine.data_sets.project(name)
     settings = settings_of(project)
-    captions = [item.caption for item in project.items() if not wish.names or item.name in wish.names][:3] or [""]
+    captions = [item.caption[:COUNTED] for item in project.items() if not wish.names or item.name in wish.names][:3] or [""]
     lines = parse_template(wish.text, settings.template)
     found = [prompt for caption in captions for prompt in final_prompts(lines, settings.trigger or "[name]", _vectors(settings) if settings.trigger else 0, caption, 3)]
     return {"prompts": [_prompt(prompt) for prompt in found], "warnings": templates.warnings(wish.text)}
