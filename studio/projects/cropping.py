@@ -82,14 +82,6 @@ def box_of(size: Size, target: Size, crop: Crop) -> Box:
     return _placed(size, crop_size(size, target, zoom), focus)
 
 
-def crop_of(size: Size, target: Size, box: Box) -> Crop:
-    """The crop that `box_of` turns into a box like this one; the box may stick out or have another shape."""
-    largest = crop_size(size, target)
-    wide = max(1, box[2] - box[0]), max(1, box[3] - box[1])
-    zoom = max(1.0, min(largest[0] / wide[0], largest[1] / wide[1]))
-    return Crop((box[0] + box[2]) / 2 / size[0], (box[1] + box[3]) / 2 / size[1], zoom)
-
-
 def center(size: Size) -> tuple[float, float]:
     """The middle of a picture."""
     return size[0] / 2, size[1] / 2
