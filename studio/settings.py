@@ -90,6 +90,11 @@ class Paths:
         return self.models / "segmentation"
 
     @property
+    def opencv(self) -> Path:
+        """YuNet's face detector, under A1111's file name."""
+        return self.models / "opencv"
+
+    @property
     def embeddings(self) -> Path:
         """Textual inversion embeddings; the file stem is the word used in a prompt."""
         return self.root / "embeddings"
@@ -163,6 +168,7 @@ class Paths:
             self.hypernetworks,
             self.esrgan,
             self.rembg,
+            self.opencv,
             self.segmentation,
             self.embeddings,
             self.templates,

@@ -72,6 +72,8 @@ class Task:
     """Whether pictures wait under hidden names until `finish` gives them a caption."""
     drawing: Path | None = None
     """Where a small drawing of the crop goes."""
+    yunet: Path | None = None
+    """YuNet's file, where a person put it."""
     debug: bool = False
     """Whether a larger one goes into the folder `debug`."""
 
@@ -113,7 +115,7 @@ def prepare(task: Task) -> list[Made]:
 def _measured(image: Image.Image, task: Task) -> Facts:
     """What must be known of a picture to cut it."""
     if task.crop is None and needs_focus(image.size, task.rules):
-        return measure(image)
+        return measure(image, yunet=task.yunet)
     return Facts(width=image.width, height=image.height)
 
 
@@ -135,7 +137,7 @@ def _grounded(image: Image.Image, facts: Facts, task: Task) -> tuple[Image.Image
         return image, None, note
     mask = read_mask(task.picture)
     if mask is None and kind.cut:
-        seed = seed_of(facts if facts.faces or facts.detail_x else measure(image))
+        seed = seed_of(facts if facts.faces or facts.detail_x else measure(image, yunet=task.yunet))
         found = cut_out(image, seed)
         mask, note = (None, found.problem) if found.problem else (found.mask, "")
     if mask is not None and kind.colour:

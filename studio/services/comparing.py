@@ -9,6 +9,7 @@ from typing import Any
 from PIL import Image
 
 from studio.dataset.captioners.clip import KIND, Clip, load_clip
+from studio.dataset.faces import yunet_file
 from studio.dataset.folder import open_upright
 from studio.errors import StudioError
 from studio.jobs import Lane
@@ -27,7 +28,7 @@ def run(request: CompareRequest, lane: Lane, desk: Desk) -> dict[str, Any]:
     """Compute what is missing; returns how many pictures got a feature. Raises NotFound without a CLIP on the shelf."""
     path = find(desk.paths, KIND).path
     project = Project(Path(request.folder))
-    if measure_all(project, [item.name for item in project.items() if item.facts is None], lane)[1]:
+    if measure_all(project, [item.name for item in project.items() if item.facts is None], lane, yunet=yunet_file(desk.paths.opencv))[1]:
         return {"compared": 0, "stopped": True}
     waiting = [item for item in project.items() if item.facts and not item.facts.problem and not item.facts.clip]
     compared = 0

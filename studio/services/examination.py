@@ -2,10 +2,12 @@
 
 import time
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from studio.dataset.examine import examine
+from studio.dataset.faces import yunet_file
 from studio.errors import StudioError
 from studio.jobs import Lane
 from studio.projects.facts import Facts
@@ -24,13 +26,13 @@ def run(request: ExamineRequest, lane: Lane, desk: Desk) -> dict[str, Any]:
     """Measure the pictures that have no facts, or all again; returns how many were measured and which cannot be used, with reasons."""
     project = Project(Path(request.folder))
     names = [item.name for item in project.items() if request.again or item.facts is None]
-    examined, stopped = measure_all(project, names, lane)
+    examined, stopped = measure_all(project, names, lane, yunet=yunet_file(desk.paths.opencv))
     problems = [{"source": item.name, "reason": item.facts.problem} for item in project.items() if item.facts is not None and item.facts.problem]
     result: dict[str, Any] = {"examined": examined, "problems": problems}
     return {**result, "stopped": True} if stopped else result
 
 
-def measure_all(project: Project, names: list[str], lane: Lane, total: int | None = None) -> tuple[int, bool]:
+def measure_all(project: Project, names: list[str], lane: Lane, total: int | None = None, yunet: Path | None = None) -> tuple[int, bool]:
     """Measure these pictures and keep the facts as they come; returns how many were measured, and whether a stop was asked. `total` counts what comes after it too."""
     total = len(names) if total is None else total
     begun = told = time.monotonic()
@@ -46,7 +48,7 @@ def measure_all(project: Project, names: list[str], lane: Lane, total: int | Non
 
     lane.emit("progress", step=0, total=total, text=names[0] if names else "")
     with crew_for([path for name in names if (path := project.folder / name).is_file()]) as crew:
-        for index, found in crew.run(examine, tasks()):
+        for index, found in crew.run(partial(examine, yunet=yunet), tasks()):
             waiting.append((names[index], Facts(problem=str(found)) if isinstance(found, StudioError) else found))
             count += 1
             if len(waiting) >= BATCH or time.monotonic() - told > PAUSE:

@@ -16,6 +16,7 @@ from PIL import Image
 from studio import shelves
 from studio.dataset.captioners import Captioner, Wanted, wanted
 from studio.dataset.crew import Crew, in_order
+from studio.dataset.faces import yunet_file
 from studio.dataset.folder import list_pictures
 from studio.dataset.prepare import Kind, Made, Task, finish, parts, prepare
 from studio.dataset.sizing import Sizing
@@ -41,6 +42,7 @@ class _Walk:
     speakers: Sequence[Captioner]
     pictures: list[Path]
     ledger: "_Ledger"
+    yunet: Path | None = None
     written: int = 0
     skipped: list[dict[str, str]] = field(default_factory=list)
     stopped: bool = False
@@ -55,7 +57,7 @@ def run(request: PreprocessRequest, lane: Lane, desk: Desk) -> dict[str, Any]:
         _make(destination)
         crops = desk.paths.crops / lane.job
         crops.mkdir(parents=True, exist_ok=True)
-        walk = _Walk(request, lane, speakers, pictures, _Ledger(crops / "done.jsonl", pictures, destination))
+        walk = _Walk(request, lane, speakers, pictures, _Ledger(crops / "done.jsonl", pictures, destination), yunet_file(desk.paths.opencv))
         for one in refused:
             lane.emit("warning", text=one["reason"], source=one["source"])
         with walk.ledger:
@@ -137,6 +139,7 @@ def _tasks(walk: _Walk, todo: list[int], crops: Path) -> Iterator[Task]:
             caption=None if walk.speakers else _caption(picture, "", request) or None,
             wait=bool(walk.speakers),
             drawing=crops / f"{index:05d}.jpg",
+            yunet=walk.yunet,
             debug=request.debug,
         )
 

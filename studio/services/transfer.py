@@ -5,6 +5,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+from studio.dataset.faces import yunet_file
 from studio.errors import InputError, OutOfSpace, StudioError
 from studio.jobs import Lane
 from studio.projects.exporting import ExportOptions, export
@@ -26,9 +27,9 @@ def run(request: ImportRequest | ExportRequest, lane: Lane, desk: Desk) -> dict[
         return _export(request, lane)
     source = Path(request.source)
     if source.parent.resolve() != desk.paths.uploads.resolve() or not source.name.startswith(DROPPED):
-        return _import(request, source, lane)
+        return _import(request, source, lane, desk)
     try:
-        result = _import(request, sorted(path for path in source.rglob("*") if path.is_file()), lane)
+        result = _import(request, sorted(path for path in source.rglob("*") if path.is_file()), lane, desk)
     except StudioError:
         shutil.rmtree(source, ignore_errors=True)
         raise
@@ -50,7 +51,7 @@ class _Progress:
             self.lane.emit("progress", step=done, total=total, text=name)
 
 
-def _import(request: ImportRequest, source: Path | list[Path], lane: Lane) -> dict[str, Any]:
+def _import(request: ImportRequest, source: Path | list[Path], lane: Lane, desk: Desk) -> dict[str, Any]:
     """Copy, then measure what was copied; raises OutOfSpace when the disk was full before all was there, InputError when nothing could be used."""
     folder = Path(request.folder)
     came = import_into(folder, source, ImportOptions(request.recursive, request.regularisation), _Progress(lane), lane.stopping)
@@ -61,7 +62,7 @@ def _import(request: ImportRequest, source: Path | list[Path], lane: Lane) -> di
     if came.added:
         project = Project(folder)
         added = set(came.added)
-        measure_all(project, [item.name for item in project.items() if item.name in added and item.facts is None], lane)
+        measure_all(project, [item.name for item in project.items() if item.name in added and item.facts is None], lane, yunet=yunet_file(desk.paths.opencv))
     if came.problem:
         raise OutOfSpace(came.problem)
     if not (came.added or came.changed or came.stopped):

@@ -9,6 +9,7 @@ from typing import Any
 
 from studio import shelves
 from studio.dataset.crew import in_order
+from studio.dataset.faces import yunet_file
 from studio.dataset.manifest import Entry, Manifest, Mark, digest
 from studio.dataset.prepare import Kind, Made, Task, prepare, put
 from studio.dataset.sizing import FLIPS, Piece, Sizing, pieces
@@ -70,7 +71,7 @@ def run(request: WriteRequest, lane: Lane, desk: Desk) -> dict[str, Any]:
     missing = [item.name for item in items if item.facts is None]
     total = len(items) + len(missing)
     if missing:
-        _, stopped = measure_all(project, missing, lane, total)
+        _, stopped = measure_all(project, missing, lane, total, yunet_file(desk.paths.opencv))
         if stopped:
             return {"written": 0, "skipped": [], "destination": str(destination_of(request)), "stopped": True}
     destination = _made(destination_of(request), project)
