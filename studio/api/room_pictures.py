@@ -11,7 +11,7 @@ from PIL import Image
 
 from studio.api.images import ORIENTATION, opened
 from studio.api.room import told
-from studio.api.thumbnails import MOST_PIXELS, SIDES, Thumbnails, greys
+from studio.api.thumbnails import HURT, MOST_PIXELS, SIDES, Thumbnails, greys
 from studio.api.waiting import Here
 from studio.engine import Engine
 from studio.errors import NotFound, StudioError, Unreadable
@@ -109,7 +109,7 @@ def upright_size(path: Path) -> tuple[int, int]:
     try:
         with Image.open(path) as image:
             (width, height), turn = image.size, image.getexif().get(ORIENTATION, 1)
-    except (OSError, RuntimeError, ValueError, SyntaxError, TypeError, Image.DecompressionBombError) as error:
+    except HURT as error:
         raise Unreadable(f"{path.name} is not a picture that can have a mask.", "Take it out of the data set, or get it again.") from error
     if width * height > MOST_PIXELS:
         raise Unreadable(f"{path.name} is {width}x{height} pixels, too large for a mask.", "Scale it down first.")

@@ -3,6 +3,7 @@
 import asyncio
 import hashlib
 import os
+import struct
 import threading
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
@@ -17,6 +18,8 @@ SIDES = (256, 1280)
 MOST_PIXELS = 178_956_970
 """Larger pictures are refused from the header."""
 THREADS = 2
+HURT = (Image.DecompressionBombError, OSError, RuntimeError, ValueError, SyntaxError, EOFError, IndexError, TypeError, KeyError, struct.error)
+"""What Pillow raises for a hurt file."""
 WIDE = ("I;16", "I;16L", "I;16B", "I;16N", "I", "F")
 """Modes with more than 8 bits for a pixel."""
 
@@ -74,7 +77,7 @@ def small_copy(picture: Path, path: Path, side: int) -> None:
             small = _flat(small)
     except UnidentifiedImageError as error:
         raise Unreadable(f"{picture.name} is not a picture.") from error
-    except (Image.DecompressionBombError, OSError, RuntimeError, ValueError, SyntaxError, EOFError, IndexError) as error:
+    except HURT as error:
         raise Unreadable(f"{picture.name} cannot be shown ({str(error)[:80]}).") from error
     temporary = path.with_suffix(f".{threading.get_ident()}.tmp")
     try:
