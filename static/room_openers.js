@@ -3,6 +3,7 @@
   "use strict";
   const room = window.studio.room, { el, t } = room;
   const AT_ONCE = 40; // files of one request
+  const places = new WeakMap(); // file -> where it lay in a folder that was dropped: two files of one name stay apart
 
   function dialog(title, ...parts) {
     const box = room.find(".room-dialog");
@@ -63,7 +64,7 @@
       for (let at = 0; at < files.length; at += AT_ONCE) {
         room.say("busy", t("Sending {done} of {count} files …", { done: at, count: files.length }));
         const form = new FormData();
-        for (const file of files.slice(at, at + AT_ONCE)) form.append("files", file, file.name);
+        for (const file of files.slice(at, at + AT_ONCE)) form.append("files", file, places.get(file) || file.webkitRelativePath || file.name);
         try {
           room.seen.add((await room.ask("POST", into, form)).job);
         } catch (error) {
@@ -89,7 +90,11 @@
 
   // ---- dropping files, and folders with all that is in them
   async function filesOf(entry) {
-    if (entry.isFile) return [await new Promise((done, failed) => entry.file(done, failed))];
+    if (entry.isFile) {
+      const file = await new Promise((done, failed) => entry.file(done, failed));
+      places.set(file, entry.fullPath.replace(/^\/+/, ""));
+      return [file];
+    }
     const reader = entry.createReader(), found = [];
     for (;;) {
       const some = await new Promise((done, failed) => reader.readEntries(done, failed));

@@ -8,6 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from studio.errors import OutOfSpace, StudioError
+from studio.files import sync_folder
 from studio.projects.sidecar import HIDDEN
 
 Content = bytes | Path | None
@@ -93,16 +94,6 @@ def _write(path: Path, content: bytes | Path | None) -> None:
             file.write(content)
         file.flush()
         os.fsync(file.fileno())
-
-
-def sync_folder(folder: Path) -> None:
-    """Make renames survive a power cut, where the system can."""
-    if os.name == "posix":
-        handle = os.open(folder, os.O_RDONLY)
-        try:
-            os.fsync(handle)
-        finally:
-            os.close(handle)
 
 
 def in_words(error: OSError, path: Path) -> StudioError:

@@ -24,6 +24,7 @@ from studio.projects.steps import shown_caption
 from studio.projects.streams import Stream
 from studio.requests.caption import CaptionRequest
 from studio.services.desk import Desk
+from studio.services.pace import tell_pace
 
 SEVERAL = 16
 """With several captioners so many pictures are looked at by one before the next takes its place on the card."""
@@ -51,13 +52,6 @@ class Walk:
     captioned: int = 0
     skipped: list[dict[str, str]] = field(default_factory=list)
     began: float = field(default_factory=time.monotonic)
-
-    def tell(self, name: str) -> None:
-        """One more picture is done with: progress with pictures per second and seconds left."""
-        self.step += 1
-        self.looked += 1
-        rate = self.looked / max(1e-9, time.monotonic() - self.began)
-        self.lane.emit("progress", step=self.step, total=self.total, text=name, rate=round(rate, 3), left=round((self.total - self.step) / rate, 1))
 
     def skip(self, name: str, reason: str) -> None:
         """A picture that could not be captioned."""
@@ -173,7 +167,7 @@ def _caption(walk: Walk, chunk: Sequence[Read], stream: Stream) -> None:
     for item, image in chunk:
         if isinstance(image, StudioError):
             walk.skip(item.name, str(image))
-            walk.tell(item.name)
+            tell_pace(walk, item.name)
         else:
             good.append((item, image))
     silent = walk.request.existing == "copy"
@@ -188,7 +182,7 @@ def _caption(walk: Walk, chunk: Sequence[Read], stream: Stream) -> None:
     words = {item.name: joined(row, walk.request) for (item, _), row in zip(look, said, strict=True)}
     for item, _ in good:
         _write(walk, item.name, words.get(item.name, ""), stream)
-        walk.tell(item.name)
+        tell_pace(walk, item.name)
 
 
 def _sayings(captioner: Captioner, images: Sequence[Image.Image], request: CaptionRequest) -> list[Saying]:

@@ -18,6 +18,7 @@ from studio.projects.project import Project
 from studio.projects.streams import Stream
 from studio.requests.mask import MaskRequest
 from studio.services.desk import Desk
+from studio.services.pace import tell_pace
 from studio.shelves import natural_key
 
 TURN = 2.0
@@ -55,13 +56,6 @@ class Walk:
         wish = self.request
         return Order(self.project.folder / item.name, item.facts, item.choices, wish.grow, wish.feather, wish.invert, words=wish.words, fill_holes=wish.fill_holes, keep_alpha=wish.keep_existing)
 
-    def tell(self, name: str) -> None:
-        """One more picture is done with: progress with pictures per second and seconds left."""
-        self.step += 1
-        self.looked += 1
-        rate = self.looked / max(1e-9, time.monotonic() - self.began)
-        self.lane.emit("progress", step=self.step, total=self.total, text=name, rate=round(rate, 3), left=round((self.total - self.step) / rate, 1))
-
     def skip(self, name: str, reason: str) -> None:
         """A picture that gets no mask."""
         self.skipped.append({"source": name, "reason": reason})
@@ -84,7 +78,7 @@ def run(request: MaskRequest, lane: Lane, desk: Desk) -> dict[str, Any]:
     with project.edit_stream("Cut out the subjects") as stream:
         for item, found in _found(walk, waiting, entry, path):
             _write(walk, item, found, stream)
-            walk.tell(item.name)
+            tell_pace(walk, item.name)
             lane.breathe()
     keep_mask_trouble(project, {name: trouble(project.folder / name) for name in walk.masks})
     walk.skipped.sort(key=lambda one: natural_key(Path(one["source"])))
