@@ -32,7 +32,7 @@
     });
     area.value = pending.has(item.name) ? pending.get(item.name).text : item.caption;
     return el("div", { class: `room-card${item.left_out ? " out" : ""}${item.name === room.current ? " current" : ""}`, dataset: { name: item.name } },
-      el("div", { class: "thumb", onclick: (event) => pick(event, item.name) },
+      el("div", { class: "thumb", tabindex: "0", role: "button", "aria-label": t("Look at {name}", { name: item.name }), onclick: (event) => pick(event, item.name), onkeydown: (event) => { if (event.key === "Enter" && event.target === event.currentTarget) pick(event, item.name); } },
         el("span", { class: "frame", style: item.width ? `aspect-ratio:${item.width}/${item.height};${item.width >= item.height ? "width:100%" : "height:100%"}` : "" },
           item.problem ? el("span", { class: "broken" }, item.problem) : el("img", { src: room.picture("thumb", item.name, item.version), alt: item.name, loading: "lazy", decoding: "async", draggable: "false" }), overlay(item)),
         el("input", { type: "checkbox", checked: room.chosen.has(item.name), "aria-label": t("Choose {name}", { name: item.name }), onclick: (event) => { event.stopPropagation(); mark(item.name, event.target.checked, event.shiftKey); } }),

@@ -61,6 +61,7 @@ SCRIPTED: dict[str, str] = {
     "Keep the template as": "模板另存为",
     "Keep theirs": "保留对方的",
     "Keep this template": "保存此模板",
+    "Look at {name}": "查看 {name}",
     "Leave out": "排除",
     "Left out": "已排除",
     "Masks": "遮罩",
