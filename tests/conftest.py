@@ -10,8 +10,15 @@ os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("TRANSFORMERS_OFFLINE", "1")
 os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")
 
+from hypothesis import settings
+
 from studio.jobs import SilentLane
 from studio.settings import Paths
+
+settings.register_profile("steady", derandomize=True, deadline=None)
+settings.register_profile("searching", deadline=None)
+settings.load_profile(os.environ.get("STUDIO_HYPOTHESIS", "steady"))
+"""A suite that gates changes tries the same examples each time; STUDIO_HYPOTHESIS=searching looks for new ones."""
 
 
 @pytest.fixture
