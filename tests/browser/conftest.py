@@ -4,13 +4,14 @@ import shutil
 from collections.abc import Iterator
 
 import pytest
-from playwright.sync_api import Browser, Page, sync_playwright
+from playwright.sync_api import Browser, Page, expect, sync_playwright
 
 from tests.browser.served import Studio
 
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "google-chrome", "chrome", "msedge"))), None)
 """A browser of the system; None lets playwright use its own."""
 FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-dev-shm-usage"]
+expect.set_options(timeout=30_000)  # milliseconds: a slow machine that starts a server anew needs more than playwright's five seconds
 
 
 @pytest.fixture(scope="session")
