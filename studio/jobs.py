@@ -88,6 +88,12 @@ class Lane(Protocol):
     def asked(self, kind: str) -> bool:
         """Take one ask of this kind, if there is one."""
 
+    def take(self, kind: str) -> dict[str, Any] | None:
+        """Take one ask of this kind and return what was said with it; None when there is none."""
+
+    def resting(self, paused: bool) -> None:
+        """Say that the job is paused, or goes on; other jobs run while it breathes."""
+
     def breathe(self) -> None:
         """Between two units of work: beat the heart and let a short waiting job run."""
 
@@ -99,7 +105,8 @@ class SilentLane:
     job: str = "silent"
     stop: bool = False
     events: list[tuple[str, dict[str, Any]]] = field(default_factory=list)
-    asks: list[str] = field(default_factory=list)
+    asks: list[str | tuple[str, dict[str, Any]]] = field(default_factory=list)
+    paused: bool = False
 
     def emit(self, kind: str, **data: Any) -> None:
         """Keep the event."""
@@ -111,10 +118,20 @@ class SilentLane:
 
     def asked(self, kind: str) -> bool:
         """Take one ask of this kind, if there is one."""
-        if kind in self.asks:
-            self.asks.remove(kind)
-            return True
-        return False
+        return self.take(kind) is not None
+
+    def take(self, kind: str) -> dict[str, Any] | None:
+        """Take one ask of this kind and return what was said with it; None when there is none."""
+        for ask in self.asks:
+            name, data = (ask, {}) if isinstance(ask, str) else ask
+            if name == kind:
+                self.asks.remove(ask)
+                return data
+        return None
+
+    def resting(self, paused: bool) -> None:
+        """Remember whether the job is paused."""
+        self.paused = paused
 
     def breathe(self) -> None:
         """Nothing waits here."""
@@ -233,6 +250,13 @@ class JobStore:
             db.execute("UPDATE jobs SET state = ?, ended = ?, result = ?, error = ? WHERE id = ?", (state, time.time(), None if result is None else json.dumps(result), error, name))
             _emit(db, name, "state", {"state": state, "error": error})
 
+    def rest(self, name: str, paused: bool) -> None:
+        """Say that a running job is paused, or that a paused one runs again; a job that is being stopped stays so."""
+        before, after = (State.RUNNING, State.PAUSED) if paused else (State.PAUSED, State.RUNNING)
+        with self._connect(write=True) as db:
+            if db.execute("UPDATE jobs SET state = ? WHERE id = ? AND state = ?", (after, name, before)).rowcount:
+                _emit(db, name, "state", {"state": after, "error": None})
+
     def interrupt(self, name: str) -> None:
         """Mark a job whose worker died: it waits to be resumed, unless a stop was asked before it did anything."""
         with self._connect(write=True) as db:
@@ -289,7 +313,7 @@ class JobStore:
                 db.execute("UPDATE jobs SET state = 'stopped', ended = ? WHERE id = ?", (time.time(), name))
                 _emit(db, name, "state", {"state": State.STOPPED, "error": None})
                 return True
-            if kind == "stop" and state is State.RUNNING:
+            if kind == "stop" and state in (State.RUNNING, State.PAUSED):
                 db.execute("UPDATE jobs SET state = 'stopping' WHERE id = ?", (name,))
                 _emit(db, name, "state", {"state": State.STOPPING, "error": None})
             db.execute("INSERT INTO asks (job, kind, data, at) VALUES (?, ?, ?, ?)", (name, kind, json.dumps(data or {}), time.time()))

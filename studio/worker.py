@@ -91,13 +91,21 @@ class WorkerLane:
 
     def asked(self, kind: str) -> bool:
         """Take one ask of this kind, if there is one."""
+        return self.take(kind) is not None
+
+    def take(self, kind: str) -> dict[str, Any] | None:
+        """Take one ask of this kind and return what was said with it; None when there is none."""
         self._look()
         for ask in self._asks:
             if ask.kind == kind:
                 self._asks.remove(ask)
                 self.store.take(ask)
-                return True
-        return False
+                return ask.data
+        return None
+
+    def resting(self, paused: bool) -> None:
+        """Say that the job is paused, or goes on."""
+        self.store.rest(self.job, paused)
 
     def breathe(self) -> None:
         """Let short jobs run on the same loaded weights."""

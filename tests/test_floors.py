@@ -23,6 +23,7 @@ ROOMS: dict[str, tuple[int, str]] = {
     "studio.prompts": (1, "words"),
     "studio.projects": (1, "words"),
     "studio.files": (1, "words"),
+    "studio.runs": (1, "words"),
     "studio.pasting": (1, "words"),
     "studio.formats": (2, "formats"),
     "studio.diffusion": (3, "diffusion"),

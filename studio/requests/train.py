@@ -59,6 +59,18 @@ class TextualInversionConfig(Config):
     """Goes before the embedding is changed once; steadier, and slower."""
     data: str = Field(min_length=1, title="Dataset directory")
     """Folder of prepared pictures with their captions."""
+    rate_shape: Literal["constant", "cosine", "linear"] = Field("constant", title="Rate falls")
+    """Constant keeps the written rates; cosine and linear let them fall to nothing toward the last step."""
+    warmup: int = Field(0, ge=0, le=100_000, title="Warm-up steps")
+    """Steps over which the rate rises from nothing to what is written."""
+    optimizer: Literal["AdamW", "AdamW 8-bit", "Prodigy", "Adafactor", "Lion"] = "AdamW"
+    """What turns gradients into steps. Prodigy finds its own rate: write 1."""
+    clip_grad_mode: Literal["disabled", "value", "norm"] = Field("disabled", title="Gradient clipping")
+    """Keep single pictures from pushing too hard: cap each number of the gradient, or its length."""
+    clip_grad_value: float = Field(0.1, gt=0, le=1000, title="Gradient clip value")
+    """Where gradients are capped."""
+    norm_relaxation: float = Field(0.0, ge=0, le=1, title="Norm relaxation", json_schema_extra={"step": 0.05})
+    """Draw each vector's length softly toward that of an ordinary word (cloneofsimo's clip_ti_decay); 0 = off, 1 = as there."""
     template: str = Field("subject_filewords", title="Prompt template")
     """File of training prompts; [name] is the embedding, [filewords] the caption."""
     width: int = Field(0, ge=0, le=2048, json_schema_extra={"step": 8})
@@ -72,7 +84,9 @@ class TextualInversionConfig(Config):
     preview_every: int = Field(100, ge=0, title="Save an image every N steps")
     """Paint a preview this often; 0 = never."""
     preview_prompt: str = Field("", max_length=PROMPT_LIMIT)
-    """Prompt of the previews, with [name] for the embedding; empty means "a photo of [name]"."""
+    """Prompts of the previews, one in each line, with [name] for the embedding; empty means "a photo of [name]"."""
+    preview_images: int = Field(1, ge=1, le=4, title="Previews of each prompt")
+    """Pictures of each prompt, at the seed and those after it."""
     preview_negative_prompt: str = Field("", max_length=PROMPT_LIMIT)
     """Negative prompt of the previews."""
     preview_seed: int = Field(1, ge=0, le=2**32 - 1)
@@ -87,10 +101,34 @@ class TextualInversionConfig(Config):
     """Put the caption's tags in a new order each time."""
     drop_out_tags: float = Field(0.0, ge=0, le=1, title="Drop out tags when creating prompts", json_schema_extra={"step": 0.1})
     """Leave each tag out with this probability."""
+    caption_dropout: float = Field(0.0, ge=0, le=1, title="Caption dropout", json_schema_extra={"step": 0.05})
+    """Train on the name alone, without the caption, with this probability."""
+    flip: bool = Field(False, title="Flip pictures at random")
+    """Show each picture mirrored half of the time; not for faces, writing or anything that has a side."""
+    buckets: bool = Field(False, title="Aspect buckets")
+    """Keep each picture's shape: pictures of like shape are learned together, and nothing but the edge is cut off."""
+    use_masks: bool = Field(False, title="Use masks as loss weight")
+    """Learn only where a mask is light: a -masklabel.png beside the picture, one painted in the data set room, or the picture's transparency."""
+    mask_floor: float = Field(0.0, ge=0, le=1, title="Weight of what is masked off", json_schema_extra={"step": 0.05})
+    """How much the dark parts of masks count."""
     latent_sampling: Literal["once", "deterministic", "random"] = Field("once", title="Latent sampling method")
     """Draw each picture's latent once, take its mean, or draw anew every time."""
     min_snr_gamma: float = Field(5.0, ge=0, le=100)
     """Weigh noise levels so that none drowns the others (Hang et al. 2023); 0 = off."""
+    noise_offset: float = Field(0.0, ge=0, le=1, title="Noise offset", json_schema_extra={"step": 0.01})
+    """Shift the noise of whole pictures, so that very dark and very light ones can be learned; 0.03 to 0.1 where it is used."""
+    gradient_checkpointing: bool = Field(False, title="Gradient checkpointing")
+    """Needs far less memory, and about a fifth more time."""
+    compile: bool = Field(False, title="Compile the network")
+    """Faster steps on a graphics card after a first one that takes minutes."""
+    probe_every: int = Field(25, ge=0, le=100_000, title="Measure the probe every N steps")
+    """How often the fixed test of what was learned is made, which draws the curve and the verdict; 0 = never."""
+    stop_rule: Literal["never", "flat", "patience"] = Field("never", title="Stop by itself")
+    """Never; when the curve has gone flat (DVAR, Voronov et al. 2023); or when the best measurement is several measurements old."""
+    patience: int = Field(5, ge=1, le=1000)
+    """Measurements without a better one, after which patience stops."""
+    tensorboard: bool = Field(False, title="Write TensorBoard logs")
+    """Write the curves for TensorBoard too, into the run's folder."""
     clip_skip: int = Field(1, ge=1, le=4, title="Clip skip")
     """Must match how the picture will be made later."""
     checkpoint: str = ""
@@ -145,3 +183,5 @@ class TrainRequest(Config):
     """What learns."""
     config: TextualInversionConfig
     """Its knobs."""
+    run: str = Field("", max_length=300)
+    """Folder name of a run to go on with, such as one that ended and shall learn for more steps; empty begins a new one."""

@@ -1,8 +1,11 @@
 """The words of the page in Chinese, by their English; terms of the field keep their English name beside."""
 
+from studio.ui.catalogue_embedding import EMBEDDING
 from studio.ui.catalogue_knobs import DOCTOR, KNOBS
 from studio.ui.catalogue_painting import PAINTING
 from studio.ui.catalogue_room import SCRIPTED
+from studio.ui.catalogue_runs import RUNS
+from studio.ui.catalogue_training import TRAINING
 from studio.ui.catalogue_words import WORDS
 
 ZH: dict[str, str] = {
@@ -11,6 +14,9 @@ ZH: dict[str, str] = {
     **SCRIPTED,
     **WORDS,
     **PAINTING,
+    **TRAINING,
+    **RUNS,
+    **EMBEDDING,
     # the frame
     "Checkpoint": "模型 Checkpoint",
     "The engine is starting …": "引擎正在启动…",

@@ -1,0 +1,4 @@
+"""Chinese for the embedding room."""
+
+EMBEDDING: dict[str, str] = {}
+"""English to Chinese."""
