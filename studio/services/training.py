@@ -49,7 +49,7 @@ def run(request: TrainRequest, lane: Lane, desk: Desk) -> dict[str, Any]:
             _describe(folder, request, model, tally.first)
             _warn_unnamed(plan.batches, lane)
         optimizer = adamw(learner.parameters(), schedule.at(tally.first))
-        rhythm = Rhythm(schedule.end, config.save_every, config.preview_every)
+        rhythm = Rhythm(schedule, config.save_every, config.preview_every)
         painter = Painter(preview_request(config, model, shelf.stem), model, learner, plan.others, folder.samples)
         watch = Watch(folder, lane, learner, optimizer, rhythm, shelf, painter, tally, step=tally.first)
         if kept is not None:

@@ -12,7 +12,7 @@ import torch
 from studio.errors import Diverged
 from studio.jobs import Lane
 from studio.training.methods.trainable import Trainable
-from studio.training.optim import optimizer_tensors
+from studio.training.optim import Schedule, optimizer_tensors
 from studio.training.run import Checkpoint, Run
 
 SMOOTH = 0.98
@@ -61,11 +61,16 @@ class Tally:
 
 @dataclass(frozen=True)
 class Rhythm:
-    """How often a run saves a copy and paints a preview, in steps (0 = never), and where it ends."""
+    """The rates of a run and its end, and how often it saves a copy and paints a preview, in steps (0 = never)."""
 
-    end: int
+    schedule: Schedule
     save_every: int
     preview_every: int
+
+    @property
+    def end(self) -> int:
+        """The step after which training is finished."""
+        return self.schedule.end
 
 
 @dataclass
@@ -93,6 +98,19 @@ class Watch:
     def scale(self) -> float:
         """Loss scale of the next step: keeps fp16 gradients from vanishing, 1 for other types."""
         return self.tally.scale
+
+    @property
+    def end(self) -> int:
+        """The step after which training is finished."""
+        return self.rhythm.end
+
+    def rate(self) -> float:
+        """The learning rate of the next step."""
+        return self.rhythm.schedule.at(self.step)
+
+    def note(self, kind: str, text: str) -> None:
+        """Tell something of the step that is being taken: a "warning" or a "log"."""
+        self.lane.emit(kind, text=text, step=self.step)
 
     def begin(self, resumed: bool) -> None:
         """Before the first step: a checkpoint to come back to, and the baseline preview."""
