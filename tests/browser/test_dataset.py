@@ -126,9 +126,10 @@ def test_from_a_drop_to_a_written_set(room: Page, served: Studio, raw: Path) -> 
 def test_undo_after_the_server_was_restarted(room: Page, served: Studio) -> None:
     page = room
     expect(card(page, "3 怪物.png").locator("textarea")).to_have_value("a blue monster, picture 3, blue hat")
+    page.evaluate("window.before = true")
     served.kill()
     served.start()
-    page.reload()
+    page.wait_for_function("!window.before")  # the page notices another server and loads itself anew
     page.wait_for_selector("#engine .chip")
     tab(page, "Data set")
     page.locator(".room-undo").click()
