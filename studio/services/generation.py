@@ -102,7 +102,7 @@ def _paint(painter: Painter, request: GenerateRequest) -> list[Image.Image]:
     """One batch, from noise or a picture to finished pictures."""
     model = painter.model
     size = repainting.working_size(model, request)
-    noise = _seeds(model, request, (size[1], size[0]))
+    noise = seeds_of(model, request, (size[1], size[0]))
     with tiled(model) if request.tiling else nullcontext():
         if request.repainting:
             work = repainting.begin(model, request, size, noise)
@@ -110,22 +110,22 @@ def _paint(painter: Painter, request: GenerateRequest) -> list[Image.Image]:
                 painter.tell(work.canvas.note)
             if request.denoising_strength == 0:
                 return [work.canvas.original.copy() for _ in range(request.batch_size)]
-            latents = _walk(painter, request, _plan(painter, request, noise, size), work.start)
-            return work.finished(latents, _decoded(painter, latents))
-        latents = _walk(painter, request, _plan(painter, request, noise, size), Start(extra=_blank(model, size)))
+            latents = _walk(painter, request, plan_of(painter, request, noise, size), work.start)
+            return work.finished(latents, decoded(painter, latents))
+        latents = _walk(painter, request, plan_of(painter, request, noise, size), Start(extra=blank_for(model, size)))
         if request.hires:
             latents = _larger(painter, request, latents, size)
-        return _decoded(painter, latents)
+        return decoded(painter, latents)
 
 
-def _seeds(model: Model, request: GenerateRequest, size: tuple[int, int]) -> Seeds:
+def seeds_of(model: Model, request: GenerateRequest, size: tuple[int, int]) -> Seeds:
     """What decides the noise of a batch."""
     cells = (request.seed_height // model.scale, request.seed_width // model.scale)
     given = row(request.seed, request.batch_size, max(request.variation_seed, 0), request.variation_strength)
     return replace(given, resize_from=cells if all(cells) and cells != (size[0] // model.scale, size[1] // model.scale) else None, source=request.noise_source, ensd=request.ensd)
 
 
-def _plan(painter: Painter, request: GenerateRequest, noise: Seeds, size: tuple[int, int]) -> Plan:
+def plan_of(painter: Painter, request: GenerateRequest, noise: Seeds, size: tuple[int, int]) -> Plan:
     """The walk of the first pass over pictures of (width, height)."""
     model = painter.model
     reading = Reading(request.clip_skip, request.emphasis, request.comma_backtrack, size)
@@ -155,7 +155,7 @@ def _walk(painter: Painter, request: GenerateRequest, plan: Plan, start: Start |
     return with_room(painter.room or Scraps(), lambda: sample(painter.model, plan, painter.on_step, start), *smaller)
 
 
-def _decoded(painter: Painter, latents: Tensor) -> list[Image.Image]:
+def decoded(painter: Painter, latents: Tensor) -> list[Image.Image]:
     """Latents as pictures."""
     return [to_image(picture) for picture in decode(painter.model, latents, painter.room, painter.tell)]
 
@@ -180,7 +180,7 @@ def _larger(painter: Painter, request: GenerateRequest, latents: Tensor, size: t
     else:
         if painter.enlarger is None:
             raise StudioError("Previews of a training cannot use an image upscaler.", "Choose a Latent upscaler.")
-        pictures = [painter.enlarger(picture, request.hires_upscaler, target) for picture in _decoded(painter, latents)]
+        pictures = [painter.enlarger(picture, request.hires_upscaler, target) for picture in decoded(painter, latents)]
         large = torch.cat([model.encode_images(from_image(picture))[0] for picture in pictures])
     second = request.model_copy(
         update={
@@ -192,11 +192,11 @@ def _larger(painter: Painter, request: GenerateRequest, latents: Tensor, size: t
     reading = Reading(request.clip_skip, request.emphasis, request.comma_backtrack, target)
     texts = _texts(request.hires_prompt or request.prompt, request.hires_negative_prompt or request.negative_prompt)
     guide = guidance(model, texts, painter.words, reading, _looks(request), _looks(second))
-    plan = replace(_plan(painter, second, _seeds(model, request, (target[1], target[0])), target), guidance=guide)
-    return _walk(painter, second, plan, Start(large, request.hires_denoising_strength, extra=_blank(model, target), exact=True))
+    plan = replace(plan_of(painter, second, seeds_of(model, request, (target[1], target[0])), target), guidance=guide)
+    return _walk(painter, second, plan, Start(large, request.hires_denoising_strength, extra=blank_for(model, target), exact=True))
 
 
-def _blank(model: Model, size: tuple[int, int]) -> Tensor | None:
+def blank_for(model: Model, size: tuple[int, int]) -> Tensor | None:
     """What a checkpoint made for inpainting is shown when there is no picture of (width, height); None for others."""
     if not model.family.inpaints:
         return None

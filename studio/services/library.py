@@ -29,7 +29,7 @@ def run(request: CreateEmbeddingRequest, lane: Lane, desk: Desk) -> dict[str, An
 def create_embedding(request: CreateEmbeddingRequest, desk: Desk) -> dict[str, Any]:
     """Write embeddings/<name>.pt whose vectors begin as the words of the initialization text; raises Conflict when the name is taken."""
     path = desk.paths.embeddings / f"{request.name}.pt"
-    _check_free(desk.paths, path, request.overwrite)
+    check_free(desk.paths, path, request.overwrite)
     with desk.cache.lend(request.checkpoint) as model:
         vectors, dropped = initial_vectors(model, request.initialization_text, request.vectors)
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -56,7 +56,7 @@ def find_embedding(paths: Paths, name: str) -> Path:
     return found[0]
 
 
-def _check_free(paths: Paths, path: Path, overwrite: bool) -> None:
+def check_free(paths: Paths, path: Path, overwrite: bool) -> None:
     """Raise Conflict when the name is taken: prompts do not tell upper from lower case, nor one suffix from another."""
     for taken in shelves.embedding_files(paths):
         if taken.stem.lower() != path.stem.lower():
