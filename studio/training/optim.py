@@ -1,79 +1,137 @@
-"""Optimisers, and learning rates written as A1111 writes them: "0.005:100, 1e-3:1000"."""
+"""Optimisers by name, what they remember, clipped gradients, and the rate of a step."""
 
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+import importlib
+import importlib.util
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
 
 import torch
-from torch import nn
+from lion_pytorch import Lion
+from prodigyopt import Prodigy
+from torch import Tensor, nn
+from torch.optim import Optimizer
+from transformers.optimization import Adafactor
 
 from studio.errors import InputError
-from studio.requests.train import check_schedule
+from studio.training.schedule import Schedule
+
+__all__ = ["OPTIMIZERS", "Schedule", "adamw", "build", "clip", "optimizer_tensors", "restore_optimizer", "set_rate", "why_not"]
+
+Parameters = list[nn.Parameter]
 
 
-@dataclass(frozen=True)
-class Schedule:
-    """Piecewise-constant rates as (rate, until step); training ends where the last one does."""
-
-    segments: tuple[tuple[float, int], ...]
-
-    @classmethod
-    def parse(cls, text: str, max_steps: int, start: int = 0) -> "Schedule":
-        """The schedule from step `start` on, with A1111's meaning; raises InputError in words.
-
-        A rate without a step, or with -1, lasts until `max_steps` and what follows is ignored; segments that `start` has passed are dropped.
-        """
-        try:
-            pairs = check_schedule(text)
-        except ValueError as error:
-            raise InputError(f"Learn rate: {error} (got {text!r}).") from error
-        segments: list[tuple[float, int]] = []
-        last = 0
-        for rate, until in pairs:
-            if until != -1 and until <= last:
-                raise InputError(f"Learn rate: the steps must grow, but {until} comes after {last} (got {text!r}).", "Write for example 0.005:100, 1e-3:1000.")
-            end = max_steps if until == -1 else min(until, max_steps)
-            if end > max(start, last):
-                segments.append((rate, end))
-            last = end
-            if until == -1 or until >= max_steps:
-                break
-        if not segments:
-            raise InputError(f"Learn rate: {text!r} ends at step {last}, and the training begins at step {start}.", "Add a rate that lasts longer, such as 0.001.")
-        return cls(tuple(segments))
-
-    @property
-    def end(self) -> int:
-        """The step after which training is finished."""
-        return self.segments[-1][1]
-
-    def at(self, step: int) -> float:
-        """The rate when `step` steps are done and the next one is taken."""
-        return next((rate for rate, until in self.segments if step < until), self.segments[-1][0])
-
-
-def adamw(parameters: Iterable[nn.Parameter], rate: float) -> torch.optim.AdamW:
+def adamw(parameters: Iterable[nn.Parameter], rate: float) -> Optimizer:
     """AdamW (Loshchilov & Hutter 2019) without weight decay: decay would pull words toward nothing."""
     return torch.optim.AdamW(list(parameters), lr=rate, weight_decay=0.0, foreach=False)
 
 
-def set_rate(optimizer: torch.optim.Optimizer, rate: float) -> None:
+def _adamw_8bit(parameters: Parameters, rate: float) -> Optimizer:
+    """AdamW whose moments take 8 bits each (Dettmers et al. 2022); tensors below 4096 numbers keep 32. Raises InputError where it cannot be had."""
+    reason = why_not("AdamW 8-bit", parameters[0].device.type)
+    if reason:
+        raise InputError(reason)
+    return importlib.import_module("bitsandbytes").optim.AdamW8bit(parameters, lr=rate, weight_decay=0.0)
+
+
+def _prodigy(parameters: Parameters, rate: float) -> Optimizer:
+    """Prodigy (Mishchenko & Defazio 2024): estimates the rate itself and multiplies it with `rate`, so that 1 is right; safe with a warm-up."""
+    return Prodigy(parameters, lr=rate, weight_decay=0.0, use_bias_correction=True, safeguard_warmup=True)
+
+
+def _adafactor(parameters: Parameters, rate: float) -> Optimizer:
+    """Adafactor (Shazeer & Stern 2018) at the rates that are written, as AdamW takes them: neither its own rate nor one relative to the weights."""
+    return Adafactor(parameters, lr=rate, weight_decay=0.0, relative_step=False, scale_parameter=False)
+
+
+def _lion(parameters: Parameters, rate: float) -> Optimizer:
+    """Lion (Chen et al. 2023): each number moves by exactly the rate, so it wants a third to a tenth of AdamW's."""
+    return Lion(parameters, lr=rate, weight_decay=0.0)
+
+
+OPTIMIZERS: tuple[tuple[str, Callable[[Parameters, float], Optimizer]], ...] = (
+    ("AdamW", adamw),
+    ("AdamW 8-bit", _adamw_8bit),
+    ("Prodigy", _prodigy),
+    ("Adafactor", _adafactor),
+    ("Lion", _lion),
+)
+"""Every optimiser and what builds it from parameters and a rate; none of them lets words decay."""
+
+
+def why_not(name: str, device: str) -> str:
+    """A sentence about why this optimiser cannot be used on a kind of device ("cuda", "cpu"); empty when it can."""
+    if name != "AdamW 8-bit":
+        return ""
+    if device != "cuda":
+        return f"Optimizer: {name} needs an NVIDIA card, and this training runs on {device}; choose AdamW, which learns the same with a little more memory."
+    if importlib.util.find_spec("bitsandbytes") is None:
+        return f"Optimizer: {name} needs the package bitsandbytes, which is not installed; run pip install bitsandbytes, or choose AdamW."
+    return ""
+
+
+def build(name: str, parameters: Iterable[nn.Parameter], rate: float) -> Optimizer:
+    """The optimiser called `name` over `parameters`; raises InputError when it is unknown or cannot be used here."""
+    maker = dict(OPTIMIZERS).get(name)
+    if maker is None:
+        raise InputError(f"Optimizer: there is no {name!r}; choose one of {', '.join(known for known, _ in OPTIMIZERS)}.")
+    return maker(list(parameters), rate)
+
+
+def set_rate(optimizer: Optimizer, rate: float) -> None:
     """Use `rate` for the next step."""
     for group in optimizer.param_groups:
         group["lr"] = rate
 
 
-def optimizer_tensors(optimizer: torch.optim.Optimizer) -> dict[str, torch.Tensor]:
-    """Everything the optimiser remembers, by name, on the CPU."""
-    parameters = [p for group in optimizer.param_groups for p in group["params"]]
-    return {f"optimizer.{i}.{key}": value.detach().cpu().clone() for i, p in enumerate(parameters) for key, value in optimizer.state[p].items()}
+def clip(parameters: Iterable[nn.Parameter], mode: str, amount: float) -> None:
+    """Cap each number of the gradients ("value") or the length of all of them together ("norm") at `amount`; any loss scale must be out of them already."""
+    if mode == "value":
+        nn.utils.clip_grad_value_(list(parameters), amount)
+    elif mode == "norm":
+        nn.utils.clip_grad_norm_(list(parameters), amount)
 
 
-def restore_optimizer(optimizer: torch.optim.Optimizer, tensors: Mapping[str, torch.Tensor]) -> None:
-    """Make the optimiser remember what `optimizer_tensors` gave; step counters stay on the CPU, as AdamW keeps them."""
-    parameters = [p for group in optimizer.param_groups for p in group["params"]]
+def optimizer_tensors(optimizer: Optimizer) -> dict[str, Tensor]:
+    """Everything the optimiser remembers, by name, on the CPU: tensors of each parameter, and numbers, also those of its groups, as tensors of 64 bits."""
+    kept: dict[str, Tensor] = {}
+    for i, parameter in enumerate(_parameters(optimizer)):
+        for key, value in optimizer.state.get(parameter, {}).items():
+            if isinstance(value, Tensor):
+                kept[f"optimizer.{i}.{key}"] = value.detach().cpu().clone()
+            elif _number(value):
+                kept[f"optimizer.number.{i}.{key}"] = _boxed(value)
+    for i, group in enumerate(optimizer.param_groups):
+        kept |= {f"optimizer.group.{i}.{key}": _boxed(value) for key, value in group.items() if _number(value)}
+    return kept
+
+
+def restore_optimizer(optimizer: Optimizer, tensors: Mapping[str, Tensor]) -> None:
+    """Make the optimiser remember what `optimizer_tensors` gave; step counters that are tensors stay on the CPU, as AdamW keeps them."""
+    parameters = _parameters(optimizer)
     for name, value in tensors.items():
-        kind, _, rest = name.partition(".")
-        if kind == "optimizer":
-            index, _, key = rest.partition(".")
-            parameter = parameters[int(index)]
-            optimizer.state[parameter][key] = value.clone() if key == "step" else value.to(parameter.device).clone()
+        if not name.startswith("optimizer."):
+            continue
+        kind, _, rest = name.removeprefix("optimizer.").partition(".")
+        index, _, key = rest.partition(".")
+        if kind == "group":
+            optimizer.param_groups[int(index)][key] = value.item()
+        elif kind == "number":
+            optimizer.state[parameters[int(index)]][key] = value.item()
+        else:
+            parameter = parameters[int(kind)]
+            optimizer.state[parameter][rest] = value.clone() if rest == "step" else value.to(parameter.device).clone()
+
+
+def _parameters(optimizer: Optimizer) -> Parameters:
+    """All parameters in the order of their groups."""
+    return [p for group in optimizer.param_groups for p in group["params"]]
+
+
+def _number(value: Any) -> bool:
+    """Whether a value is a whole or a decimal number, and not a switch."""
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def _boxed(value: float) -> Tensor:
+    """A number as a tensor that holds all of it."""
+    return torch.tensor(value, dtype=torch.int64 if isinstance(value, int) else torch.float64)
