@@ -1,0 +1,59 @@
+"""Runs beside each other: their curves, what was set differently, and pictures of the same prompt by step."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from studio.config import controls
+from studio.errors import InputError
+from studio.requests.train import TextualInversionConfig
+
+MOST = 6
+"""Runs that can be told apart in one chart."""
+FACTS = {"checkpoint_hash": "Checkpoint hash", "device": "Device", "dtype": "Precision", "versions": "Versions", "data_fingerprint": "Pictures and captions"}
+"""Facts of runs that are compared beside their settings, with the word for each."""
+
+
+def comparison(views: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """Two to six runs, as `reading.view` gives them: {runs, settings, pictures}; raises InputError for another number."""
+    if not 2 <= len(views) <= MOST:
+        raise InputError(f"{len(views)} runs are chosen.", f"Choose two to {MOST} to compare.")
+    runs = [{name: v[name] for name in ("id", "name", "state", "step", "end", "seconds", "verdict", "best", "curve", "probe")} for v in views]
+    return {"runs": runs, "settings": differences(views), "pictures": pictures(views)}
+
+
+def differences(views: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """What is set differently: label, name and one value for each run; a run that does not say has the default."""
+    found = []
+    for knob in controls(TextualInversionConfig):
+        values = [v["config"].get(knob.name, knob.default) for v in views]
+        if any(value != values[0] for value in values[1:]):
+            found.append({"name": knob.name, "label": knob.label, "values": values})
+    for name, label in FACTS.items():
+        values = [v["facts"].get(name) for v in views]
+        if any(value != values[0] for value in values[1:]):
+            found.append({"name": name, "label": label, "values": [_plain(value) for value in values]})
+    return found
+
+
+def _plain(value: Any) -> Any:
+    """A fact as one line."""
+    return ", ".join(f"{name} {each}" for name, each in value.items()) if isinstance(value, dict) else value
+
+
+def pictures(views: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """Pictures by prompt (with each run's own word as [name]) and seed: [{prompt, seed, runs: [[{step, path}], ...]}]; what only one run has is left out."""
+    rows: dict[tuple[str, Any], list[list[dict[str, Any]]]] = {}
+    for place, seen in enumerate(views):
+        for preview in seen["previews"]:
+            key = (_prompt(preview, seen["embedding"]), preview.get("seed"))
+            row = rows.setdefault(key, [[] for _ in views])
+            if isinstance(preview.get("step"), int) and isinstance(preview.get("path"), str):
+                row[place].append({"step": preview["step"], "path": preview["path"]})
+    shared = [(key, row) for key, row in rows.items() if sum(map(bool, row)) > 1]
+    return [{"prompt": prompt, "seed": seed, "runs": row} for (prompt, seed), row in shared]
+
+
+def _prompt(preview: Mapping[str, Any], name: str) -> str:
+    """A preview's prompt with the word of its run as [name], so that runs of differently named embeddings meet."""
+    text = str(preview.get("prompt") or "")
+    return text.replace(name, "[name]") if name else text

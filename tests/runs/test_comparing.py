@@ -1,0 +1,29 @@
+"""Comparing runs: only what differs, in the form's words, and pictures of one prompt side by side."""
+
+from pathlib import Path
+
+import pytest
+
+from studio.errors import InputError
+from studio.runs.comparing import comparison
+from studio.runs.reading import view
+from tests.runs.folders import full, lines
+
+
+def test_runs_are_compared_by_what_differs(tmp_path: Path) -> None:
+    one = view(full(tmp_path / "one"), None, {})
+    second = full(tmp_path / "two", learn_rate="0.001", batch_size=2, embedding="other")
+    for step in (0, 20):
+        lines(second / "previews.jsonl", {"step": step, "path": f"samples/{step:06d}.png", "prompt": "an other", "column": 1, "seed": 7, "weights": None})
+    (second / "previews.jsonl").write_text((second / "previews.jsonl").read_text().replace('"a hero"', '"a other"'))
+    found = comparison([one, view(second, None, {})])
+    assert [(d["label"], d["values"]) for d in found["settings"]] == [("Embedding", ["hero", "other"]), ("Embedding Learning rate", ["0.005", "0.001"]), ("Batch size", [1, 2])]
+    assert [(p["prompt"], [[s["step"] for s in run] for run in p["runs"]]) for p in found["pictures"]] == [("a [name]", [[0, 20], [0, 20]])]
+    assert [p[:2] for p in found["runs"][0]["probe"]] == [[0, 0.0], [20, -2.0], [40, -4.0]]
+
+
+@pytest.mark.parametrize("count", [0, 1, 7])
+def test_two_to_six_runs_can_be_compared(tmp_path: Path, count: int) -> None:
+    seen = view(full(tmp_path / "one"), None, {})
+    with pytest.raises(InputError, match=f"{count} runs"):
+        comparison([seen] * count)
