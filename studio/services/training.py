@@ -44,7 +44,7 @@ def run(request: TrainRequest, lane: Lane, desk: Desk) -> dict[str, Any]:
         samples = samples_of(folder, latent_store(config, paths, model), Path(config.data), lane)
         if not samples:
             return {"embedding": str(shelf), "run": str(folder.folder), "steps": tally.first, "stopped": True}
-        plan = _plan(config, folder, model, samples, (schedule, shelf.stem, desk))
+        plan = _plan(config, folder, model, samples, (shelf.stem, desk))
         if kept is None:
             _describe(folder, request, model, tally.first)
             _warn_unnamed(plan.batches, lane)
@@ -72,9 +72,9 @@ def _shown(desk: Desk, learner: Trainable) -> Iterator[None]:
             desk.live.pop(name, None)
 
 
-def _plan(config: TextualInversionConfig, folder: Run, model: Model, samples: tuple[Sample, ...], rest: tuple[Schedule, str, Desk]) -> Plan:
+def _plan(config: TextualInversionConfig, folder: Run, model: Model, samples: tuple[Sample, ...], rest: tuple[str, Desk]) -> Plan:
     """What each step does; the template's lines are noted, so that editing the file does not change a run that goes on."""
-    schedule, name, desk = rest
+    name, desk = rest
     lines = tuple(folder.noted("template") or ())
     if not lines:
         lines = read_template(template_of(config, desk.paths))
@@ -82,7 +82,8 @@ def _plan(config: TextualInversionConfig, folder: Run, model: Model, samples: tu
     batches = Batches(samples, lines, name, config.batch_size, config.seed, config.gradient_accumulation, config.shuffle_tags, config.drop_out_tags, config.latent_sampling)
     text = "\n".join([*lines, *(s.caption for s in samples), config.preview_prompt, config.preview_negative_prompt])
     others = {word: vectors.to(model.device) for word, vectors in desk.words(text).items() if word != name}
-    return Plan(batches, schedule, config.min_snr_gamma, config.clip_skip, others)
+    clip = (config.clip_grad_mode, config.clip_grad_value)
+    return Plan(batches, config.min_snr_gamma, config.noise_offset, clip, config.clip_skip, others, config.gradient_checkpointing)
 
 
 def _take_up(kept: Checkpoint, watch: Watch) -> None:

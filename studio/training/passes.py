@@ -1,0 +1,136 @@
+"""Passes: from a batch to gradients, whole or, when memory is short, in smaller portions that come to the same."""
+
+import gc
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+
+import torch
+from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
+
+from studio.dataset.batches import Batch, Batches, dice, normal
+from studio.diffusion.conditioning import Reading, condition
+from studio.diffusion.model import Conditioning, Model
+from studio.diffusion.offload import is_out_of_memory
+from studio.errors import StudioError
+from studio.training.methods.trainable import Trainable
+from studio.training.objective import add_noise, offset, squared_errors, target, weights
+
+SHIFT = 40
+"""Purpose of the noise offset's randomness, apart from those of the batches."""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a run does at each step: its pictures, the objective, how gradients are clipped (mode, amount); `others` are words of the shelf that prompts may use."""
+
+    batches: Batches
+    min_snr_gamma: float = 0.0
+    noise_offset: float = 0.0
+    clip: tuple[str, float] = ("disabled", 0.0)
+    clip_skip: int = 1
+    others: Mapping[str, Tensor] = field(default_factory=dict)
+    checkpointing: bool = False
+
+
+def draw(plan: Plan, step: int, part: int) -> Batch:
+    """One part of a step, its noise offset when the plan says so: a pure function of seed, step and part."""
+    batch = plan.batches.at(step, part)
+    if not plan.noise_offset:
+        return batch
+    first = part * plan.batches.size
+    shifts = torch.stack([normal(batch.noise.shape[1:2], dice(plan.batches.seed, SHIFT, step, first + i)) for i in range(len(batch.noise))])
+    return replace(batch, noise=offset(batch.noise, shifts, plan.noise_offset))
+
+
+def losses(model: Model, learner: Trainable, plan: Plan, batch: Batch) -> tuple[Tensor, Tensor]:
+    """Mean squared error [b] of each picture, and its weight [b] by its noise level."""
+    latents, noise, times = (x.to(model.device) for x in (batch.latents, batch.noise, batch.times))
+    signal = model.alphas_cumprod[times]
+    words = {**plan.others, **learner.words()}
+    reading = Reading(plan.clip_skip, size=getattr(batch, "size", None))
+
+    def read() -> Conditioning:
+        return condition(model, batch.prompts, words, reading)
+
+    guide = checkpoint(read, use_reentrant=False, preserve_rng_state=False) if plan.checkpointing else read()
+    answer = model.predict(add_noise(latents, noise, signal), times, guide).float()
+    mask = getattr(batch, "weights", None)
+    errors = squared_errors(answer, target(model.prediction_type, latents, noise, signal), None if mask is None else mask.to(model.device))
+    return errors, weights(model.prediction_type, signal, plan.min_snr_gamma)
+
+
+@dataclass
+class Passes:
+    """Adds gradients batch by batch; remembers how many pictures fit into memory at once. `note` tells a person ("warning", text)."""
+
+    model: Model
+    learner: Trainable
+    plan: Plan
+    note: Callable[[str, str], None]
+    at_once: int = 0
+
+    def add(self, batch: Batch, scale: float) -> float:
+        """Add the gradients of one batch, times `scale`, to those of the parameters; returns its mean squared error.
+
+        When memory runs out the batch is halved until it fits, with the same gradients but for rounding; raises StudioError when one picture does not fit.
+        """
+        count = len(batch.prompts)
+        while True:
+            kept = [(p, p.grad) for p in self.learner.parameters()]
+            try:
+                return sum(self._portion(portion, scale, len(portion.prompts) / count) for portion in portions(batch, self.at_once or count))
+            except (RuntimeError, MemoryError) as error:
+                if not is_out_of_memory(error):
+                    raise
+            for parameter, gradient in kept:  # outside the handler: what the failed attempt held is free by now
+                parameter.grad = gradient
+            self._halve(min(self.at_once or count, count))
+
+    def _portion(self, batch: Batch, scale: float, share: float) -> float:
+        """The same for a portion that is `share` of its batch; gradients are added as one, or not at all."""
+        errors, weight = losses(self.model, self.learner, self.plan, batch)
+        loss = (errors * weight).mean() / self.plan.batches.parts * share
+        if loss.requires_grad:  # a batch without the word has nothing to teach
+            parameters = self.learner.parameters()
+            for parameter, gradient in zip(parameters, torch.autograd.grad(loss * scale, parameters, allow_unused=True), strict=True):
+                if gradient is not None:
+                    parameter.grad = gradient if parameter.grad is None else parameter.grad + gradient
+        return float(errors.detach().mean()) * share
+
+    def _halve(self, count: int) -> None:
+        """Look at half as many pictures at once from now on; raises StudioError when one was too many."""
+        gc.collect()
+        if self.model.device.type == "cuda":
+            torch.cuda.empty_cache()
+        if count == 1:
+            raise StudioError(
+                "Memory is too short to learn from one picture at a time.",
+                "Switch on gradient checkpointing, train at a smaller width and height, or close what else uses the memory; what was saved before is kept.",
+                "out_of_memory",
+            )
+        self.at_once = count // 2
+        self.note("warning", f"A batch of {count} pictures does not fit into memory: it is now looked at {self.at_once} at a time, which learns the same but takes longer.")
+
+
+def portions(batch: Batch, at_once: int) -> Sequence[Batch]:
+    """A batch in pieces of at most `at_once` pictures; itself when it is not larger."""
+    count = len(batch.prompts)
+    if count <= at_once:
+        return (batch,)
+
+    def piece(value: object, part: slice) -> object:
+        return value[part] if isinstance(value, Tensor) and value.ndim and len(value) == count else value
+
+    return [
+        replace(batch, prompts=batch.prompts[part], **{name: piece(value, part) for name, value in vars(batch).items() if name != "prompts"})
+        for part in (slice(at, at + at_once) for at in range(0, count, at_once))
+    ]
+
+
+def unscaled(parameters: Sequence[nn.Parameter], scale: float) -> bool:
+    """Take the loss scale out of the gradients; False when one of them is not finite."""
+    gradients = [p.grad for p in parameters if p.grad is not None]
+    for gradient in gradients:
+        gradient.div_(scale)
+    return all(bool(torch.isfinite(gradient).all()) for gradient in gradients)
