@@ -1,42 +1,23 @@
 """What one step looks at: prompts from templates, tags shuffled and left out, latents encoded once; all of it a pure function of (seed, step, sample)."""
 
-from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
-from hashlib import sha256
+from functools import cached_property
 from pathlib import Path
 
-import numpy as np
 import torch
-from PIL import Image
-from safetensors import SafetensorError
-from safetensors.torch import load as from_safetensors
-from safetensors.torch import save_file
 from torch import Tensor
 
-from studio.dataset.crop import center, cut, window
-from studio.dataset.folder import open_upright
-from studio.files import atomic_write
+from studio.dataset.buckets import Rota
+from studio.dataset.dice import BARE, FLIP, ITEM, LATENT, MIRROR, NOISE, TIME, WORDS, dice, normal
+from studio.dataset.latents import CELL, Encode, Latent, LatentStore, Sample, cover, pixels
 from studio.projects.captions import decode_caption
+from studio.projects.facts import Size
 from studio.projects.filling import fill, parse_template, vary
 
-ITEM, WORDS, LATENT, NOISE, TIME = range(1, 6)
-"""Purposes of randomness: each has numbers of its own, so that one more draw here moves nothing there."""
+__all__ = ["ITEM", "LATENT", "NOISE", "TIME", "TIMES", "WORDS", "Batch", "Batches", "Encode", "Latent", "LatentStore", "Sample", "cover", "dice", "normal", "pixels", "read_template"]
+
 TIMES = 1000
 """Noise levels of Stable Diffusion."""
-
-Encode = Callable[[Tensor], tuple[Tensor, Tensor]]
-"""Pictures [b, 3, H, W] in -1..1 to mean and standard deviation of their latents, each [b, 4, H/8, W/8]."""
-
-
-def dice(seed: int, purpose: int, step: int = 0, sample: int = 0) -> np.random.Generator:
-    """Random numbers that depend on nothing but these four (Philox, Salmon et al. 2011): a resumed run needs no saved state."""
-    return np.random.Generator(np.random.Philox(key=seed, counter=[0, sample, step, purpose]))
-
-
-def normal(shape: Sequence[int], draw: np.random.Generator) -> Tensor:
-    """Standard normal numbers of `shape` in fp32, the same on every device."""
-    return torch.from_numpy(draw.standard_normal(tuple(shape), dtype=np.float32))
 
 
 def read_template(path: Path) -> tuple[str, ...]:
@@ -44,74 +25,25 @@ def read_template(path: Path) -> tuple[str, ...]:
     return parse_template(decode_caption(path.read_bytes()), path.name)
 
 
-def cover(image: Image.Image, width: int, height: int) -> Image.Image:
-    """The largest middle part of the picture's shape width x height, brought to that size; never stretched."""
-    return cut(image, window(image.size, (width, height), center(image.size)), (width, height))
-
-
-def pixels(image: Image.Image) -> Tensor:
-    """An RGB picture as [3, H, W] in -1..1."""
-    return torch.from_numpy(np.array(image.convert("RGB"))).permute(2, 0, 1).float().div(127.5).sub(1)
-
-
-@dataclass(frozen=True)
-class Sample:
-    """One picture to learn from: its caption, and mean and standard deviation of its latent, each [4, h, w]."""
-
-    key: str
-    caption: str
-    mean: Tensor
-    std: Tensor
-
-
-@dataclass(frozen=True)
-class LatentStore:
-    """Encoded pictures on disk, keyed by the picture's bytes, the size and the model that encoded them."""
-
-    folder: Path
-    encode: Encode
-    model: str
-    width: int
-    height: int
-
-    def get(self, image: Path) -> tuple[str, Tensor, Tensor]:
-        """Key, mean and deviation of a picture's latent; raises Unreadable for what is not a picture."""
-        key = sha256(f"{self.model} {self.width}x{self.height} ".encode() + image.read_bytes()).hexdigest()
-        kept = self.find(key)
-        if kept is None:
-            with torch.no_grad():
-                mean, std = self.encode(pixels(cover(open_upright(image), self.width, self.height))[None])
-            kept = mean[0].float().cpu().contiguous(), std[0].float().cpu().contiguous()
-            with atomic_write(self._path(key)) as temporary:
-                save_file({"mean": kept[0], "std": kept[1]}, temporary)
-        return key, *kept
-
-    def find(self, key: str) -> tuple[Tensor, Tensor] | None:
-        """A latent by its key; None when it is not there or damaged, so that it is encoded again."""
-        try:
-            kept = from_safetensors(self._path(key).read_bytes())
-            return kept["mean"], kept["std"]
-        except (OSError, KeyError, ValueError, SafetensorError):
-            return None
-
-    def _path(self, key: str) -> Path:
-        """Where a key lies; two letters of it spread the files over folders."""
-        return self.folder / key[:2] / f"{key}.safetensors"
-
-
 @dataclass(frozen=True)
 class Batch:
-    """Latents and noise [b, 4, h, w], timesteps [b] and one prompt for each, on the CPU."""
+    """Latents and noise [b, 4, h, w], timesteps [b] and one prompt for each, on the CPU; `weights` [b, 1, h, w] say how much each cell counts, None = all alike."""
 
     latents: Tensor
     noise: Tensor
     times: Tensor
     prompts: tuple[str, ...]
+    weights: Tensor | None = None
+
+    @property
+    def size(self) -> Size:
+        """Width and height in pixels of its pictures."""
+        return self.latents.shape[-1] * CELL, self.latents.shape[-2] * CELL
 
 
 @dataclass(frozen=True)
 class Batches:
-    """All batches of a run; `at` gives any one of them. A step looks at `parts` batches of `size` pictures."""
+    """All batches of a run; `at` gives any one of them. A step looks at `parts` batches of `size` pictures; a batch holds pictures of one size only."""
 
     samples: tuple[Sample, ...]
     templates: tuple[str, ...]
@@ -122,28 +54,49 @@ class Batches:
     shuffle: bool = False
     drop_out: float = 0.0
     latent_sampling: str = "once"
+    flip: bool = False
+    caption_dropout: float = 0.0
 
     def at(self, step: int, part: int = 0) -> Batch:
         """One part of a step: every picture comes once before any comes again, in a new order each time."""
         places = range(part * self.size, (part + 1) * self.size)
-        numbers = [self._number(step, place) for place in places]
-        latents = [self._latent(number, step, place) for number, place in zip(numbers, places, strict=True)]
-        prompts = [self._prompt(number, step, place) for number, place in zip(numbers, places, strict=True)]
+        taken = list(zip(self._rota.at(step * self.parts + part), places, strict=True))
+        latents = [self._latent(number, step, place) for number, place in taken]
+        prompts = [self._prompt(number, step, place) for number, place in taken]
         noise = [normal(latent.shape, dice(self.seed, NOISE, step, place)) for latent, place in zip(latents, places, strict=True)]
-        return Batch(torch.stack(latents), torch.stack(noise), self._times(step, places), tuple(prompts))
+        return Batch(torch.stack(latents), torch.stack(noise), self._times(step, places), tuple(prompts), self._weights(taken, step))
 
-    def _number(self, step: int, place: int) -> int:
-        """Which picture stands at a place of a step."""
-        round_, at = divmod(step * self.size * self.parts + place, len(self.samples))
-        return _order(self.seed, round_, len(self.samples))[at]
+    @cached_property
+    def _rota(self) -> Rota:
+        """Which pictures stand in which batch; pictures of one shape share a bucket."""
+        groups: dict[tuple[int, ...], list[int]] = {}
+        for number, sample in enumerate(self.samples):
+            groups.setdefault(tuple(sample.mean.shape), []).append(number)
+        return Rota(tuple(tuple(groups[shape]) for shape in sorted(groups)), self.size, self.seed)
+
+    def _mirrored(self, number: int, step: int, place: int) -> bool:
+        """Whether a picture is shown mirrored this time."""
+        return self.flip and self.samples[number].mirrored is not None and dice(self.seed, FLIP, step, place).random() < 0.5
 
     def _latent(self, number: int, step: int, place: int) -> Tensor:
-        """A picture's latent: its mean, one draw that stays, or a new draw."""
-        sample = self.samples[number]
+        """A picture's latent, mirrored or not: its mean, one draw that stays, or a new draw."""
+        sample, mirrored = self.samples[number], self._mirrored(number, step, place)
+        mean, std = sample.mirrored if mirrored and sample.mirrored is not None else (sample.mean, sample.std)
         if self.latent_sampling == "deterministic":
-            return sample.mean
-        draw = dice(self.seed, LATENT, step + 1, place) if self.latent_sampling == "random" else dice(self.seed, LATENT, 0, number)
-        return sample.mean + sample.std * normal(sample.mean.shape, draw)
+            return mean
+        draw = dice(self.seed, LATENT, step + 1, place) if self.latent_sampling == "random" else dice(self.seed, MIRROR if mirrored else LATENT, 0, number)
+        return mean + std * normal(mean.shape, draw)
+
+    def _weights(self, taken: list[tuple[int, int]], step: int) -> Tensor | None:
+        """How much each cell of the pictures counts, mirrored as they are; None when no picture of the run has a mask."""
+        if all(sample.weight is None for sample in self.samples):
+            return None
+        found = []
+        for number, place in taken:
+            sample = self.samples[number]
+            weight = torch.ones(sample.mean.shape[1:]) if sample.weight is None else sample.weight
+            found.append(weight.flip(-1) if self._mirrored(number, step, place) else weight)
+        return torch.stack(found)[:, None]
 
     def _times(self, step: int, places: range) -> Tensor:
         """Timesteps spread evenly over all pictures of a step from one draw: each is uniform, together they cover the range, which steadies the gradient."""
@@ -151,18 +104,14 @@ class Batches:
         return torch.tensor([int((first + place / count) % 1.0 * TIMES) for place in places])
 
     def _prompt(self, number: int, step: int, place: int) -> str:
-        """A template line drawn for this picture, filled with its caption as varied for this time."""
+        """A template line drawn for this picture, filled with its caption as varied for this time, or with none."""
         draw = dice(self.seed, WORDS, step, place)
         line = self.templates[int(draw.integers(len(self.templates)))]
+        if self.caption_dropout and dice(self.seed, BARE, step, place).random() < self.caption_dropout:
+            return fill(line, self.name, "")
         return fill(line, self.name, vary(self.samples[number].caption, self.shuffle, self.drop_out, draw))
 
     def naming(self) -> tuple[int, int]:
         """How many (template, caption) pairs hold the name, and how many there are."""
         texts = [fill(line, self.name, sample.caption).lower() for line in self.templates for sample in self.samples]
         return sum(self.name.lower() in text for text in texts), len(texts)
-
-
-@lru_cache(maxsize=8)
-def _order(seed: int, round_: int, count: int) -> tuple[int, ...]:
-    """The order of the pictures in one round."""
-    return tuple(int(i) for i in dice(seed, ITEM, round_).permutation(count))
