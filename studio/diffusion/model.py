@@ -86,7 +86,13 @@ class Model:
     @property
     def median_norm(self) -> float:
         """Median length of a row of the first token table."""
-        return float(self.token_table.float().norm(dim=1).median())
+        return self.median_norms[0]
+
+    @property
+    def median_norms(self) -> tuple[float, ...]:
+        """Median length of a row of each text encoder's token table: how long an ordinary word is there."""
+        tables = (encoder.get_input_embeddings().weight for encoder in self.text_encoders)
+        return tuple(float(torch.linalg.vector_norm(table, dim=1, dtype=torch.float32).median()) for table in tables)
 
     def micro_conditions(self, size: tuple[int, int]) -> Tensor | None:
         """Sizes [1, 6] for a picture of (width, height): original height and width, crop 0 0, target height and width; None in families without them."""

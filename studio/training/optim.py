@@ -15,7 +15,7 @@ from transformers.optimization import Adafactor
 from studio.errors import InputError
 from studio.training.schedule import Schedule
 
-__all__ = ["OPTIMIZERS", "Schedule", "adamw", "build", "clip", "optimizer_tensors", "restore_optimizer", "set_rate", "why_not"]
+__all__ = ["OPTIMIZERS", "Schedule", "adamw", "build", "clip", "effective_rate", "optimizer_tensors", "restore_optimizer", "set_rate", "why_not"]
 
 Parameters = list[nn.Parameter]
 
@@ -81,6 +81,11 @@ def set_rate(optimizer: Optimizer, rate: float) -> None:
     """Use `rate` for the next step."""
     for group in optimizer.param_groups:
         group["lr"] = rate
+
+
+def effective_rate(optimizer: Optimizer) -> float:
+    """The rate that steps are taken at: what was set, times the estimate of an optimiser that makes one."""
+    return max(group["lr"] * group.get("d", 1.0) for group in optimizer.param_groups)
 
 
 def clip(parameters: Iterable[nn.Parameter], mode: str, amount: float) -> None:

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from studio.errors import InputError
-from studio.training.optim import OPTIMIZERS, build, clip, optimizer_tensors, restore_optimizer, set_rate
+from studio.training.optim import OPTIMIZERS, build, clip, effective_rate, optimizer_tensors, restore_optimizer, set_rate
 from studio.training.run import Checkpoint, Run
 
 HERE = tuple(name for name, _ in OPTIMIZERS if name != "AdamW 8-bit")
@@ -85,3 +85,12 @@ def test_gradients_are_capped_one_by_one_or_all_together(mode: str, expected: li
     clip(parameters, mode, 1.0)
     assert torch.cat([parameters[0].grad, parameters[1].grad]).tolist() == pytest.approx(expected, abs=1e-4)
     assert parameters[2].grad is None
+
+
+def test_the_rate_that_is_told_is_the_one_steps_are_taken_at() -> None:
+    for name, rate in (("AdamW", 0.01), ("Prodigy", 1.0)):
+        parameters, optimizer = fresh(name, rate)
+        before = parameters[0].detach().clone()
+        steps(parameters, optimizer, range(1), rate)
+        moved = float((parameters[0].detach() - before).abs().max())
+        assert moved == pytest.approx(effective_rate(optimizer), rel=0.05)

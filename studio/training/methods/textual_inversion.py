@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from pathlib import Path
 
+import torch
 from torch import Tensor, nn
 
 from studio.diffusion.model import Model
@@ -13,13 +14,15 @@ from studio.training.methods.trainable import Method
 
 
 class TextualInversion:
-    """An embedding's vectors [n, d] as one fp32 parameter, spliced into prompts where its name stands."""
+    """An embedding's vectors [n, d] as one fp32 parameter, spliced into prompts where its name stands; `relaxation` 0..1 draws their lengths to those of words."""
 
-    def __init__(self, model: Model, embedding: Embedding) -> None:
+    def __init__(self, model: Model, embedding: Embedding, relaxation: float = 0.0) -> None:
         self.name = embedding.name
         self.checkpoint = (model.hash[:10] or None, model.checkpoint.removesuffix(".safetensors").removesuffix(".ckpt") or None)
         self.vectors = nn.Parameter(embedding.vectors.to(model.device).clone())
         self.start = self.vectors.detach().clone()
+        self.relaxation = relaxation
+        self.lengths = tuple(zip(model.widths, model.median_norms, strict=True)) if relaxation else ()
 
     def parameters(self) -> list[nn.Parameter]:
         """The one parameter that learns."""
@@ -28,6 +31,18 @@ class TextualInversion:
     def words(self) -> Mapping[str, Tensor]:
         """The live vectors under the embedding's name."""
         return {self.name: self.vectors}
+
+    @torch.no_grad()
+    def after_step(self, rate: float) -> None:
+        """Draw the length of each vector toward that of an ordinary word, in each text encoder's columns apart; directions stay.
+
+        The share of the way is relaxation * min(1, 100 * rate), which at full strength is cloneofsimo's clip_ti_decay with the encoder's own median length for its 0.4.
+        """
+        share = self.relaxation * min(1.0, 100 * rate)
+        columns = self.vectors.detach().split([width for width, _ in self.lengths], 1) if share else ()
+        for part, (_, usual) in zip(columns, self.lengths, strict=True):
+            length = part.norm(dim=1, keepdim=True)
+            part.mul_(torch.where(length > 0, (length + share * (usual - length)) / length.clamp(min=1e-12), 1.0))
 
     def figures(self) -> dict[str, float]:
         """Mean length of a vector, and mean distance from where it started."""
@@ -49,15 +64,15 @@ class TextualInversion:
         self.start.copy_(state["start"])
 
 
-def attach(model: Model, path: Path) -> TextualInversion:
-    """The embedding file at `path` made trainable on `model`; raises InputError when it belongs to another kind of model."""
+def attach(model: Model, path: Path, config: TextualInversionConfig | None = None) -> TextualInversion:
+    """The embedding file at `path` made trainable on `model` with the knobs of `config`; raises InputError when it belongs to another kind of model."""
     embedding = read_embedding(path)
     if embedding.width != model.width:
         raise InputError(
             f"Embedding: {embedding.name!r} has vectors of width {embedding.width}, but {model.checkpoint} needs {model.width}.",
             "Choose the checkpoint it was made for, or create a new embedding.",
         )
-    return TextualInversion(model, embedding)
+    return TextualInversion(model, embedding, config.norm_relaxation if config else 0.0)
 
 
 TEXTUAL_INVERSION = Method("textual_inversion", TextualInversionConfig, attach)

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Protocol
 
 from torch import Tensor, nn
 
@@ -18,6 +18,9 @@ class Trainable(Protocol):
 
     def words(self) -> Mapping[str, Tensor]:
         """Live vectors [n, d] by the word that stands for them in prompts."""
+
+    def after_step(self, rate: float) -> None:
+        """What the method does itself after the optimiser took a step at `rate`."""
 
     def figures(self) -> dict[str, float]:
         """Numbers for the live view: `norm` and `distance` from the start."""
@@ -34,8 +37,8 @@ class Trainable(Protocol):
 
 @dataclass(frozen=True)
 class Method:
-    """One way to train: its name, its knobs and how to attach it to a model (model, file that learns) -> Trainable."""
+    """One way to train: its name, its knobs and how to attach it to a model (model, file that learns, knobs) -> Trainable; without knobs it has their defaults."""
 
     name: str
     config: type[Config]
-    attach: Callable[[Any, Path], Trainable]
+    attach: Callable[..., Trainable]
