@@ -121,7 +121,8 @@ class Engine:
 
     def before(self, job: Job) -> int:
         """How many jobs are done before a waiting one."""
-        return sum(1 for other in self.store.jobs(states=LIVE, limit=1000) if other.id != job.id and other.created < job.created)
+        order = [other.id for other in self.store.queue()]
+        return order.index(job.id) if job.id in order else 0
 
     def latest(self, name: str, kind: str) -> dict[str, Any]:
         """What the newest event of a kind said; empty when there is none."""

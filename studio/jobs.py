@@ -12,6 +12,8 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from studio.errors import Conflict, NotFound
+from studio.runs.queue import ORDER, Where, add_place
+from studio.runs.queue import move as place_job
 
 
 class State(StrEnum):
@@ -181,6 +183,7 @@ class JobStore:
         path.parent.mkdir(parents=True, exist_ok=True)
         with self._connect() as db:
             db.executescript(_SCHEMA)
+            add_place(db)
 
     @contextmanager
     def _connect(self, write: bool = False) -> Iterator[sqlite3.Connection]:
@@ -234,15 +237,27 @@ class JobStore:
         return [_job(row) for row in rows]
 
     def claim(self, worker: str, kinds: tuple[str, ...] = ()) -> Job | None:
-        """Take the oldest job that waits (interrupted ones first), marking it running."""
+        """Take the first job that waits (interrupted ones before all), marking it running."""
         chosen = f"AND kind IN ({','.join('?' * len(kinds))})" if kinds else ""
         with self._connect(write=True) as db:
-            row = db.execute(f"SELECT id FROM jobs WHERE state IN ('queued', 'interrupted') {chosen} ORDER BY state = 'queued', created, rowid LIMIT 1", kinds).fetchone()
+            row = db.execute(f"SELECT id FROM jobs WHERE state IN ('queued', 'interrupted') {chosen} ORDER BY {ORDER} LIMIT 1", kinds).fetchone()
             if row is None:
                 return None
             db.execute("UPDATE jobs SET state = 'running', worker = ?, attempts = attempts + 1, started = coalesce(started, ?) WHERE id = ?", (worker, time.time(), row["id"]))
             taken = db.execute(f"SELECT {_JOB_COLUMNS} FROM jobs WHERE id = ?", (row["id"],)).fetchone()
         return _job(taken)
+
+    def queue(self) -> list[Job]:
+        """Jobs that are not over, in the order in which they are done."""
+        with self._connect() as db:
+            rows = db.execute(f"SELECT {_JOB_COLUMNS} FROM jobs WHERE state IN ({','.join('?' * len(LIVE))}) ORDER BY {ORDER}", LIVE).fetchall()
+        return [_job(row) for row in rows]
+
+    def move(self, name: str, where: Where, other: str = "") -> None:
+        """Give a waiting job another place: first, last, or before or after another one; raises NotFound, Conflict, InputError."""
+        with self._connect(write=True) as db:
+            place_job(db, name, where, other)
+            _emit(db, name, "moved", {"where": where, "other": other})
 
     def finish(self, name: str, state: State, result: dict[str, Any] | None = None, error: str | None = None) -> None:
         """Close a job with its result or its reason, and say so in the journal."""

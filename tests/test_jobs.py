@@ -1,6 +1,7 @@
 """The durable queue on a real SQLite file."""
 
 import multiprocessing
+import sqlite3
 from pathlib import Path
 
 import pytest
@@ -139,3 +140,36 @@ def test_a_watch_notices_what_others_write_and_nothing_else(tmp_path: Path) -> N
     assert not watch.wait(0)
     store.emit(name, "log", {"text": "x"})
     assert watch.wait(5)
+
+
+def test_a_person_orders_what_waits(store: JobStore) -> None:
+    names = [store.submit("generate", {}) for _ in range(4)]
+    running = store.claim("w").id
+    assert running == names[0]
+    a, b, c = names[1:]
+    for where, other, order in (("first", "", [c, a, b]), ("after", b, [a, b, c]), ("before", b, [a, c, b]), ("last", "", [a, b, c]), ("before", c, [a, b, c])):
+        store.move(c, where, other)
+        assert [job.id for job in store.queue()] == [running, *order], (where, other)
+    for _ in range(200):
+        store.move(c, "before", b)
+        store.move(b, "before", c)
+    late = store.submit("generate", {})
+    store.interrupt(running)
+    assert [store.claim("w").id for _ in range(5)] == [running, a, b, c, late]
+    with pytest.raises(Conflict, match="running"):
+        store.move(a, "last")
+    with pytest.raises(NotFound):
+        store.move("nobody", "last")
+
+
+def test_a_database_of_an_earlier_version_gets_places(tmp_path: Path) -> None:
+    path = tmp_path / "studio.db"
+    with sqlite3.connect(path) as db:
+        db.execute(
+            "CREATE TABLE jobs (id TEXT PRIMARY KEY, kind TEXT NOT NULL, request TEXT NOT NULL, state TEXT NOT NULL, created REAL NOT NULL,"
+            " started REAL, ended REAL, result TEXT, error TEXT, attempts INTEGER NOT NULL DEFAULT 0, worker TEXT, claim TEXT, key TEXT)"
+        )
+        db.executemany("INSERT INTO jobs (id, kind, request, state, created) VALUES (?, 'generate', '{}', 'queued', ?)", [("old", 1.0), ("older", 0.5)])
+    store = JobStore(path)
+    store.move("old", "first")
+    assert [job.id for job in JobStore(path).queue()] == ["old", "older"]
