@@ -87,7 +87,7 @@ def write_embedding(path: Path, embedding: Embedding) -> None:
     A1111's safe loader refuses members that current torch puts into its zip files, so the zip is avoided altogether.
     Raises InputError for vectors that are not finite: a good file is never replaced by them.
     """
-    tensors = _stored(embedding)
+    tensors = stored(embedding)
     facts = _facts(embedding)
     with atomic_write(path) as temporary:
         if path.suffix.lower() == ".safetensors":
@@ -103,7 +103,7 @@ def embed_in_png(image: Image.Image, embedding: Embedding, info: PngInfo | None 
 
     Raises InputError for vectors that are not finite.
     """
-    tensors, info = _stored(embedding), info or PngInfo()
+    tensors, info = stored(embedding), info or PngInfo()
     shades = next(iter(tensors.values()))[0]
     held = {"string_to_token": {"*": 265}, "string_to_param": {"*": tensors["emb_params"]}} if "emb_params" in tensors else dict(tensors)
     data = {**held, **_facts(embedding)}
@@ -111,7 +111,7 @@ def embed_in_png(image: Image.Image, embedding: Embedding, info: PngInfo | None 
     return watermark.with_margins(image, data, shades), info
 
 
-def _stored(embedding: Embedding) -> dict[str, Tensor]:
+def stored(embedding: Embedding) -> dict[str, Tensor]:
     """The tensors of a file by key; raises InputError when they are not worth keeping."""
     vectors = embedding.vectors.detach()
     if vectors.ndim != 2 or not vectors.numel() or not torch.isfinite(vectors).all():
