@@ -115,7 +115,7 @@ class Watch:
     def begin(self, resumed: bool) -> None:
         """Before the first step: a checkpoint to come back to, and the baseline preview."""
         self._before = [p.detach().clone() for p in self.learner.parameters()]
-        self.run.rewind_curve(self.step)
+        self.run.cut_back(self.step)
         if not resumed:
             self.checkpoint()
             if self.rhythm.preview_every:

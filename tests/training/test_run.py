@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from studio.training.run import CURVE, Checkpoint, Run
+from studio.training.run import CURVE, PROBE, Checkpoint, Run
 
 
 @pytest.fixture
@@ -115,13 +115,13 @@ def test_the_same_step_may_be_saved_again(folder: Run) -> None:
 
 def test_the_curve_is_cut_back_to_the_step_the_run_goes_on_from(folder: Run) -> None:
     folder.curve.write_text(CURVE + "1,a\n2,b\n3,c\n4,d\n")
-    folder.rewind_curve(2)
+    folder.cut_back(2)
     assert folder.curve.read_text() == CURVE + "1,a\n2,b\n"
 
 
 def test_a_half_written_last_line_goes_even_when_its_step_is_early(folder: Run) -> None:
     folder.curve.write_text(CURVE + "1,a\n2,0.1")
-    folder.rewind_curve(5)
+    folder.cut_back(5)
     assert folder.curve.read_text() == CURVE + "1,a\n"
 
 
@@ -129,7 +129,7 @@ def test_a_half_written_last_line_goes_even_when_its_step_is_early(folder: Run) 
 def test_a_curve_that_was_not_begun_begins_with_its_head(folder: Run, before: str | None) -> None:
     if before is not None:
         folder.curve.write_text(before)
-    folder.rewind_curve(0)
+    folder.cut_back(0)
     assert folder.curve.read_text() == CURVE
 
 
@@ -140,3 +140,56 @@ def test_facts_are_noted_and_damage_reads_as_nothing(folder: Run) -> None:
     assert json.loads((folder.folder / "data.json").read_text(encoding="utf-8"))[0]["key"] == "k"
     (folder.folder / "data.json").write_text("[{")
     assert folder.noted("data") is None
+
+
+def test_every_log_is_cut_back_but_the_journal(folder: Run) -> None:
+    for step in (1, 2, 3):
+        folder.tell("previews", {"step": step, "path": "samples/x.png"})
+        folder.tell("journal", {"step": step, "ask": "change", "data": {}})
+        folder.count("probe", (step, -0.1 * step, None))
+    (folder.folder / "log.jsonl").write_text('{"step": 1}\nrubbish\n{"step": 2, "te')
+    folder.note("result", {"state": "done"})
+    folder.cut_back(2)
+    assert [json.loads(line)["step"] for line in (folder.folder / "previews.jsonl").read_text().splitlines()] == [1, 2]
+    assert (folder.folder / "probe.csv").read_text() == PROBE + "1,-0.1,\n2,-0.2,\n"
+    assert (folder.folder / "log.jsonl").read_text() == '{"step": 1}\n'
+    assert len(folder.journal.read_text().splitlines()) == 3
+    assert folder.noted("result") is None
+
+
+def test_checkpoints_after_the_step_a_run_goes_back_to_are_taken_away(folder: Run) -> None:
+    save(folder, 25, 50)
+    folder.cut_back(25)
+    assert steps_kept(folder) == steps_kept(folder, ".safetensors") == [25]
+
+
+def test_the_newest_good_checkpoint_outlives_doubtful_ones(folder: Run) -> None:
+    save(folder, 0, 10)
+    for step in (20, 30, 40):
+        folder.save(Checkpoint(step, {"vectors": torch.ones(1)}, {}, good=False))
+    assert steps_kept(folder) == [10, 30, 40]
+    assert folder.latest().step == 40
+    assert folder.latest(good=True).step == 10
+
+
+def test_checkpoints_that_were_passed_over_are_named(folder: Run) -> None:
+    save(folder, 25, 50)
+    state_of(folder, 50).write_bytes(bytes(state_of(folder, 50).stat().st_size))
+    assert folder.damaged() == [50]
+
+
+def test_a_job_that_went_on_with_a_run_finds_it_after_its_folder_got_another_name(folder: Run) -> None:
+    runs = folder.folder.parent
+    folder.note("run", {**folder.noted("run"), "title": "mine"})
+    assert Run.open(runs, "gnarl", "def456", folder.folder.name).folder == folder.folder
+    other = folder.folder.rename(runs / "renamed")
+    assert Run.open(runs, "gnarl", "def456", folder.folder.name).folder == other
+    assert Run.open(runs, "gnarl", "abc123").folder == other
+    assert folder.__class__(other).noted("run") == {"jobs": ["abc123", "def456"], "title": "mine"}
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="the system has no full device")
+def test_a_line_that_does_not_fit_is_told(folder: Run) -> None:
+    (folder.folder / "curve.csv").symlink_to("/dev/full")
+    with pytest.raises(OSError, match="No space left"):
+        folder.count("curve", (1, 0.5))
