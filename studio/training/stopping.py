@@ -1,0 +1,69 @@
+"""Rules that end a training by themselves: a curve gone flat, and patience. Pure functions of the measurements."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from statistics import pvariance
+
+from studio.runs import sentences as say
+from studio.training.probe import Reading
+from studio.training.verdict import Value, shortened
+
+FLAT_WINDOW, FLAT_SHARE = 8, 0.15
+"""Measurements in DVAR's window, and its limit: eight measurements of 25 steps are the 200 steps of the authors' code, whose limit is this too."""
+LEAST = 0.2
+"""Change in % that counts as better to patience."""
+
+
+@dataclass(frozen=True)
+class Reason:
+    """Why a training ends: an English sentence with {places}, and what fills them."""
+
+    text: str
+    values: Mapping[str, Value] = field(default_factory=dict)
+
+    @property
+    def sentence(self) -> str:
+        """The sentence in English."""
+        return self.text.format(**self.values)
+
+
+def stop(rule: str, readings: Sequence[Reading], patience: int) -> Reason | None:
+    """The reason why `rule` ("never", "flat", "patience") ends a training now; None when it does not."""
+    if rule == "flat":
+        return flat(readings)
+    return out_of_patience(readings, patience) if rule == "patience" else None
+
+
+def flat(readings: Sequence[Reading], window: int = FLAT_WINDOW, limit: float = FLAT_SHARE) -> Reason | None:
+    """DVAR (Voronov et al. 2023, arXiv 2302.04841, section 4): stop when the variance of the newest `window` measurements is less than `limit` of that of all."""
+    values = [r.train for r in readings]
+    if len(values) < 2 * window:
+        return None
+    everything = pvariance(values)
+    share = pvariance(values[-window:]) / everything if everything > 0 else 0.0
+    if share >= limit:
+        return None
+    return _because(say.WENT_FLAT, step=readings[-1].step, window=window, share=100 * share, limit=100 * limit)
+
+
+def out_of_patience(readings: Sequence[Reading], patience: int, least: float = LEAST) -> Reason | None:
+    """Stop when `patience` measurements in a row were no better, by `least` %, than the best before them; on the held line where there is one."""
+    best, since = readings[0], 0
+    for reading in readings[1:]:
+        if figure(reading) < figure(best) - least:
+            best, since = reading, 0
+        else:
+            since += 1
+    if since < patience:
+        return None
+    return _because(say.NO_BETTER, step=readings[-1].step, count=since, best=best.step, gain=-figure(best))
+
+
+def figure(reading: Reading) -> float:
+    """What a measurement is judged by: the held line, or the train line where there is none."""
+    return reading.train if reading.held is None else reading.held
+
+
+def _because(text: str, **values: Value) -> Reason:
+    """A reason with its numbers as a person reads them."""
+    return Reason(text, {name: shortened(value) for name, value in values.items()})
