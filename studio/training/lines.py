@@ -69,6 +69,18 @@ def cut_objects(path: Path, step: int) -> None:
         _cut(path, "", stays)
 
 
+def mend(path: Path) -> None:
+    """Take away a last line that was written by half only."""
+    if path.exists():
+        _cut(path, "", lambda line: True)
+
+
+def replace(path: Path, facts: list[dict[str, Any]]) -> None:
+    """Write a file of JSON lines anew, whole or not at all."""
+    with atomic_write(path) as temporary:
+        temporary.write_text("".join(object_line(fact) + "\n" for fact in facts), encoding="utf-8")
+
+
 def _cut(path: Path, heading: str, stays: Callable[[str], bool]) -> None:
     """Write a file again with its heading and the lines that stay; left alone when that is what it holds."""
     text = heading + "".join(line for line in _whole_lines(path) if stays(line))

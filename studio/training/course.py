@@ -1,0 +1,46 @@
+"""Course: what of a run may change while it goes on, and the rate and the end that follow from it."""
+
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import Any
+
+from studio.errors import InputError
+from studio.requests.train import TextualInversionConfig
+from studio.training.optim import Schedule
+
+CHANGEABLE = ("learn_rate", "steps", "save_every", "preview_every", "preview_prompt", "probe_every", "stop_rule", "patience")
+"""Knobs that may change while a run goes on; the others are frozen, since what was learned depends on them."""
+
+
+@dataclass(frozen=True)
+class Course:
+    """The knobs as they are now, the step the run began at, and a factor on the rate (a tenth for each time it was rolled back)."""
+
+    config: TextualInversionConfig
+    first: int
+    factor: float = 1.0
+
+    @cached_property
+    def schedule(self) -> Schedule:
+        """Rates by step; raises InputError."""
+        config = self.config
+        return Schedule.parse(config.learn_rate, config.steps, self.first, config.rate_shape, config.warmup)
+
+    @property
+    def end(self) -> int:
+        """The step after which training is finished."""
+        return self.schedule.end
+
+    def rate(self, step: int) -> float:
+        """The learning rate of the step after `step`."""
+        return self.schedule.at(step) * self.factor
+
+    def changed(self, data: dict[str, Any], step: int) -> "Course":
+        """The course after a change taken at `step`; raises InputError in words for what cannot be changed, or not to this."""
+        frozen = sorted(set(data) - set(CHANGEABLE))
+        if frozen:
+            raise InputError(f"{', '.join(frozen)} cannot be changed while a run goes on.", f"These can: {', '.join(CHANGEABLE)}.")
+        course = replace(self, config=TextualInversionConfig.check({**self.config.model_dump(), **data}))
+        if course.end <= step:
+            raise InputError(f"Max steps: step {step} is done, and with this change the run would end at step {course.end}.", "Stop the run to end it now.")
+        return course
