@@ -81,6 +81,16 @@ def list_pictures(folder: Path) -> list[Path]:
     return found
 
 
+def divided(folder: Path) -> tuple[list[Path], list[Path]]:
+    """Pictures to learn from, and those kept for validation, unopened and in natural order; what a person left out is in neither. Raises InputError when nothing is to be learned."""
+    found, out, held = list_pictures(folder), left_out(folder), held_out(folder)
+    used = [path for path in found if path.name not in out]
+    learned = [path for path in used if path.name not in held]
+    if not learned:
+        raise InputError(f"All {len(found)} pictures of {folder.name} are left out or kept for validation.", "Take some back in, in the data set room.")
+    return learned, [path for path in used if path.name in held]
+
+
 def read_folder(folder: Path) -> tuple[list[Item], list[tuple[Path, str]]]:
     """Pictures to learn from with captions, and those that cannot be used with the reason; raises InputError when nothing is there at all.
 
@@ -88,11 +98,7 @@ def read_folder(folder: Path) -> tuple[list[Item], list[tuple[Path, str]]]:
     """
     items: list[Item] = []
     problems: list[tuple[Path, str]] = []
-    found, kept_away = list_pictures(folder), left_out(folder) | held_out(folder)
-    learned = [path for path in found if path.name not in kept_away]
-    if not learned:
-        raise InputError(f"All {len(found)} pictures of {folder.name} are left out or kept for validation.", "Take some back in, in the data set room.")
-    for path in learned:
+    for path in divided(folder)[0]:
         try:
             open_upright(path)
             items.append(Item(path, caption_of(path)))
