@@ -1,16 +1,16 @@
 """The web server: jobs over HTTP, A1111's API, the page at the root, and only requests from its own origin."""
 
-from typing import Any
+from typing import Annotated, Any
 from urllib.parse import urlsplit
 from uuid import uuid4
 
-from fastapi import FastAPI, Request
+from fastapi import Body, FastAPI, Request
 from fastapi.responses import FileResponse, JSONResponse
 from starlette.middleware.base import BaseHTTPMiddleware, RequestResponseEndpoint
 from starlette.responses import Response
 
 from studio import __version__
-from studio.api import datasets, room, room_check, room_pictures, room_words
+from studio.api import datasets, room, room_check, room_pictures, room_words, training_view
 from studio.api.auth import Access, Gate
 from studio.api.faults import tell_faults
 from studio.api.sdapi import sdapi
@@ -18,6 +18,7 @@ from studio.api.waiting import Counter
 from studio.engine import Engine
 from studio.jobs import Job
 from studio.requests import request_of
+from studio.runs.asks import checked
 from studio.settings import SHIPPED_ROOT
 
 PREFIX = "/studio/v1"
@@ -66,9 +67,10 @@ def jobs_api(app: FastAPI, engine: Engine) -> None:
         return [{"seq": e.seq, "at": e.at, "kind": e.kind, "data": e.data} for e in engine.events(engine.job(name).id, after)]
 
     @app.post(f"{PREFIX}/jobs/{{name}}/asks/{{kind}}")
-    def ask(name: str, kind: str) -> dict[str, bool]:
-        """Ask a job to stop, save or sample."""
-        return {"taken": engine.ask(name, kind)}
+    def ask(name: str, kind: str, data: Annotated[dict[str, Any] | None, Body()] = None) -> dict[str, bool]:
+        """Ask a job to stop, discard, pause, resume, save, sample {prompt, seed} or change {learn_rate, steps, ...}; `discard` stops it too."""
+        taken = engine.ask(name, kind, checked(kind, data))
+        return {"taken": engine.ask(name, "stop") if kind == "discard" and taken else taken}
 
     @app.delete(f"{PREFIX}/jobs/{{name}}")
     def delete(name: str) -> dict[str, str]:
@@ -97,7 +99,7 @@ def bare_app(engine: Engine, auth: Access | None = None) -> FastAPI:
     app = FastAPI(title="SD Training Studio", version=__version__, docs_url=None, redoc_url=None)
     app.state.counter = Counter(engine)
     jobs_api(app, engine)
-    for router in (datasets.router, room.router, room_pictures.router, room_words.router, room_check.router, room_words.shared, room_check.shared):
+    for router in (datasets.router, room.router, room_pictures.router, room_words.router, room_check.router, room_words.shared, room_check.shared, training_view.router):
         app.include_router(router)
     app.include_router(sdapi(access.server_stop))
     docs(app)

@@ -54,3 +54,23 @@ def test_the_pulse_tells_that_something_happened_and_who_serves(client: TestClie
     after = client.get("/studio/v1/pulse").json()
     assert after["pulse"] != before["pulse"]
     assert after["server"] == before["server"]
+
+
+def test_asks_carry_values_that_are_checked_at_the_door(client: TestClient, engine: Engine) -> None:
+    name = client.post("/studio/v1/jobs/generate", json={"prompt": "a cat"}).json()["id"]
+    engine.store.claim("w")
+    asks = f"/studio/v1/jobs/{name}/asks"
+    assert client.post(f"{asks}/change", json={"learn_rate": "0.001:50, 1e-4", "steps": 700}).json() == {"taken": True}
+    assert client.post(f"{asks}/sample", json={"prompt": "[name] on a boat", "seed": 4}).json() == {"taken": True}
+    assert [(a.kind, a.data) for a in engine.store.asks(name)] == [("change", {"learn_rate": "0.001:50, 1e-4", "steps": 700}), ("sample", {"prompt": "[name] on a boat", "seed": 4})]
+    for kind, data, words in (
+        ("change", {"steps": 0, "learn_rate": "fast"}, ("Steps", "fast")),
+        ("change", {"batch_size": 2}, ("batch_size", "learn_rate")),
+        ("change", {}, ("Nothing",)),
+        ("stop", {"now": 1}, ("now",)),
+    ):
+        refused = client.post(f"{asks}/{kind}", json=data)
+        assert refused.status_code == 422 and all(word in refused.json()["detail"] for word in words), refused.json()
+    assert client.post(f"{asks}/discard").json() == {"taken": True}
+    assert [a.kind for a in engine.store.asks(name)] == ["change", "sample", "discard", "stop"]
+    assert engine.job(name).state is State.STOPPING
