@@ -51,10 +51,13 @@ def paint_row(painter: Painter, shots: Sequence[Shot], at_once: int = AT_ONCE) -
     pictures: dict[int, Image.Image] = {}
     with at_rest(painter.model), torch.no_grad():
         plans = [_planned(painter, shot) for shot in shots]
-        for group in _groups(plans, 1 if find_sampler(shots[0].request.sampler).alone else at_once):
-            drawn, fits = _together(painter, [shots[i] for i in group], [plans[i] for i in group])
-            at_once = at_once if fits else 1
-            pictures.update(zip(group, drawn, strict=True))
+        at_once = 1 if find_sampler(shots[0].request.sampler).alone else at_once
+        for group in _groups(plans):
+            while group:
+                some, group = group[:at_once], group[at_once:]
+                drawn, fits = _together(painter, [shots[i] for i in some], [plans[i] for i in some])
+                at_once = at_once if fits else 1
+                pictures.update(zip(some, drawn, strict=True))
     return [pictures[i] for i in range(len(shots))], at_once
 
 
@@ -64,14 +67,14 @@ def _planned(painter: Painter, shot: Shot) -> Plan:
     return plan_of(replace(painter, words=shot.words), shot.request, seeds_of(painter.model, shot.request, (size[1], size[0])), size)
 
 
-def _groups(plans: Sequence[Plan], at_once: int) -> list[list[int]]:
+def _groups(plans: Sequence[Plan]) -> list[list[int]]:
     """Numbers of the plans that can walk together: parts joined by AND, their weights, and lengths of texts are alike."""
     alike: dict[tuple[object, ...], list[int]] = {}
     for number, plan in enumerate(plans):
         guide = plan.guidance(0)
         key = (plan.size, guide.negative.context.shape[1], *((one.context.shape[1], weight) for one, weight in guide.positive))
         alike.setdefault(key, []).append(number)
-    return [numbers[at : at + at_once] for numbers in alike.values() for at in range(0, len(numbers), at_once)]
+    return list(alike.values())
 
 
 def _together(painter: Painter, shots: Sequence[Shot], plans: Sequence[Plan]) -> tuple[list[Image.Image], bool]:
