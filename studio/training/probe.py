@@ -4,8 +4,9 @@ Two measurements of a changing word with new noise and timesteps each time diffe
 and each noise beside its negative (antithetic), what differs is what was learned.
 """
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import torch
@@ -67,13 +68,14 @@ def fixed_loss(model: Model, words: Mapping[str, Tensor], latents: Tensor, promp
 
 @dataclass(frozen=True)
 class Item:
-    """One question to the network: latent by its mean and noise, each [4, h, w], timestep, its band and the prompt."""
+    """One question to the network: latent by its mean and noise, each [4, h, w], timestep, its band, the prompt, and how much each cell counts [h, w], None = all alike."""
 
     latent: Tensor
     noise: Tensor
     time: int
     band: str
     prompt: str
+    weight: Tensor | None = None
 
 
 @dataclass(frozen=True)
@@ -140,10 +142,11 @@ class Probe:
         """The errors of the live words; nothing random is drawn and nothing keeps a gradient."""
         held = {**self.others, **{name: vectors.detach() for name, vectors in words.items()}}
         drift = 0.0
-        if self.generic:
-            pairs = list(zip(self._answers(self.generic, held), self.base, strict=True))
-            drift = 100 * float(np.mean([float((a - b).square().mean() / b.square().mean()) for a, b in pairs]))
-        return Errors(self._errors(self.train, held), self._errors(self.held, held), drift)
+        with _evaluating(self.model):
+            if self.generic:
+                pairs = zip(self.answers(self.generic, held), self.base, strict=True)
+                drift = 100 * float(np.mean([float((a - b).square().mean() / b.square().mean()) for a, b in pairs]))
+            return Errors(self._errors(self.train, held), self._errors(self.held, held), drift)
 
     def reading(self, step: int, now: Errors, start: Errors) -> Reading:
         """The changes from `start` to `now`."""
@@ -156,14 +159,15 @@ class Probe:
     def _errors(self, items: Sequence[Item], words: Mapping[str, Tensor]) -> tuple[float, ...]:
         """Mean squared error of each item."""
         found = []
-        for item, answer in zip(items, self._answers(items, words), strict=True):
+        for item, answer in zip(items, self.answers(items, words), strict=True):
             signal = self.model.alphas_cumprod[item.time].cpu()[None]
             wanted = target(self.model.prediction_type, item.latent[None], item.noise[None], signal)[0]
-            found.append(float((answer - wanted).double().square().mean()))
+            error = (answer - wanted).double().square()
+            found.append(float((error if item.weight is None else error * item.weight).mean()))
         return tuple(found)
 
     @torch.no_grad()
-    def _answers(self, items: Sequence[Item], words: Mapping[str, Tensor]) -> list[Tensor]:
+    def answers(self, items: Sequence[Item], words: Mapping[str, Tensor]) -> list[Tensor]:
         """What the network says to each item, [4, h, w] on the CPU; items of one shape go together."""
         answers: dict[int, Tensor] = {}
         for chunk in _chunks(items):
@@ -185,7 +189,8 @@ def draw(model: Model, material: Material, count: int, changes_network: bool = F
         return Probe(model, train, unseen, clip_skip=rest[0], others=rest[1], seed=material.seed)
     generic = tuple(Item(i.latent, i.noise, i.time, i.band, GENERIC[n % len(GENERIC)]) for n, i in enumerate(_line(material, material.train, LINES.index("drift"), 2 * PAIRS)))
     bare = Probe(model, train, unseen, generic, clip_skip=rest[0], others=rest[1], seed=material.seed)
-    return Probe(model, train, unseen, generic, tuple(bare._answers(generic, rest[1])), rest[0], rest[1], material.seed)
+    with _evaluating(model):
+        return replace(bare, base=tuple(bare.answers(generic, rest[1])))
 
 
 def ask(model: Model, items: Sequence[Item], words: Mapping[str, Tensor], clip_skip: int) -> Tensor:
@@ -225,7 +230,8 @@ def _line(material: Material, samples: Sequence[Sample], line: int, count: int) 
         sample = samples[int(dice(material.seed, PROBE, line + len(LINES), round_).permutation(len(samples))[at])]
         text = lines[int(die.integers(len(lines)))]
         noise = normal(sample.mean.shape, die)
-        items += [Item(sample.mean.float(), sign * noise, time, kind, fill(text, material.name, sample.caption)) for sign in (1, -1)]
+        prompt = fill(text, material.name, sample.caption)
+        items += [Item(sample.mean.float(), sign * noise, time, kind, prompt, sample.weight) for sign in (1, -1)]
     return tuple(items)
 
 
@@ -247,8 +253,24 @@ def _mirror_images(material: Material) -> tuple[Sample, ...]:
     """Mirrored latents of few pictures that are not learned mirrored; nothing where there are enough, or none were made."""
     if len(material.train) >= STRATA or material.mirrored:
         return ()
-    found = [getattr(sample, "flipped", None) for sample in material.train]
-    return tuple(flipped for flipped in found if isinstance(flipped, Sample))
+    found = []
+    for sample in material.train:
+        if sample.mirrored is not None:
+            found.append(replace(sample, mean=sample.mirrored[0], std=sample.mirrored[1], weight=None if sample.weight is None else sample.weight.flip(-1)))
+    return tuple(found)
+
+
+@contextmanager
+def _evaluating(model: Model) -> Iterator[None]:
+    """Let the network and the text encoders answer as they do when pictures are painted, without dropout; parts that were in training mode return to it."""
+    busy = [module for part in (model.unet, *model.text_encoders) for module in part.modules() if module.training]
+    for module in busy:
+        module.training = False
+    try:
+        yield
+    finally:
+        for module in busy:
+            module.training = True
 
 
 def _chunks(items: Sequence[Item]) -> list[list[int]]:
