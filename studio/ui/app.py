@@ -61,7 +61,7 @@ def build(engine: Engine, key: str = "") -> gr.Blocks:
             with gr.Tab(say("Embedding"), id="embedding"):
                 creating = embedding.build(page)
             with gr.Tab(say("Train"), id="train"):
-                training = train.build(page, painting)
+                training = train.build(page, painting, key)
             with gr.Tab(say("Runs"), id="runs"):
                 runs.build(page)
             with gr.Tab("PNG Info", id="pnginfo"):

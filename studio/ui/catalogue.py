@@ -5,7 +5,8 @@ from studio.ui.catalogue_knobs import DOCTOR, KNOBS
 from studio.ui.catalogue_painting import PAINTING
 from studio.ui.catalogue_room import SCRIPTED
 from studio.ui.catalogue_runs import RUNS
-from studio.ui.catalogue_training import TRAINING
+from studio.ui.catalogue_screen import SCREEN
+from studio.ui.catalogue_training import FORECAST, TRAINING
 from studio.ui.catalogue_words import WORDS
 
 ZH: dict[str, str] = {
@@ -15,6 +16,8 @@ ZH: dict[str, str] = {
     **WORDS,
     **PAINTING,
     **TRAINING,
+    **SCREEN,
+    **FORECAST,
     **RUNS,
     **EMBEDDING,
     # the frame

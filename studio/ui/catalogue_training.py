@@ -42,3 +42,24 @@ TRAINING: dict[str, str] = {
     "Write the curves for TensorBoard too, into the run's folder.": "同时把曲线写成 TensorBoard 日志，放在该次训练的文件夹中。",
 }
 """English to Chinese."""
+
+FORECAST: dict[str, str] = {
+    "Forecast": "预测",
+    "Measuring some steps on this machine …": "正在本机测量几步…",
+    "Steps to take": "要走的步数",
+    "Epochs": "轮数",
+    "Time": "时间",
+    "Time of one step": "每步时间",
+    "Share of previews": "预览占比",
+    "Memory": "内存",
+    "Nothing speaks against it.": "没有发现问题。",
+    "{count} tokens": "{count} 个词元",
+    "Forecast for {name}": "{name} 的预测",
+    "Prompts it will be trained with": "训练将使用的提示词",
+    "Pictures and captions": "图片与描述",
+    "Measuring and stopping": "测量与停止",
+    "Loss and machine": "损失与机器",
+    "A training is running; another one waits until it has ended.": "有训练正在进行；新的训练会排队等它结束。",
+    "This embedding is being trained; it can be trained further when that has ended.": "这个嵌入正在训练；结束后可以继续训练它。",
+}
+"""English to Chinese: the forecast, and the form's groups."""

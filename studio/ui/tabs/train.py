@@ -1,7 +1,9 @@
-"""The Train tab: start a training, watch its curve and previews, stop when they look right."""
+"""The Train tab: what will be trained on the left with a forecast beside Start; its screen on the right is drawn by static/run*.js over /studio/v1/training."""
 
+import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from html import escape
 from pathlib import Path
 from typing import Any
 
@@ -10,20 +12,26 @@ from gradio.components import Component
 
 from studio import shelves
 from studio.engine import Engine
-from studio.jobs import State
+from studio.errors import StudioError
 from studio.requests import TrainRequest
 from studio.requests.train import TextualInversionConfig
-from studio.ui.curve import Screen, look
+from studio.ui.catalogue import ZH
+from studio.ui.forecasting import forecast_of, forecast_panel
 from studio.ui.tabs.painting import Painting
 from studio.ui.tabs.preprocess import located
-from studio.ui.widgets import REFRESH, Form, Page, asked, embedding_names, note, submit
+from studio.ui.widgets import REFRESH, Form, Page, embedding_names, note, submit
 from studio.ui.words import say, tell
 
 READ = {"preview_prompt": "prompt", "preview_negative_prompt": "negative_prompt", "preview_seed": "seed", "preview_sampler": "sampler", "preview_steps": "steps", "preview_cfg_scale": "cfg_scale"}
 """Preview knobs that can be read from txt2img, with their names there."""
-
-ASKS = {"stop": "Stop and keep", "save": "Save now", "sample": "Sample now"}
-"""What can be asked of a running training, and how the button says it."""
+ADVANCED: tuple[tuple[str, tuple[tuple[str, ...], ...]], ...] = (
+    ("Learning", (("optimizer",), ("rate_shape", "warmup"), ("gradient_accumulation", "norm_relaxation"), ("clip_grad_mode", "clip_grad_value"))),
+    ("Pictures and captions", (("width", "height"), ("buckets", "flip"), ("shuffle_tags",), ("drop_out_tags", "caption_dropout"), ("use_masks", "mask_floor"), ("latent_sampling",))),
+    ("Previews", (("preview_images", "preview_seed"), ("preview_negative_prompt",), ("preview_sampler", "preview_steps"), ("preview_cfg_scale",))),
+    ("Measuring and stopping", (("probe_every", "patience"), ("stop_rule",), ("tensorboard",))),
+    ("Loss and machine", (("min_snr_gamma", "noise_offset"), ("clip_skip", "seed"), ("gradient_checkpointing", "compile"))),
+)
+"""Groups of knobs below the usual ones: title, and rows of fields."""
 
 
 @dataclass(frozen=True)
@@ -33,46 +41,46 @@ class TrainTab:
     form: Form
 
 
-def build(page: Page, txt2img: Painting) -> TrainTab:
-    """The form on the left; curve, figures and previews on the right."""
+def build(page: Page, txt2img: Painting, key: str = "") -> TrainTab:
+    """The form on the left; verdict, curve and previews on the right."""
     form, refused = Form(TextualInversionConfig, "train"), gr.State("")
     with gr.Row():
         with gr.Column(scale=4, min_width=320):
             from_txt2img = _knobs(form)
-            start = gr.Button(say("Start training"), variant="primary", interactive=False, elem_id="train_start")
+            with gr.Row(elem_classes=["buttons"]):
+                ahead = gr.Button(say("Forecast"), interactive=False, elem_id="train_ahead", scale=1)
+                start = gr.Button(say("Start training"), variant="primary", interactive=False, elem_id="train_start", scale=2)
             missing = gr.HTML(elem_id="train_missing", elem_classes=["reason"])
+            forecast = gr.HTML(elem_id="train_forecast", elem_classes=["reason"])
         with gr.Column(scale=7, min_width=360):
-            asks: list[gr.Button] = []
-            screen = Screen.build("train", lambda: asks.extend(_asks()))
+            words = escape(json.dumps(ZH, ensure_ascii=False))
+            gr.HTML(f'<div id="train_screen" data-key="{escape(key)}" data-words="{words}"></div>', elem_id="train_place", padding=False)
+    cloned = gr.Textbox(elem_id="train_cloned", elem_classes=["unseen"], container=False)
+    clone = gr.Button("clone", elem_id="train_clone", elem_classes=["unseen"])
 
-    def run(data: dict[Component, Any]) -> str:
+    def config(data: dict[Component, Any]) -> dict[str, Any]:
         values = form.values(data)
         if data[from_txt2img]:
             values |= _read({name: data[txt2img.form.parts[there]] for name, there in READ.items()})
         config = {**values, "data": located(page.engine.paths, values["data"]), "checkpoint": data[page.checkpoint] or ""}
-        config = {name: "" if value is None and name in ("embedding", "data", "template") else value for name, value in config.items()}
-        return submit(page.engine, TrainRequest, {"config": config})[1]
+        return {name: "" if value is None and name in ("embedding", "data", "template") else value for name, value in config.items()}
 
-    start.click(run, form.inputs | {from_txt2img, page.checkpoint} | {txt2img.form.parts[there] for there in READ.values()}, refused, show_progress="hidden").then(None, js=REFRESH)
-    for button, kind in zip(asks, ASKS, strict=True):
-        button.click(_asker(page, kind), None, None, queue=False)
+    inputs = form.inputs | {from_txt2img, page.checkpoint} | {txt2img.form.parts[there] for there in READ.values()}
+    look = "() => { window.studio.refresh(); window.studio.training && window.studio.training.look(); }"
+    start.click(lambda data: submit(page.engine, TrainRequest, {"config": config(data)})[1], inputs, refused, show_progress="hidden").then(None, js=look)
+    ahead.click(lambda data: forecast_of(page.engine, config(data)), inputs, refused, show_progress="hidden").then(None, js=REFRESH)
+    clone.click(lambda text: [gr.Tabs(selected="train"), *form.restore(_values(text))], cloned, [page.tabs, *form.parts.values()], show_progress="hidden").then(None, js=REFRESH)
     for name in ("embedding", "data"):
         form.parts[name].change(None, js=REFRESH)
     page.fill(lambda: _last(page, form), list(form.parts.values()))
-    page.follow(_watched(page), [*screen.parts, *asks], [refused])
     chosen = [form.parts[name] for name in ("embedding", "data", "template")]
-    page.follow(_shelved(page), [*chosen, start, missing], chosen)
+    page.follow(_shelved(page), [*chosen, start, ahead, missing], [*chosen, refused])
+    page.follow(lambda lang: [forecast_panel(page.engine, lang)], [forecast])
     return TrainTab(form)
 
 
-def _asks() -> list[gr.Button]:
-    """What can be asked of the running training."""
-    with gr.Row(elem_classes=["buttons"]):
-        return [gr.Button(say(text), variant="stop" if kind == "stop" else "secondary", interactive=False, elem_id=f"train_{kind}") for kind, text in ASKS.items()]
-
-
 def _knobs(form: Form) -> gr.Checkbox:
-    """What matters in sight, the rest under More; returns the switch that reads the preview's knobs from txt2img."""
+    """What matters in sight, the rest in groups below; returns the switch that reads the preview's knobs from txt2img."""
     form.hold("embedding", gr.Dropdown([], allow_custom_value=True, label=say("Embedding"), elem_id="train_embedding"))
     about = say("A data set of the studio, or the path of a folder."), say("File of training prompts; [name] is the embedding, [filewords] the caption.")
     form.hold("data", gr.Dropdown([], allow_custom_value=True, label=say("Data set"), info=about[0], elem_id="train_data"))
@@ -84,16 +92,24 @@ def _knobs(form: Form) -> gr.Checkbox:
     with gr.Row():
         form.add("preview_every", info=None)
         form.add("save_every", info=None)
-    form.add("preview_prompt", lines=1)
+    form.add("preview_prompt", lines=2)
     from_txt2img = gr.Checkbox(False, label=say("Read preview parameters (prompt, etc...) from txt2img tab"), elem_id="train_from_txt2img")
     with gr.Accordion(say("More"), open=False):
-        with gr.Row():
-            form.add("width")
-            form.add("height")
-        with gr.Row():
-            form.add("gradient_accumulation", "latent_sampling")
-        form.add("shuffle_tags", "drop_out_tags", "preview_negative_prompt", "preview_seed", "preview_sampler", "preview_steps", "preview_cfg_scale", "min_snr_gamma", "clip_skip", "seed")
+        for title, rows in ADVANCED:
+            with gr.Accordion(say(title), open=False):
+                for names in rows:
+                    with gr.Row():
+                        form.add(*names)
     return from_txt2img
+
+
+def _values(text: str) -> dict[str, Any]:
+    """Settings of a run that a form shall take; what is no object leaves the form as it is."""
+    try:
+        values = json.loads(text)
+    except ValueError:
+        return {}
+    return values if isinstance(values, dict) else {}
 
 
 def _last(page: Page, form: Form) -> list[Any]:
@@ -109,37 +125,10 @@ def _read(values: dict[str, Any]) -> dict[str, Any]:
     return values
 
 
-def _asker(page: Page, kind: str) -> Callable[[], None]:
-    """A handler that asks something of the running training."""
-
-    def ask() -> None:
-        job = page.engine.active("train")
-        if job is not None:
-            asked(page.engine, job.id, kind)
-
-    return ask
-
-
-def _watched(page: Page) -> Callable[..., Sequence[Any]]:
-    """The newest training and the buttons that ask something of it."""
-
-    def draw(lang: str, refused: str) -> list[Any]:
-        job = page.follower.newest("train")
-        if job is None:
-            empty = look(lang, None, None)
-            return [refused + note("", tell(lang, "Curve and previews of the training will appear here.")), *empty[1:], *[gr.update(interactive=False)] * 3]
-        shown = look(lang, job, page.follower.view(job.id))
-        running = job.state in (State.RUNNING, State.PAUSED)
-        buttons = [gr.update(interactive=running or job.state is State.QUEUED), gr.update(interactive=running), gr.update(interactive=running)]
-        return [refused + shown[0], *shown[1:], *buttons]
-
-    return draw
-
-
 def _shelved(page: Page) -> Callable[..., Sequence[Any]]:
     """What can be chosen, whether a training can start, and if not, why."""
 
-    def draw(lang: str, embedding: str | None, data: str | None, template: str | None) -> list[Any]:
+    def draw(lang: str, embedding: str | None, data: str | None, template: str | None, refused: str) -> list[Any]:
         names = embedding_names(page.engine)
         sets = [(f"{name} ({count})", str(folder)) for name, folder, count in shelves.datasets(page.engine.paths) if count]
         lines = shelves.templates(page.engine.paths)
@@ -151,7 +140,8 @@ def _shelved(page: Page) -> Callable[..., Sequence[Any]]:
         ]
         reasons = _missing(page.engine, embedding, data)
         text = note("", " ".join(tell(lang, reason) for reason in reasons)) if reasons else ""
-        return [*updates, gr.update(interactive=not reasons), text]
+        waits = "" if reasons or page.engine.active("train") is None else f'<div class="small">{escape(tell(lang, "A training is running; another one waits until it has ended."))}</div>'
+        return [*updates, gr.update(interactive=not reasons), gr.update(interactive=not reasons), refused + text + waits]
 
     return draw
 
@@ -168,8 +158,13 @@ def _missing(engine: Engine, embedding: str | None, data: str | None) -> list[st
         reasons.append("Create an embedding first.")
     if not (data or "").strip():
         reasons.append("Prepare pictures first.")
-    elif not shelves.images(Path(located(engine.paths, data))):
-        reasons.append("There is no picture in this data set.")
-    if engine.active("train") is not None:
-        reasons.append("A training is running; a new one can start when it has ended.")
+    else:
+        try:
+            if not shelves.images(Path(located(engine.paths, data))):
+                reasons.append("There is no picture in this data set.")
+        except StudioError:
+            reasons.append("There is no picture in this data set.")
+    running = engine.active("train")
+    if running is not None and running.request["config"]["embedding"] == embedding:
+        reasons.append("This embedding is being trained; it can be trained further when that has ended.")
     return reasons

@@ -1,0 +1,231 @@
+// The screen of one training: verdict, chart, previews, figures, log, and what can be asked of it. The same for the running one and for one of the past.
+(() => {
+  "use strict";
+  const { el, put, t, ask, duration, dialog, url, key } = window.studio.parts;
+  const LOOK = 1000;
+  const OVER = ["done", "stopped", "failed", "interrupted"], LIVELY = ["running", "paused", "stopping"];
+  const screens = new Set();
+
+  // A screen in `host`; `address` says where its facts come from, `live` that the newest training is meant.
+  class Screen {
+    constructor(host, address, live) {
+      Object.assign(this, { host, address, live, run: null, job: null, mode: "learning", all: false, marks: {}, said: "" });
+      this.places = Object.fromEntries(["verdict", "state", "asks", "chart", "figures", "previews", "ways", "log"].map((name) => [name, el("div", { class: `run-${name}` })]));
+      put(host, el("div", { class: "run-screen" }, Object.values(this.places)));
+      screens.add(this);
+      this.look();
+    }
+
+    get state() { return this.job ? this.job.state : this.run ? this.run.state : ""; }
+
+    async look() {
+      if (this.looking) return;
+      this.looking = true;
+      try {
+        const data = await ask("GET", this.address);
+        this.job = this.live ? data.job : data.job_state || null;
+        this.run = this.live ? data.run : data;
+        this.before = data.before || 0;
+        this.draw();
+      } catch (error) {
+        if (error.status === 404) put(this.places.state, note("bad", error.message));
+      } finally {
+        this.looking = false;
+      }
+    }
+
+    // Each place is drawn anew only when what it shows has changed, so that nothing flickers and focus stays.
+    place(name, facts, draw) {
+      const mark = JSON.stringify(facts);
+      if (this.marks[name] === mark) return;
+      this.marks[name] = mark;
+      put(this.places[name], draw());
+    }
+
+    draw() {
+      const { run, job } = this;
+      this.host.dataset.state = this.state;
+      if (run) this.host.dataset.run = run.id;
+      this.place("verdict", [run && run.verdict, this.state], () => verdict(this));
+      this.place("state", [this.state, run && [run.step, run.end, run.speed, run.eta, run.error, run.log.filter((l) => l.kind === "warning").slice(-3)], job && job.error, this.before, this.said], () => status(this));
+      if (this.live) this.place("asks", [this.state, run && run.id], () => buttons(this));
+      this.place("chart", run && [run.id, run.curve.length, run.curve[run.curve.length - 1], run.probe.length, run.best, run.end, this.mode], () => chart(this));
+      this.place("figures", run && [run.metric, run.prompt, run.config.steps], () => figures(run));
+      if (run) window.studio.runPreviews.draw(this.places.previews, this);
+      else put(this.places.previews);
+      this.place("ways", run && [run.id, run.previews.length, this.state], () => ways(this));
+      this.place("log", run && run.log, () => log(run));
+      if (this.live) announce(this);
+    }
+
+    say(kind, text, ...more) {
+      this.said = text;
+      put(this.places.state, note(kind, text, ...more));
+      this.marks.state = "";
+      setTimeout(() => { if (this.said === text) { this.said = ""; this.draw(); } }, 8000);
+    }
+
+    async act(method, path, body) {
+      try {
+        const data = await ask(method, path, body);
+        await this.look();
+        return data || {};
+      } catch (error) {
+        this.say("bad", error.message);
+        return null;
+      }
+    }
+
+    asks(kind, data) { return this.act("POST", `jobs/${this.job.id}/asks/${kind}`, data || {}); }
+
+    here(path) { return `runs/${encodeURIComponent(this.run.id)}/${path}`; }
+
+    // The weights of a step go onto the shelf; what was there can be had back.
+    async use(step) {
+      const done = await this.act("POST", this.here("use"), { step });
+      if (!done) return;
+      const back = done.undo ? el("button", { type: "button", class: "link", onclick: async () => { if (await this.act("POST", this.here("restore_used"), { undo: done.undo })) this.say("good", t("The embedding is as it was before.")); } }, t("Undo")) : null;
+      this.say("good", step === "best" ? t("{name} is now as it was at its best measurement.", { name: this.run.embedding }) : t("{name} is now as it was at step {step}.", { name: this.run.embedding, step }), " ", back);
+    }
+  }
+
+  const note = (kind, text, ...more) => el("div", { class: `note ${kind}`, role: "status" }, text, ...more);
+
+  function verdict({ run, job, state }) {
+    const said = run && run.verdict;
+    if (!said) return !run && !job ? note("", t("Curve and previews of the training will appear here.")) : null;
+    const values = Object.fromEntries(Object.entries(said.values || {}).map(([k, v]) => [k, typeof v === "number" && !Number.isInteger(v) ? Math.abs(v) < 10 ? v.toFixed(1) : v.toFixed(0) : v]));
+    return el("div", { class: `verdict ${said.kind}`, role: "status", "aria-live": "polite" }, t(said.text, values), !OVER.includes(state) ? el("span", { class: "small" }, " ", t("measured at step {step}", { step: said.step ?? "" })) : null);
+  }
+
+  function status({ run, job, state, before }) {
+    const name = run ? run.embedding : job ? job.name : "", parts = [];
+    if (state === "queued") parts.push(note("busy", before ? t("Training of {name} waits for its turn; {count} before it.", { name, count: before }) : t("Training of {name} waits for its turn.", { name })));
+    else if (state === "interrupted" && job) parts.push(note("warn", t("The worker died; this goes on from where it was as soon as a new one is up.")));
+    else if (state === "failed") parts.push(note("bad", t("Failed: {reason}", { reason: (job && job.error) || (run && run.error) || "?" })));
+    else if (OVER.includes(state) && run) parts.push(note("good", state === "stopped" ? t("Stopped at step {steps} and saved: write {name} in a prompt to use it.", { steps: run.step, name }) : t("Finished at step {steps} and saved: write {name} in a prompt to use it.", { steps: run.step, name }), run.seconds ? el("span", { class: "small" }, ` · ${duration(run.seconds)}`) : null));
+    else if (run || job) parts.push(progress({ run, state, name }));
+    const warnings = run ? run.log.filter((line) => line.kind === "warning").slice(-3) : [];
+    return [...parts, warnings.map((line) => note("warn", line.text))];
+  }
+
+  function progress({ run, state, name }) {
+    if (!run || !run.end) return note("busy", t("Training of {name}: loading the model …", { name }));
+    const text = [t("Training of {name}", { name }), t("Step {step} of {total}", { step: run.step, total: run.end })];
+    if (state === "paused") text.push(t("paused; the card is free, and prompts use the embedding as it is now"));
+    else if (state === "stopping") text.push(t("stopping after this step, and keeping what is there"));
+    else if (run.speed) text.push(t("{rate} steps per second", { rate: run.speed.toPrecision(2) }), run.eta ? t("{time} left", { time: duration(run.eta) }) : "");
+    const first = run.facts.first_step || 0, share = run.end > first ? Math.min(100, (100 * (run.step - first)) / (run.end - first)) : 0;
+    return note(state === "paused" ? "warn" : "busy", text.filter(Boolean).join(" · "), el("div", { class: "bar", role: "progressbar", "aria-valuenow": Math.round(share), "aria-valuemin": 0, "aria-valuemax": 100 }, el("i", { style: `width:${share.toFixed(1)}%` })));
+  }
+
+  // What can be asked; a button that cannot be pressed says why.
+  function buttons(screen) {
+    const { state, job } = screen, lively = LIVELY.includes(state), paused = state === "paused", waiting = state === "queued";
+    const why = lively ? "" : t("No training is running.");
+    const make = (label, kind, enabled, act, more = {}) => el("button", { type: "button", class: `ask-${kind} ${more.class || ""}`, disabled: !enabled, title: enabled ? more.title || "" : why, onclick: act }, label);
+    return el("div", { class: "buttons" },
+      make(paused ? t("Go on") : t("Pause"), "pause", lively && state !== "stopping", () => screen.asks(paused ? "resume" : "pause"), { title: t("The training rests, and goes on exactly where it was.") }),
+      make(t("Stop and keep"), "stop", (lively && state !== "stopping") || waiting, () => screen.asks("stop"), { class: "stop", title: t("Finish this step, save the embedding, and end.") }),
+      make(t("Save now"), "save", lively, () => screen.asks("save"), { title: t("Put the embedding as it is now on the shelf.") }),
+      make(t("Sample now…"), "sample", lively, () => sample(screen)),
+      make(t("Change…"), "change", lively, () => change(screen)),
+      make(t("Stop without saving…"), "discard", lively, () => discard(screen, job)));
+  }
+
+  function sample(screen) {
+    dialog(t("Paint with the embedding as it is now"), (close) => {
+      const prompt = el("textarea", { rows: 2, placeholder: t("Empty paints the usual previews") }), seed = el("input", { type: "number", min: 0, placeholder: t("as the previews") });
+      const go = () => { screen.asks("sample", { ...(prompt.value.trim() ? { prompt: prompt.value.trim() } : {}), ...(seed.value !== "" ? { seed: Number(seed.value) } : {}) }); close(); };
+      return [field(t("Prompt, with [name] for the embedding"), prompt), field(t("Seed"), seed), el("div", { class: "buttons" }, el("button", { type: "button", class: "primary", onclick: go }, t("Paint")), el("button", { type: "button", onclick: close }, t("Cancel")))];
+    });
+  }
+
+  const field = (label, control) => el("label", { class: "field" }, el("span", {}, label), control);
+
+  // Changes of a running training; only what was touched is sent, and it is written into the run's journal.
+  function change(screen) {
+    const { run } = screen, now = { ...run.config };
+    for (const one of run.changes) if (one.ask === "change") Object.assign(now, one.data);
+    dialog(t("Change the running training"), (close) => {
+      const knobs = { learn_rate: el("input", { type: "text", value: now.learn_rate }), steps: el("input", { type: "number", value: now.steps, min: run.step }), preview_every: el("input", { type: "number", value: now.preview_every, min: 0 }), save_every: el("input", { type: "number", value: now.save_every, min: 0 }), preview_prompt: el("textarea", { rows: 3, value: now.preview_prompt || "" }) };
+      const labels = { learn_rate: t("Learning rate"), steps: t("Max steps"), preview_every: t("Save an image every N steps"), save_every: t("Save a copy of embedding every N steps"), preview_prompt: t("Prompts of the previews, one in each line") };
+      const wrong = el("div", {});
+      const go = async () => {
+        const values = {};
+        for (const [name, input] of Object.entries(knobs)) { const value = input.type === "number" ? Number(input.value) : input.value; if (value !== (now[name] ?? "")) values[name] = value; }
+        if (!Object.keys(values).length) return close();
+        try { await ask("POST", `jobs/${screen.job.id}/asks/change`, values); close(); screen.look(); } catch (error) { put(wrong, note("bad", error.message)); }
+      };
+      return [Object.entries(knobs).map(([name, input]) => field(labels[name], input)), el("p", { class: "small" }, t("What you change is kept in the run's journal, so that it is the same when the run is taken up again.")), wrong,
+        el("div", { class: "buttons" }, el("button", { type: "button", class: "primary", onclick: go }, t("Change")), el("button", { type: "button", onclick: close }, t("Cancel")))];
+    });
+  }
+
+  function discard(screen) {
+    dialog(t("Stop without saving?"), (close) => [el("p", {}, t("The embedding stays as it was before this training. Its previews and checkpoints stay in Runs, so it can still be taken up again there.")),
+      el("div", { class: "buttons" }, el("button", { type: "button", class: "stop", onclick: async () => { close(); await screen.asks("discard"); } }, t("Stop without saving")), el("button", { type: "button", onclick: close }, t("Go on training")))]);
+  }
+
+  function chart(screen) {
+    const { run } = screen, modes = [["learning", t("Learning")], ["bands", t("Noise bands")], ["raw", t("Raw loss")]];
+    const svg = window.studio.runChart.chart(run || { probe: [], curve: [] }, screen.mode);
+    const pick = modes.map(([name, label]) => el("button", { type: "button", "aria-pressed": String(screen.mode === name), onclick: () => { screen.mode = name; screen.draw(); } }, label));
+    const explain = { learning: t("Change of the loss on a fixed test, against the untouched start: lower is better. Grey behind it: the raw loss."), bands: t("The same by noise: composition from the noisiest steps, detail from the cleanest."), raw: t("The loss of each step; it says little, because every step meets another noise.") }[screen.mode];
+    return [el("div", { class: "run-head" }, pick, el("span", { class: "small" }, explain)), svg, run && run.probe.length ? el("details", {}, el("summary", { class: "small" }, t("As a table")), window.studio.runChart.table(run)) : null];
+  }
+
+  function figures(run) {
+    const m = run.metric || {};
+    if (m.step === undefined) return null;
+    const digits = (value, places) => (value === null || value === undefined ? "–" : value.toFixed(places));
+    const boxes = [[t("Loss"), digits(m.loss, 4)], [t("Smoothed"), digits(m.smoothed, 4)], [t("Learning rate"), m.learn_rate === undefined || m.learn_rate === null ? "–" : Number(m.learn_rate.toPrecision(3)).toString()], [t("Vector norm"), digits(m.norm, 3)], [t("Distance from start"), digits(m.distance, 3)]];
+    return [el("div", { class: "figures" }, boxes.map(([label, value]) => el("div", {}, el("span", {}, label), el("b", {}, value)))), run.prompt ? el("div", { class: "lastprompt" }, `${t("Last prompt")}: ${run.prompt}`) : null];
+  }
+
+  // What can be made of a run: its best, sheets, films, averages.
+  function ways(screen) {
+    const { run } = screen;
+    if (!run) return null;
+    const many = new Set(run.previews.map((p) => p.step)).size > 1, copies = run.saved.length, queue = (path, values) => async () => { if (await screen.act("POST", screen.here(path), values)) screen.say("good", t("It is being made; it will appear in Runs.")); };
+    const make = (label, enabled, why, act) => el("button", { type: "button", disabled: !enabled, title: enabled ? "" : why, onclick: act }, label);
+    return el("div", { class: "buttons" },
+      make(t("Use the best so far"), run.best, t("Nothing was measured yet."), () => screen.use("best")),
+      make(t("Average the last 3"), copies > 2, t("Three previews or copies are needed."), queue("average", { last: 3 })),
+      make(t("Contact sheet"), many, t("Two previews are needed."), queue("sheet", { kind: "sheet" })),
+      make(t("Animation"), many, t("Two previews are needed."), queue("sheet", { kind: "gif" })));
+  }
+
+  const log = (run) => (run && run.log.length ? el("details", {}, el("summary", { class: "small" }, t("Log")), el("div", { class: "log" }, [...run.log].reverse().map((line) => el("div", {}, `${line.step ?? ""} ${line.kind === "log" ? "" : `${t(line.kind)}: `}${line.text || line.path || ""}`)))) : null);
+
+  // The window's title shows the progress; when a training ends, who asked for it is told.
+  const plain = document.title;
+  function announce(screen) {
+    const { run, state } = screen, name = run ? run.embedding : "";
+    document.title = LIVELY.includes(state) && run && run.end ? `${Math.floor((100 * run.step) / run.end)} % · ${name} · ${plain || "SD Training Studio"}` : plain || "SD Training Studio";
+    if (screen.was && LIVELY.includes(screen.was) && OVER.includes(state) && screen.id === screen.job?.id) window.studio.notify?.(state === "failed" ? t("Training of {name} failed", { name }) : t("Training of {name} is finished", { name }), state);
+    if (state === "paused" && screen.was === "running" && run && run.log.some((l) => l.kind === "warning")) window.studio.notify?.(t("Training of {name} is paused", { name }), state);
+    screen.was = state;
+    screen.id = screen.job?.id;
+  }
+
+  setInterval(() => {
+    for (const screen of screens) {
+      if (!screen.host.isConnected) { screens.delete(screen); continue; }
+      const shown = screen.host.offsetParent !== null && !document.hidden;
+      if ((shown || (screen.live && LIVELY.includes(screen.state))) && (screen.live || !OVER.includes(screen.state))) screen.look();
+    }
+  }, LOOK);
+
+  function mount() {
+    const host = document.querySelector("#train_screen:not([data-ready])");
+    if (!host || !window.studio.runPreviews) return;
+    host.dataset.ready = "1";
+    window.studio.training = new Screen(host, "training", true);
+  }
+  new MutationObserver(mount).observe(document.documentElement, { childList: true, subtree: true });
+
+  // The same screen for a run of the past, in any place of the page.
+  const runScreen = (host, id) => { for (const s of screens) if (s.host === host) screens.delete(s); return new Screen(host, `runs/${encodeURIComponent(id)}`, false); };
+  window.studio = Object.assign(window.studio || {}, { runScreen, runUrl: url, pageKey: key });
+})();

@@ -1,0 +1,51 @@
+"""The forecast beside Start: what a training will take, and what is wrong with it, measured by dry steps on this machine."""
+
+from html import escape
+from typing import Any
+
+from studio.engine import Engine
+from studio.errors import StudioError
+from studio.jobs import Job, State
+from studio.requests import request_of
+from studio.ui.widgets import duration, failed, note
+from studio.ui.words import tell
+
+
+def forecast_of(engine: Engine, config: dict[str, Any]) -> str:
+    """Ask for a forecast of these settings; returns what is wrong with them as a note, or nothing."""
+    try:
+        engine.submit(request_of("forecast", {"config": config}))
+    except StudioError as error:
+        return note("bad", str(error))
+    return ""
+
+
+def forecast_panel(engine: Engine, lang: str) -> str:
+    """The newest forecast, while no training was asked for since."""
+    job = next(iter(engine.jobs(1, "forecast")), None)
+    training = next(iter(engine.jobs(1, "train")), None)
+    if job is None or (training is not None and training.created > job.created):
+        return ""
+    if not job.state.over:
+        return note("busy", tell(lang, "Measuring some steps on this machine …"))
+    if job.state is State.FAILED or job.result is None:
+        return failed(lang, job)
+    return _told(lang, job, job.result)
+
+
+def _told(lang: str, job: Job, result: dict[str, Any]) -> str:
+    """A forecast as figures, prompts and problems."""
+    boxes = [
+        ("Steps to take", f"{result['steps']}"),
+        ("Epochs", f"{result['epochs']:.1f}"),
+        ("Time", duration(result["seconds"])),
+        ("Time of one step", f"{result['seconds_per_step']:.3g} s"),
+        ("Share of previews", f"{100 * result['preview_share']:.0f} %"),
+        ("Memory", f"{result['memory'] / 2**30:.1f} GB"),
+    ]
+    cells = "".join(f"<div><span>{escape(tell(lang, label))}</span><b>{escape(value)}</b></div>" for label, value in boxes)
+    problems = "".join(note("bad" if p["severity"] == "problem" else "warn", tell(lang, p["text"], **p.get("values", {}))) for p in result["problems"])
+    good = "" if problems else note("good", tell(lang, "Nothing speaks against it."))
+    lines = "".join(f'<div class="lastprompt">{escape(p["prompt"])} · {escape(tell(lang, "{count} tokens", count=p["tokens"]))}</div>' for p in result["prompts"])
+    head = f"<div class='small'>{escape(tell(lang, 'Forecast for {name}', name=job.request['config']['embedding']))}</div>"
+    return f'{head}<div class="figures">{cells}</div>{problems}{good}<details><summary class="small">{escape(tell(lang, "Prompts it will be trained with"))}</summary>{lines}</details>'
