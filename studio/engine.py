@@ -168,10 +168,13 @@ class Engine:
 
     def pasted(self, text: str) -> tuple[dict[str, Any], list[str]]:
         """An infotext as fields of a request, and notes on what could not be taken over."""
-        paths, book = self.paths, self.paths.hashes
-        checkpoints = {name: known_hash(path, book) or "" for name, path in shelves.checkpoint_files(paths).items()}
-        autoencoders = {path.name: known_hash(path, book) or "" for path in shelves.vae_files(paths)}
+        checkpoints = self.checkpoint_hashes()
+        autoencoders = {path.name: known_hash(path, self.paths.hashes) or "" for path in shelves.vae_files(self.paths)}
         return request_values(text, lookup_in(checkpoints, checkpoints), lookup_in(autoencoders, autoencoders))
+
+    def checkpoint_hashes(self) -> dict[str, str]:
+        """Hashes of checkpoints by name, empty for those that were not hashed yet."""
+        return {name: known_hash(path, self.paths.hashes) or "" for name, path in shelves.checkpoint_files(self.paths).items()}
 
     def pulse(self) -> str:
         """A word that changes whenever a job or the journal does."""

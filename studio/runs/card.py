@@ -1,0 +1,212 @@
+"""Recipe cards: a run as one zip or one PNG that another studio takes in as the same form, with notes on what is missing there."""
+
+import contextlib
+import hashlib
+import io
+import json
+import zipfile
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from studio import __version__, shelves
+from studio.errors import InputError, NotFound, Unreadable
+from studio.projects.archive import Archive
+from studio.requests.train import TextualInversionConfig
+from studio.runs.acts import clone, inside, run_folder
+from studio.runs.chunks import text_of, with_text
+from studio.runs.reading import view
+from studio.runs.tails import read_object
+from studio.settings import Paths
+
+KEYWORD = "studio-recipe"
+"""What the text in a PNG is called."""
+MOST_CARD, MOST_RECIPE = 256 * 2**20, 4 * 2**20
+"""Bytes of a card's file and of its recipe.json."""
+PARTS = ("config.json", "template.json", "data.json", "curve.csv", "probe.csv", "verdicts.jsonl", "journal.jsonl", "best.json", "result.json")
+"""Files of a run that a zip holds."""
+FACTS = ("checkpoint", "checkpoint_hash", "first_step", "started", "versions", "device", "dtype", "fingerprint", "data_fingerprint")
+"""Facts of a run that a recipe tells."""
+
+
+def recipe(folder: Path) -> dict[str, Any]:
+    """What a run was made of, fit for JSON: settings, template, facts, fingerprint of its pictures and captions, and how it ended."""
+    seen = view(folder, None, {})
+    return {
+        "format": 1,
+        "studio": __version__,
+        "name": seen["name"],
+        "note": seen["note"],
+        "method": seen["method"],
+        "config": {**clone(folder), "data": _last(seen["config"].get("data"))},
+        "template": _json(folder / "template.json"),
+        "facts": {
+            name: value for name, value in seen["facts"].items() if name in ("checkpoint", "checkpoint_hash", "first_step", "started", "versions", "device", "dtype", "data_fingerprint", "fingerprint")
+        },
+        "captions": fingerprint(folder),
+        "result": {name: seen[name] for name in ("state", "step", "seconds", "verdict", "best")},
+    }
+
+
+def _json(path: Path) -> Any:
+    """The value of a JSON file; None when there is none."""
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+
+
+def _last(path: Any) -> str:
+    """The last part of a path of any system."""
+    return str(path or "").replace("\\", "/").rstrip("/").rpartition("/")[2]
+
+
+def fingerprint(folder: Path) -> str:
+    """A word that is the same for the same pictures and captions in the same order; empty when the run did not note them."""
+    known = _json(folder / "data.json")
+    return hashlib.sha256(json.dumps(known, sort_keys=True, ensure_ascii=False).encode()).hexdigest()[:16] if known else ""
+
+
+def picture(folder: Path) -> Path:
+    """The preview nearest to the best measurement, else the newest one; raises NotFound when there is none."""
+    seen = view(folder, None, {})
+    there = [p for p in seen["previews"] if isinstance(p.get("path"), str) and (folder / p["path"]).is_file() and isinstance(p.get("step"), int)]
+    if not there:
+        raise NotFound(f"{folder.name} has no preview.", "Export it as a zip instead.")
+    best = (seen["best"] or {}).get("step")
+    chosen = min(there, key=lambda p: abs(p["step"] - best)) if isinstance(best, int) else max(there, key=lambda p: p["step"])
+    return inside(folder, chosen["path"])
+
+
+def as_png(paths: Paths, name: str) -> bytes:
+    """A run's best preview with its recipe inside; raises NotFound, Unreadable."""
+    folder = run_folder(paths, name)
+    return with_text(picture(folder).read_bytes(), KEYWORD, json.dumps(recipe(folder), ensure_ascii=False))
+
+
+def as_zip(paths: Paths, name: str, pictures: bool = False) -> bytes:
+    """A run's settings, curves, best preview and best weights as a zip; with `pictures` those it learned from too. Raises NotFound, InputError."""
+    folder = run_folder(paths, name)
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED, strict_timestamps=False) as pack:
+        pack.writestr("recipe.json", json.dumps(recipe(folder), indent=2, ensure_ascii=False))
+        for target, file in _files(folder, pictures):
+            pack.write(file, target)
+    return buffer.getvalue()
+
+
+def _files(folder: Path, pictures: bool) -> Iterable[tuple[str, Path]]:
+    """Files of a zip by their place in it."""
+    yield from ((part, folder / part) for part in PARTS if part != "config.json" and (folder / part).is_file())
+    with contextlib.suppress(NotFound):
+        yield "preview.png", picture(folder)
+    best = read_object(folder / "best.json").get("path")
+    copies = sorted((folder / "embeddings").glob("*.pt"), key=lambda f: f.stat().st_mtime)
+    weights = folder / best if isinstance(best, str) and (folder / best).is_file() else copies[-1] if copies else None
+    if weights is not None:
+        file = inside(folder, str(weights.relative_to(folder)))
+        yield f"embeddings/{file.name}", file
+    if pictures:
+        yield from _pictures(folder)
+
+
+def _pictures(folder: Path) -> Iterable[tuple[str, Path]]:
+    """The pictures and captions of a run's data set; raises NotFound when it is gone, InputError when they are too large."""
+    place = Path(str(clone(folder).get("data", "")))
+    if not place.is_dir():
+        raise NotFound(f"The pictures of {folder.name} are not in {str(place)!r} any more.", "Export the card without pictures.")
+    found = shelves.images(place)
+    if sum(file.stat().st_size for file in found) > MOST_CARD:
+        raise InputError(f"The pictures are larger than {MOST_CARD // 2**20} MB.", "Export the card without them, and the data set from its own room.")
+    for file in found:
+        for each in (file, file.with_suffix(".txt")):
+            if each.is_file():
+                yield f"data/{each.name}", each
+
+
+def import_card(paths: Paths, file: Path, name: str = "", hashes: Mapping[str, str] | None = None) -> dict[str, Any]:
+    """A card as the form's values and notes on what is missing here: {values, notes, name, recipe}; `hashes` are the known ones of checkpoints by name. Raises Unreadable, InputError."""
+    if file.stat().st_size > MOST_CARD:
+        raise Unreadable(f"{name or file.name} is larger than {MOST_CARD // 2**20} MB.", "A recipe card is smaller.")
+    with file.open("rb") as raw:
+        head = raw.read(8)
+    text = text_of(file.read_bytes(), KEYWORD) if head.startswith(b"\x89PNG") else _from_zip(file)
+    if text is None:
+        raise Unreadable(f"There is no recipe in {name or file.name}.", "Other programs may have removed it; only the original file carries it.")
+    known = _checked(text)
+    values, notes = _values(known["config"])
+    return {"name": str(known.get("name", "")), "values": values, "notes": [*notes, *_missing(paths, values, known, hashes or {})], "recipe": known}
+
+
+def _from_zip(file: Path) -> str | None:
+    """The text of recipe.json in a zip; raises Unreadable."""
+    with Archive(file) as archive:
+        member = next((m for m in archive.members if str(m.path) == "recipe.json"), None)
+        if member is None:
+            return None
+        data = bytearray()
+        for piece in archive.pieces(member):
+            data += piece
+            if len(data) > MOST_RECIPE:
+                raise Unreadable(f"The recipe in {file.name} is larger than {MOST_RECIPE // 2**20} MB.", "It is not one that a studio wrote.")
+    return data.decode("utf-8", errors="replace")
+
+
+def _checked(text: str) -> dict[str, Any]:
+    """A recipe as an object with settings; raises Unreadable."""
+    try:
+        known = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise Unreadable("The recipe in the card is damaged.", "Export it again.") from error
+    if not isinstance(known, dict) or not isinstance(known.get("config"), dict) or known.get("format") != 1 or known.get("method") != "textual_inversion":
+        raise Unreadable("The recipe is not one that is understood here.", "It may come from a newer studio.")
+    return known
+
+
+def _values(config: Mapping[str, Any]) -> tuple[dict[str, Any], list[str]]:
+    """Settings that can be used, each checked for itself, and a note for each that cannot."""
+    values, notes = {}, []
+    for name, value in config.items():
+        if name not in TextualInversionConfig.model_fields:
+            notes.append(f"The setting {name[:60]!r} is not known here; it was left out.")
+            continue
+        try:
+            TextualInversionConfig.check({"embedding": "-", "data": "-", name: value})
+        except InputError as error:
+            if value != "":
+                notes.append(f"{error.message} It was left out.")
+            continue
+        values[name] = value
+    return values, notes
+
+
+def _missing(paths: Paths, values: dict[str, Any], known: Mapping[str, Any], hashes: Mapping[str, str]) -> Sequence[str]:
+    """What a recipe needs that is not here, in sentences; a data set of the same name is taken for the one that was meant."""
+    notes = []
+    facts = known["facts"] if isinstance(known.get("facts"), dict) else {}
+    notes += _checkpoint(shelves.checkpoints(paths), values, facts, hashes)
+    if str(values.get("embedding", "")) not in {card.name for card in shelves.embeddings(paths)}:
+        notes.append(f"There is no embedding {str(values.get('embedding', ''))!r} yet; create it first.")
+    name = _last(values.get("data"))
+    place = paths.datasets / name
+    if name and place.is_dir():
+        values["data"] = str(place)
+    else:
+        values.pop("data", None)
+        notes.append(f"The data set {name!r} is not here; choose your own.")
+    if shelves.template_file(paths, str(values.get("template", "subject_filewords"))) is None:
+        notes.append(f"The prompt template {values['template']!r} is not here; its lines are in the card.")
+    return notes
+
+
+def _checkpoint(there: Sequence[str], values: dict[str, Any], facts: Mapping[str, Any], hashes: Mapping[str, str]) -> list[str]:
+    """Choose the checkpoint of the same hash, else of the same name, else none; a sentence when it is not surely the same."""
+    wanted, digest = str(values.pop("checkpoint", "") or facts.get("checkpoint") or ""), str(facts.get("checkpoint_hash") or "")[:10]
+    same = next((name for name in there if digest and hashes.get(name, "")[:10] == digest), None)
+    named = same or next((name for name in there if wanted and Path(name).stem == Path(_last(wanted)).stem), None)
+    if named is None:
+        return [f"The checkpoint {wanted!r} (hash {digest or 'unknown'}) is not here; the default one is chosen."] if wanted else []
+    values["checkpoint"] = named
+    if same is None and digest and hashes.get(named):
+        return [f"The checkpoint {named!r} here has the hash {hashes[named][:10]}, the recipe's has {digest}: the result will differ."]
+    return []
