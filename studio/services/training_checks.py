@@ -1,5 +1,6 @@
 """What keeps a training from starting, all of it at once and in words."""
 
+from collections.abc import Callable
 from pathlib import Path
 
 from studio import shelves
@@ -9,35 +10,56 @@ from studio.formats.embedding import read_embedding
 from studio.requests.train import TextualInversionConfig
 from studio.services.library import find_embedding
 from studio.settings import Paths
-from studio.training.optim import Schedule
+from studio.training.optim import Schedule, why_not
 
 
-def check(config: TextualInversionConfig, paths: Paths) -> None:
-    """Raise InputError naming everything that keeps this training from starting; needs no model."""
-    wrong: list[str] = []
-    first = 0
-    try:
-        first = read_embedding(find_embedding(paths, config.embedding)).step or 0
-    except StudioError as error:
-        wrong.append(str(error))
-    if first >= config.steps:
-        wrong.append(f"Max steps: {config.embedding!r} has been trained to step {first} already, and Max steps is {config.steps}; enter a number above {first}.")
-    else:
-        try:
-            Schedule.parse(config.learn_rate, config.steps, first)
-        except StudioError as error:
-            wrong.append(str(error))
+def check(config: TextualInversionConfig, paths: Paths, device: str = "") -> None:
+    """Raise InputError naming everything that keeps this training from starting; needs no model. `device` is the kind it would run on ("cuda", "cpu") where that is known."""
+    wrong = mistakes(config, paths, device)
+    if wrong:
+        raise InputError(" ".join(wrong))
+
+
+def mistakes(config: TextualInversionConfig, paths: Paths, device: str = "") -> list[str]:
+    """Sentences about everything that keeps this training from starting."""
+    first, wrong = _begun(config, paths)
+    wrong += _ended(config, first) or _said(lambda: Schedule.parse(config.learn_rate, config.steps, first, config.rate_shape, config.warmup))
     folder = Path(config.data)
     if not folder.is_dir():
         wrong.append(f"Dataset directory: {config.data!r} is not a folder; prepare pictures first.")
     elif not shelves.images(folder):
         wrong.append(f"Dataset directory: there is no picture in {config.data!r}; prepare pictures first.")
+    wrong += _said(lambda: read_template(template_of(config, paths)))
+    reason = why_not(config.optimizer, device) if device else ""
+    if reason:
+        wrong.append(reason)
+    if config.stop_rule != "never" and not config.probe_every:
+        wrong.append("Stop by itself: nothing is measured, so no rule can stop the training; measure the probe every 25 steps, or choose never.")
+    return wrong
+
+
+def _said(ask: Callable[[], object]) -> list[str]:
+    """What an attempt is refused with, in words; nothing when it succeeds."""
     try:
-        read_template(template_of(config, paths))
+        ask()
     except StudioError as error:
-        wrong.append(str(error))
-    if wrong:
-        raise InputError(" ".join(wrong))
+        return [str(error)]
+    return []
+
+
+def _begun(config: TextualInversionConfig, paths: Paths) -> tuple[int, list[str]]:
+    """The step the embedding was trained to, and what is wrong with it."""
+    try:
+        return read_embedding(find_embedding(paths, config.embedding)).step or 0, []
+    except StudioError as error:
+        return 0, [str(error)]
+
+
+def _ended(config: TextualInversionConfig, first: int) -> list[str]:
+    """What to say when the embedding has been trained as far as is wanted."""
+    if first < config.steps:
+        return []
+    return [f"Max steps: {config.embedding!r} has been trained to step {first} already, and Max steps is {config.steps}; enter a number above {first}."]
 
 
 def template_of(config: TextualInversionConfig, paths: Paths) -> Path:
