@@ -19,6 +19,7 @@ class TextualInversion:
     def __init__(self, model: Model, embedding: Embedding, relaxation: float = 0.0) -> None:
         self.name = embedding.name
         self.checkpoint = (model.hash[:10] or None, model.checkpoint.removesuffix(".safetensors").removesuffix(".ckpt") or None)
+        self.first = model.widths[0] if len(model.widths) > 1 else None
         self.vectors = nn.Parameter(embedding.vectors.to(model.device).clone())
         self.start = self.vectors.detach().clone()
         self.relaxation = relaxation
@@ -52,7 +53,7 @@ class TextualInversion:
     def shelve(self, path: Path, step: int) -> None:
         """Write the embedding with its step and the checkpoint it was trained on."""
         name = path.stem if path.stem.startswith(self.name) else self.name
-        write_embedding(path, Embedding(name, self.vectors, step, *self.checkpoint))
+        write_embedding(path, Embedding(name, self.vectors, step, *self.checkpoint, first=self.first))
 
     def state(self) -> dict[str, Tensor]:
         """Vectors now and at the start."""
