@@ -130,7 +130,7 @@
       make(t("Save now"), "save", lively, () => screen.asks("save"), { title: t("Put the embedding as it is now on the shelf.") }),
       make(t("Sample now…"), "sample", lively, () => sample(screen)),
       make(t("Change…"), "change", lively, () => change(screen)),
-      make(t("Stop without saving…"), "discard", lively, () => discard(screen, job)));
+      make(t("Stop without saving…"), "discard", lively, () => discard(screen, job)), bell());
   }
 
   function sample(screen) {
@@ -209,6 +209,31 @@
     screen.id = screen.job?.id;
   }
 
+  // Who wants to be told is told by the browser and by a sound; the wish is kept in this browser.
+  const WISH = "studio-notify";
+  function notify(text, state) {
+    if (localStorage.getItem(WISH) !== "1") return;
+    if ("Notification" in window && Notification.permission === "granted") new Notification("SD Training Studio", { body: text, tag: "training" });
+    try {
+      const sound = new AudioContext(), tone = sound.createOscillator(), volume = sound.createGain();
+      tone.frequency.setValueAtTime(state === "failed" ? 220 : 660, sound.currentTime);
+      tone.frequency.setValueAtTime(state === "failed" ? 165 : 880, sound.currentTime + 0.18);
+      volume.gain.setValueAtTime(0.12, sound.currentTime);
+      volume.gain.exponentialRampToValueAtTime(0.001, sound.currentTime + 0.6);
+      tone.connect(volume).connect(sound.destination);
+      tone.start();
+      tone.stop(sound.currentTime + 0.6);
+    } catch { /* a browser without sound still shows the message */ }
+  }
+
+  function bell() {
+    const box = el("input", { type: "checkbox", checked: localStorage.getItem(WISH) === "1", onchange: () => {
+      localStorage.setItem(WISH, box.checked ? "1" : "0");
+      if (box.checked && "Notification" in window && Notification.permission === "default") Notification.requestPermission();
+    } });
+    return el("label", { class: "run-bell" }, box, t("Tell me when it ends"));
+  }
+
   setInterval(() => {
     for (const screen of screens) {
       if (!screen.host.isConnected) { screens.delete(screen); continue; }
@@ -227,5 +252,5 @@
 
   // The same screen for a run of the past, in any place of the page.
   const runScreen = (host, id) => { for (const s of screens) if (s.host === host) screens.delete(s); return new Screen(host, `runs/${encodeURIComponent(id)}`, false); };
-  window.studio = Object.assign(window.studio || {}, { runScreen, runUrl: url, pageKey: key });
+  window.studio = Object.assign(window.studio || {}, { runScreen, runUrl: url, pageKey: key, notify });
 })();

@@ -6,10 +6,11 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from studio.config import Config
 from studio.errors import StudioError
+from studio.webhook import check_address
 
 MemoryMode = Literal["normal", "medvram", "lowvram"]
 ImageFormat = Literal["png", "jpg", "webp"]
@@ -46,6 +47,13 @@ class Preferences(Config):
     """How much memory models may take on the device; 0 = what is free."""
     memory_mode: MemoryMode = "normal"
     """medvram and lowvram let parts of a model visit the card one after another."""
+    webhook: str = Field("", max_length=2000, title="Webhook of trainings")
+    """Address that is told when a training ends, fails or pauses by itself, such as one of ntfy, Slack, WeCom or DingTalk; empty = nobody."""
+
+    @field_validator("webhook")
+    @classmethod
+    def _address(cls, value: str) -> str:
+        return check_address(value)
 
 
 def read_preferences(path: Path) -> Preferences:

@@ -12,10 +12,11 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
-from studio import shelves
+from studio import shelves, webhook
 from studio.config import Config
 from studio.errors import StudioError
 from studio.jobs import Job, JobStore, State, Watch
+from studio.preferences import read_preferences
 from studio.requests import request_of
 from studio.settings import Paths
 
@@ -75,8 +76,10 @@ class WorkerLane:
         self._asks = self.store.asks(job.id)
 
     def emit(self, kind: str, **data: Any) -> None:
-        """Write an event into the journal."""
+        """Write an event into the journal; a job that pauses by itself is told elsewhere too."""
         self.store.emit(self.job, kind, data)
+        if kind == "paused" and data.get("reason"):
+            self.worker.tell(self.job, str(data["reason"]))
 
     def _look(self) -> None:
         """Read the asks again if the last look is old."""
@@ -205,6 +208,8 @@ class Worker:
         before, self._current = self._current, job.kind
         try:
             self._run(job, WorkerLane(self, job), self._desk)
+            if job.kind == "train":
+                self.tell(job.id)
         finally:
             self._current = before
             self.index()
@@ -222,6 +227,19 @@ class Worker:
         except Exception as error:  # the lane: whatever a service did not foresee ends the job, not the worker
             log.exception("job %s (%s) failed", job.id, job.kind)
             self.store.finish(job.id, State.FAILED, error=_words(error))
+
+    def tell(self, name: str, text: str = "") -> None:
+        """Tell the webhook of the settings, beside the work, what became of a training; that nobody answers is an event and nothing more."""
+        address = read_preferences(self.paths.settings).webhook
+        if address:
+            threading.Thread(target=self._tell, args=(name, text, address), name="webhook", daemon=True).start()
+
+    def _tell(self, name: str, text: str, address: str) -> None:
+        """Post the message."""
+        job = self.store.job(name)
+        subject = job.request["config"]["embedding"]
+        problem = webhook.send(address, f"Training of {subject}: {text or job.error or job.state}", name=subject, state=str(job.state), job=job.id, steps=(job.result or {}).get("steps"))
+        self.store.emit(name, "log", {"text": problem or "The webhook was told."})
 
     def _service(self, kind: str) -> Callable[[Config, WorkerLane, Any], dict[str, Any]]:
         """The function that does this kind of job."""

@@ -47,6 +47,7 @@ SCREEN: dict[str, str] = {
     "The loss of each step; it says little, because every step meets another noise.": "每一步的损失；意义不大，因为每一步遇到的噪声都不同。",
     "The same by noise: composition from the noisiest steps, detail from the cleanest.": "按噪声分段：构图来自噪声最大的步，细节来自最干净的步。",
     "The training rests, and goes on exactly where it was.": "训练休息，之后从原处准确继续。",
+    "Tell me when it ends": "结束时通知我",
     "Three previews or copies are needed.": "需要三份预览或副本。",
     "Training loss over steps": "各步的训练损失",
     "Training of {name} failed": "{name} 的训练失败了",

@@ -57,6 +57,8 @@ FORECAST: dict[str, str] = {
     "Forecast for {name}": "{name} 的预测",
     "Prompts it will be trained with": "训练将使用的提示词",
     "Pictures and captions": "图片与描述",
+    "Webhook of trainings": "训练的 Webhook",
+    "Address that is told when a training ends, fails or pauses by itself, such as one of ntfy, Slack, WeCom or DingTalk; empty = nobody.": "训练结束、失败或自行暂停时通知的地址，例如 ntfy、Slack、企业微信或钉钉；留空 = 不通知。",
     "Measuring and stopping": "测量与停止",
     "Loss and machine": "损失与机器",
     "A training is running; another one waits until it has ended.": "有训练正在进行；新的训练会排队等它结束。",
