@@ -230,7 +230,11 @@ class Worker:
 
     def tell(self, name: str, text: str = "") -> None:
         """Tell the webhook of the settings, beside the work, what became of a training; that nobody answers is an event and nothing more."""
-        address = read_preferences(self.paths.settings).webhook
+        try:
+            address = read_preferences(self.paths.settings).webhook
+        except StudioError as error:
+            log.warning("nobody was told: %s", error)
+            return
         if address:
             threading.Thread(target=self._tell, args=(name, text, address), name="webhook", daemon=True).start()
 
