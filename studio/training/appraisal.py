@@ -10,7 +10,11 @@ from typing import Any
 import numpy as np
 from torch import Tensor
 
-from studio.training.probe import MOST_PAIRS, PAIRS, STRATA, Errors, Probe, Reading, changes
+from studio.dataset.batches import Sample
+from studio.diffusion.model import Model
+from studio.training.methods.trainable import Trainable
+from studio.training.passes import Plan
+from studio.training.probe import MOST_PAIRS, PAIRS, STRATA, Errors, Material, Probe, Reading, changes, draw, unseen
 from studio.training.stopping import Reason, figure, stop
 from studio.training.verdict import Lag, Movement, Verdict, alarm, judge
 
@@ -71,6 +75,16 @@ class Appraiser:
     _losses: deque[float] = field(default_factory=lambda: deque(maxlen=MEMORY))
     _movement: Movement | None = None
     _alarmed: bool = False
+
+    @classmethod
+    def of(cls, model: Model, learner: Trainable, plan: Plan, held: tuple[Sample, ...], rules: Rules) -> "Appraiser":
+        """The appraiser of a run, made while the network is untouched; its `rules.every` may come out larger than asked, so that measuring stays affordable."""
+        batches, changing = plan.batches, getattr(learner, "changes_network", False)
+        material = Material(batches.samples, held, batches.templates, batches.name, batches.seed, batches.flip)
+        lines = 1 + bool(unseen(material)) + changing
+        count, every = afford(rules.every, batches.size, batches.parts, lines)
+        probe = draw(model, material, count, changing, (plan.clip_skip, plan.others))
+        return cls(probe, learner.words, replace(rules, every=every), math.hypot(*model.median_norms), batches.naming())
 
     def begin(self, step: int) -> Appraisal | None:
         """Measure the untouched start at `step`; nothing when it was restored, or when nothing is measured."""
@@ -148,15 +162,15 @@ class Appraiser:
         return Lag(self.history[at].step, float(paired.mean()), float(paired.std(ddof=1) / math.sqrt(len(paired))))
 
 
-def afford(every: int, pictures: int, lines: int = 1) -> tuple[int, int]:
+def afford(every: int, size: int, parts: int = 1, lines: int = 1) -> tuple[int, int]:
     """Evaluations in each of `lines` lines, and steps between measurements, so that measuring takes at most SHARE of the time; by count, not by the clock, so that a run that goes on is the same.
 
-    A step sees `pictures` pictures, each worth SINGLE or SEVERAL evaluations without gradients. Where even the fewest evaluations are too many for `every` steps, measurements come
-    at a multiple of it: 25 steps of one picture pay for 25 x 4 x 0.08 = 8 evaluations, one line of 4 pairs; with a held-out line beside it they come every 50 steps.
+    A step sees `parts` batches of `size` pictures, each worth SINGLE or SEVERAL evaluations without gradients. Where even the fewest evaluations are too many for `every` steps,
+    measurements come at a multiple of it: 25 steps of one picture pay for 25 x 4 x 0.08 = 8 evaluations, one line of 4 pairs; with a held-out line beside it they come every 50 steps.
     """
     if not every:
         return 2 * PAIRS, 0
-    worth = every * pictures * (SINGLE if pictures == 1 else SEVERAL) * SHARE
+    worth = every * size * parts * (SINGLE if size == 1 else SEVERAL) * SHARE
     pairs = int(worth / lines / 2)
     if pairs >= PAIRS:
         return 2 * min(MOST_PAIRS, pairs // STRATA * STRATA or PAIRS), every

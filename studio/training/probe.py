@@ -182,15 +182,20 @@ def draw(model: Model, material: Material, count: int, changes_network: bool = F
 
     Pictures held back make the held line; where there are none, fewer than eight pictures, and no learning of mirrored ones, their mirror images do.
     """
-    held = material.held or _mirror_images(material)
+    kept = unseen(material)
     train = _line(material, material.train, LINES.index("train"), count)
-    unseen = _line(material, held, LINES.index("held"), count) if held else ()
+    held = _line(material, kept, LINES.index("held"), count) if kept else ()
     if not changes_network:
-        return Probe(model, train, unseen, clip_skip=rest[0], others=rest[1], seed=material.seed)
+        return Probe(model, train, held, clip_skip=rest[0], others=rest[1], seed=material.seed)
     generic = tuple(Item(i.latent, i.noise, i.time, i.band, GENERIC[n % len(GENERIC)]) for n, i in enumerate(_line(material, material.train, LINES.index("drift"), 2 * PAIRS)))
-    bare = Probe(model, train, unseen, generic, clip_skip=rest[0], others=rest[1], seed=material.seed)
+    bare = Probe(model, train, held, generic, clip_skip=rest[0], others=rest[1], seed=material.seed)
     with _evaluating(model):
         return replace(bare, base=tuple(bare.answers(generic, rest[1])))
+
+
+def unseen(material: Material) -> tuple[Sample, ...]:
+    """Pictures of the held line: those held back, else mirror images of pictures that are few and not learned mirrored, else none."""
+    return material.held or _mirror_images(material)
 
 
 def ask(model: Model, items: Sequence[Item], words: Mapping[str, Tensor], clip_skip: int) -> Tensor:
