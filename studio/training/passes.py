@@ -48,15 +48,15 @@ def losses(model: Model, learner: Trainable, plan: Plan, batch: Batch) -> tuple[
     latents, noise, times = (x.to(model.device) for x in (batch.latents, batch.noise, batch.times))
     signal = model.alphas_cumprod[times]
     words = {**plan.others, **learner.words()}
-    reading = Reading(plan.clip_skip, size=getattr(batch, "size", None))
+    reading = Reading(plan.clip_skip, size=batch.size)
 
     def read() -> Conditioning:
         return condition(model, batch.prompts, words, reading)
 
     guide = checkpoint(read, use_reentrant=False, preserve_rng_state=False) if plan.checkpointing else read()
     answer = model.predict(add_noise(latents, noise, signal), times, guide).float()
-    mask = getattr(batch, "weights", None)
-    errors = squared_errors(answer, target(model.prediction_type, latents, noise, signal), None if mask is None else mask.to(model.device))
+    mask = None if batch.weights is None else batch.weights.to(model.device)
+    errors = squared_errors(answer, target(model.prediction_type, latents, noise, signal), mask)
     return errors, weights(model.prediction_type, signal, plan.min_snr_gamma)
 
 
