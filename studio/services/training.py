@@ -22,6 +22,7 @@ from studio.training.loop import Plan, train
 from studio.training.methods import method_of
 from studio.training.methods.trainable import Trainable
 from studio.training.optim import Schedule, adamw, restore_optimizer
+from studio.training.preparation import prepared
 from studio.training.run import Checkpoint, Run
 from studio.training.watch import Rhythm, Tally, Watch
 
@@ -54,9 +55,9 @@ def run(request: TrainRequest, lane: Lane, desk: Desk) -> dict[str, Any]:
         watch = Watch(folder, lane, learner, optimizer, rhythm, shelf, painter, tally, step=tally.first)
         if kept is not None:
             _take_up(kept, watch)
-        with _shown(desk, learner):
+        with _shown(desk, learner), prepared(model, config.gradient_checkpointing, config.compile, watch.note) as network:
             watch.begin(resumed=kept is not None)
-            finished = train(model, learner, optimizer, plan, watch)
+            finished = train(network, learner, optimizer, plan, watch)
             watch.finish()
     return {"embedding": str(shelf), "run": str(folder.folder), "steps": watch.step, "stopped": not finished}
 
