@@ -34,11 +34,16 @@ class Trashed:
 
 def file_of(paths: Paths, name: str) -> Path:
     """The file of an embedding, letter case aside; raises NotFound."""
-    files = shelves.embedding_files(paths)
-    found = [p for p in files if p.stem == name] or [p for p in files if p.stem.lower() == name.lower()]
+    found = files_of(paths, name)
     if not found:
         raise NotFound(f"Embedding: there is no {name[:120]!r} in {paths.embeddings.name}.", "Create it first.")
     return found[0]
+
+
+def files_of(paths: Paths, name: str) -> list[Path]:
+    """All files of the shelf that prompts could take for this name, the exact one first."""
+    found = [p for p in shelves.embedding_files(paths) if p.stem.lower() == name.lower()]
+    return sorted(found, key=lambda p: p.stem != name)
 
 
 def check_free(paths: Paths, path: Path, overwrite: bool) -> None:

@@ -42,9 +42,11 @@ SERVICES: tuple[tuple[str, str], ...] = (
     ("caption", "studio.services.captioning"),
     ("compare", "studio.services.comparing"),
     ("download", "studio.services.download"),
+    ("inspect_embedding", "studio.services.embedding_room"),
+    ("edit_embedding", "studio.services.embedding_room"),
 )
 """Kind of job and the module whose `run(request, lane, desk)` does it."""
-SHORT = ("generate", "create_embedding", "inspect", "interrogate", "extras", "residence", "plot", "prompt_matrix", "prompts_from_file")
+SHORT = ("generate", "create_embedding", "inspect_embedding", "edit_embedding", "inspect", "interrogate", "extras", "residence", "plot", "prompt_matrix", "prompts_from_file")
 """Jobs that may run between two steps of a training."""
 ASIDE = ("import", "examine", "write", "export", "download")
 """Jobs that need no model: a thread beside the lane does them with processes of its own, so that pictures can be prepared while a training runs."""

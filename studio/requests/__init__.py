@@ -5,6 +5,7 @@ from studio.errors import InputError
 from studio.requests.caption import CaptionRequest
 from studio.requests.compare import CompareRequest
 from studio.requests.download import DownloadRequest
+from studio.requests.embedding_room import EditEmbeddingRequest, InspectEmbeddingRequest
 from studio.requests.examine import ExamineRequest
 from studio.requests.extras import ExtrasRequest
 from studio.requests.generate import GenerateRequest
@@ -38,6 +39,8 @@ REQUESTS: tuple[tuple[str, type[Config]], ...] = (
     ("caption", CaptionRequest),
     ("compare", CompareRequest),
     ("download", DownloadRequest),
+    ("inspect_embedding", InspectEmbeddingRequest),
+    ("edit_embedding", EditEmbeddingRequest),
 )
 """Kind of job and the request it carries."""
 

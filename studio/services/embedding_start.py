@@ -1,0 +1,45 @@
+"""Where the training of an embedding began, as its run remembers it."""
+
+import json
+from pathlib import Path
+
+from safetensors import SafetensorError, safe_open
+from torch import Tensor
+
+from studio.errors import StudioError
+from studio.formats.embedding import read_embedding
+from studio.settings import Paths
+
+
+def start_of(paths: Paths, name: str, run: str = "") -> tuple[str, Tensor] | None:
+    """Folder name of the newest run of an embedding that knows its start, or of `run`, and the vectors [n, d] it began with; None when there is none."""
+    folders = [folder for folder in paths.runs.iterdir() if folder.is_dir() and (not run or folder.name == run)] if paths.runs.is_dir() else []
+    for folder in sorted(folders, key=lambda f: (f.stat().st_mtime, f.name), reverse=True):
+        if _embedding_of(folder).lower() == name.lower() and (start := _start(folder, name)) is not None:
+            return folder.name, start
+    return None
+
+
+def _embedding_of(folder: Path) -> str:
+    """The embedding a run trained; empty when it does not say."""
+    try:
+        return str(json.loads((folder / "config.json").read_text(encoding="utf-8"))["config"]["embedding"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return ""
+
+
+def _start(folder: Path, name: str) -> Tensor | None:
+    """The vectors a run began with: from its newest checkpoint, else from the weights of its picture of step 0."""
+    for file in sorted((folder / "checkpoints").glob("*.safetensors"), reverse=True):
+        try:
+            with safe_open(file, framework="pt") as held:
+                if "start" in held.keys():  # noqa: SIM118 (not a dict)
+                    return held.get_tensor("start").float()
+        except (SafetensorError, OSError, ValueError):
+            continue
+    for file in (folder / "embeddings").glob(f"{name}-0.*"):
+        try:
+            return read_embedding(file).vectors
+        except StudioError:
+            continue
+    return None
