@@ -108,7 +108,7 @@ def film(strip: Strip, title: str, request: SheetRequest, path: Path, lane: Lane
         raise InputError("None of the previews could be opened, so there is nothing to show.", "They may have been moved.")
     edge = max(p.width for _, p in opened), max(p.height for _, p in opened)
     last = max(strip.steps)
-    frames = [_frame(picture, edge, (title, f"step {step} of {last}")) for step, picture in opened]
+    frames = _levelled([_frame(picture, edge, (title, f"step {step} of {last}")) for step, picture in opened])
     each = round(request.seconds * 1000)
     durations = [*[each] * (len(frames) - 1), each * LAST]
     knobs: dict[str, Any] = {"quality": 85} if request.format == "WebP" else {}
@@ -121,6 +121,15 @@ def _frame(picture: Image.Image, edge: tuple[int, int], lines: tuple[str, str]) 
     field = Image.new("RGB", edge, "white")
     field.paste(picture, ((edge[0] - picture.width) // 2, (edge[1] - picture.height) // 2))
     return table({(0, 0): field}, (1, 1), Words(columns=[tuple(Label(line) for line in lines)]))
+
+
+def _levelled(frames: Sequence[Image.Image]) -> list[Image.Image]:
+    """Frames of one height: words that took fewer lines get white above them."""
+    height = max(frame.height for frame in frames)
+    fields = [Image.new("RGB", (frame.width, height), "white") for frame in frames]
+    for whole, frame in zip(fields, frames, strict=True):
+        whole.paste(frame, (0, height - frame.height))
+    return fields
 
 
 def _opened(path: Path, size: int, lane: Lane) -> Image.Image | None:
