@@ -10,7 +10,7 @@ from starlette.middleware.base import BaseHTTPMiddleware, RequestResponseEndpoin
 from starlette.responses import Response
 
 from studio import __version__
-from studio.api import datasets, room, room_check, room_pictures, room_words, training_view
+from studio.api import datasets, room, room_check, room_pictures, room_words, runs, runs_pictures, training_view
 from studio.api.auth import Access, Gate
 from studio.api.faults import tell_faults
 from studio.api.sdapi import sdapi
@@ -99,7 +99,19 @@ def bare_app(engine: Engine, auth: Access | None = None) -> FastAPI:
     app = FastAPI(title="SD Training Studio", version=__version__, docs_url=None, redoc_url=None)
     app.state.counter = Counter(engine)
     jobs_api(app, engine)
-    for router in (datasets.router, room.router, room_pictures.router, room_words.router, room_check.router, room_words.shared, room_check.shared, training_view.router):
+    for router in (
+        datasets.router,
+        room.router,
+        room_pictures.router,
+        room_words.router,
+        room_check.router,
+        room_words.shared,
+        room_check.shared,
+        training_view.router,
+        runs_pictures.router,
+        runs.router,
+        runs.queue,
+    ):
         app.include_router(router)
     app.include_router(sdapi(access.server_stop))
     docs(app)

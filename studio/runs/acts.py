@@ -21,6 +21,8 @@ from studio.settings import Paths
 LONGEST_TITLE, LONGEST_NOTE = 120, 20_000
 WEIGHTS = (".pt", ".safetensors")
 """Files that can be put on the shelf."""
+STAMPED = re.compile(r"(?P<name>.+)~\d{8}-\d{6}(~\d+)?\.(pt|safetensors)")
+"""Names of embeddings in the trash."""
 
 
 def run_folder(paths: Paths, name: str) -> Path:
@@ -139,12 +141,12 @@ def use(paths: Paths, name: str, which: str | int, new_name: str = "") -> dict[s
     return {"name": word, "path": str(target), "hash": sha256(target)[:10], "replaced": replaced, "kept": kept}
 
 
-def undo_use(paths: Paths, name: str, kept: str) -> dict[str, str]:
-    """Put back the embedding that `use` replaced; what it put there goes to the trash in turn. Raises NotFound."""
-    word = _word(name)
-    source = _old(paths) / kept
-    if not kept or Path(kept).name != kept or not source.is_file() or not kept.startswith(f"{word}~"):
+def undo_use(paths: Paths, kept: str) -> dict[str, str]:
+    """Put back the embedding that `use` kept in the trash; what lies in its place goes to the trash in turn. Raises NotFound."""
+    source, said = _old(paths) / kept, STAMPED.fullmatch(kept)
+    if said is None or Path(kept).name != kept or not source.is_file():
         raise NotFound(f"The embedding {kept[:120]!r} is not in the trash.")
+    word = _word(said["name"])
     there = next((file for suffix in WEIGHTS if (file := paths.embeddings / f"{word}{suffix}").exists()), None)
     with _told(word):
         now = _copy(there, _free(_old(paths) / _stamped(there))).name if there else ""

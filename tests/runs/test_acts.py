@@ -67,9 +67,9 @@ def test_weights_go_to_the_shelf_and_what_lay_there_comes_back(root: Paths, run:
     assert shelf.read_bytes() == b"weights at 20" and used["replaced"] != used["hash"]
     best = acts.use(root, RUN, "best")
     assert shelf.read_bytes() == b"the best"
-    acts.undo_use(root, "hero", best["kept"])
+    acts.undo_use(root, best["kept"])
     assert shelf.read_bytes() == b"weights at 20"
-    acts.undo_use(root, "hero", used["kept"])
+    acts.undo_use(root, used["kept"])
     assert shelf.read_bytes() == b"by hand"
     acts.use(root, RUN, "embeddings/hero-0.pt", "hero-untaught")
     assert (root.embeddings / "hero-untaught.pt").read_bytes() == b"weights at 0" and shelf.read_bytes() == b"by hand"
@@ -77,7 +77,7 @@ def test_weights_go_to_the_shelf_and_what_lay_there_comes_back(root: Paths, run:
         with pytest.raises(wrong):
             acts.use(root, RUN, which, new)
     with pytest.raises(NotFound):
-        acts.undo_use(root, "hero", "../../../settings.json")
+        acts.undo_use(root, "../../../settings.json")
 
 
 def test_a_clone_has_what_the_form_knows(run: Path) -> None:
