@@ -1,7 +1,7 @@
 """Latents: pictures encoded once and kept on disk by what is in them, and the sample that training takes of each."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from hashlib import sha256
 from pathlib import Path
 
@@ -89,8 +89,9 @@ class LatentStore:
 
     def keep(self, pictures: Sequence[tuple[str, Tensor]]) -> list[Latent]:
         """Encode pictures [3, H, W] of one size together, keep each latent under its key and return them in order. Raises OutOfSpace."""
+        alone = pictures[0][1][None]  # in the memory layout it came in, which decides about last bits
         with torch.no_grad():
-            encoded = self.encode(torch.stack([picture for _, picture in pictures]))
+            encoded = self.encode(alone if len(pictures) == 1 else torch.stack([picture for _, picture in pictures]))
         means, stds = (part.float().cpu() for part in encoded)
         made = [(mean.clone(), std.clone()) for mean, std in zip(means, stds, strict=True)]
         for (key, _), (mean, std) in zip(pictures, made, strict=True):
@@ -101,3 +102,49 @@ class LatentStore:
     def _path(self, key: str) -> Path:
         """Where a key lies; two letters of it spread the files over folders."""
         return self.folder / key[:2] / f"{key}.safetensors"
+
+
+@dataclass
+class Encoder:
+    """Encodes what the store has not, several pictures of one size together; `area` pixels at a time, 0 = always one by one.
+
+    On a CPU several at once are no faster, and differ from single ones in the last bit, which would tie a latent to its neighbours.
+    """
+
+    store: LatentStore
+    area: int = 0
+    made: dict[str, Latent] = field(default_factory=dict)
+    _waiting: dict[Size, list[tuple[str, Tensor]]] = field(default_factory=dict)
+
+    def want(self, key: str, image: Path, size: Size, mirrored: bool = False) -> None:
+        """See that the latent of a picture is in `made` after `flush`; raises Unreadable for what is not a picture."""
+        waiting = self._waiting.setdefault(size, [])
+        if key in self.made or any(key == other for other, _ in waiting):
+            return
+        kept = self.store.find(key)
+        if kept is not None:
+            self.made[key] = kept
+            return
+        picture = pixels(cover(open_upright(image), *size))
+        waiting.append((key, picture.flip(-1) if mirrored else picture))
+        if (len(waiting) + 1) * size[0] * size[1] > self.area:
+            self._encode(size)
+
+    def flush(self) -> None:
+        """Encode what still waits."""
+        for size in self._waiting:
+            self._encode(size)
+
+    def _encode(self, size: Size) -> None:
+        """Encode what waits of a size; one by one where the memory is too small for all."""
+        waiting, self._waiting[size] = self._waiting[size], []
+        if not waiting:
+            return
+        try:
+            latents = self.store.keep(waiting)
+        except torch.OutOfMemoryError:
+            if len(waiting) == 1:
+                raise
+            self.area = 0
+            latents = [self.store.keep([one])[0] for one in waiting]
+        self.made.update(zip((key for key, _ in waiting), latents, strict=True))
