@@ -11,13 +11,13 @@ from pydantic import Field
 from studio.api.waiting import Here
 from studio.config import Config
 from studio.engine import Engine
-from studio.errors import Conflict, InputError
+from studio.errors import InputError
 from studio.jobs import Job
 from studio.requests import TrainRequest, request_of
 from studio.runs import acts, card
 from studio.runs.comparing import MOST, comparison
 from studio.runs.listing import Rows, listing
-from studio.runs.reading import Cache, heading, job_of, view
+from studio.runs.reading import Cache, job_of, view
 
 router = APIRouter(prefix="/studio/v1/runs", tags=["runs"])
 queue = APIRouter(prefix="/studio/v1", tags=["runs"])
@@ -203,16 +203,8 @@ def extend(name: str, wish: StepsOf, here: Here) -> dict[str, str]:
 
 
 def go_on(engine: Engine, name: str, steps: int = 0) -> str:
-    """Submit a run again, to its end or a later one, and return the job; raises Conflict while it runs, InputError when nothing is left to do."""
-    folder = acts.run_folder(engine.paths, name)
-    job = job_of(name, trainings(engine))
-    if job is not None and not job.state.over:
-        raise Conflict(f"{name} is {job.state}.", "It goes on by itself; watch it in Train.")
-    known = view(folder, job, {})
-    done, end = int(known["step"] or 0), int(steps or known["end"] or 0)
-    if end <= done:
-        raise InputError(f"Steps: this run has taken {done}; {end} leaves nothing to do.", "Extend it to a later step.")
-    return engine.submit(TrainRequest.check({"method": heading(folder, job)["method"], "config": {**acts.clone(folder), "steps": end}, "run": name}))
+    """Submit a run again and return the job."""
+    return engine.submit(TrainRequest.check(acts.going_on(engine.paths, name, trainings(engine), steps)))
 
 
 @router.post("/{name}/{kind}")

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from studio import __version__
-from studio.cli import data
+from studio.cli import data, runs
 from studio.cli.following import follow
 from studio.cli.knobs import absolute, add_knobs, given
 from studio.cli.serving import serve
@@ -65,6 +65,7 @@ def _parser() -> argparse.ArgumentParser:
     prepare.set_defaults(run=_preprocess)
 
     data.add_commands(commands, shared)
+    runs.add_commands(commands, shared)
 
     embedding = commands.add_parser("embedding", help="make embeddings").add_subparsers(dest="act", required=True, metavar="ACT")
     create = embedding.add_parser("create", parents=[shared], help="create an embedding")

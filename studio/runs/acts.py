@@ -14,7 +14,7 @@ from studio.errors import Conflict, InputError, NotFound, OutOfSpace, StudioErro
 from studio.files import atomic_write, sha256
 from studio.jobs import Job
 from studio.requests.train import TextualInversionConfig, check_name
-from studio.runs.reading import job_of
+from studio.runs.reading import job_of, view
 from studio.runs.tails import read_object
 from studio.settings import Paths
 
@@ -74,6 +74,19 @@ def clone(folder: Path) -> dict[str, Any]:
     if not isinstance(config, dict) or not config:
         raise NotFound(f"The settings of {folder.name} cannot be read.")
     return {name: value for name, value in config.items() if name in TextualInversionConfig.model_fields}
+
+
+def going_on(paths: Paths, name: str, jobs: Sequence[Job], steps: int = 0) -> dict[str, Any]:
+    """The values of the TrainRequest that goes on with a run, to its end or a later one; raises Conflict while it runs, InputError when nothing is left to do."""
+    folder = run_folder(paths, name)
+    job = job_of(name, jobs)
+    if job is not None and not job.state.over:
+        raise Conflict(f"{name} is {job.state}.", "It goes on by itself; watch it in Train.")
+    known = view(folder, job, {})
+    done, end = int(known["step"] or 0), int(steps or known["end"] or 0)
+    if end <= done:
+        raise InputError(f"Steps: this run has taken {done}; {end} leaves nothing to do.", "Extend it to a later step.")
+    return {"method": known["method"], "config": {**clone(folder), "steps": end}, "run": name}
 
 
 def trash(paths: Paths, name: str, jobs: Sequence[Job]) -> dict[str, str]:
