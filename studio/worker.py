@@ -44,11 +44,28 @@ SERVICES: tuple[tuple[str, str], ...] = (
     ("download", "studio.services.download"),
     ("inspect_embedding", "studio.services.embedding_room"),
     ("edit_embedding", "studio.services.embedding_room"),
+    ("sheet", "studio.services.sheets"),
+    ("average", "studio.services.averaging"),
+    ("run_grid", "studio.services.run_grid"),
 )
 """Kind of job and the module whose `run(request, lane, desk)` does it."""
-SHORT = ("generate", "create_embedding", "inspect_embedding", "edit_embedding", "inspect", "interrogate", "extras", "residence", "plot", "prompt_matrix", "prompts_from_file")
+SHORT = (
+    "generate",
+    "create_embedding",
+    "inspect_embedding",
+    "edit_embedding",
+    "inspect",
+    "interrogate",
+    "extras",
+    "residence",
+    "plot",
+    "prompt_matrix",
+    "prompts_from_file",
+    "average",
+    "run_grid",
+)
 """Jobs that may run between two steps of a training."""
-ASIDE = ("import", "examine", "write", "export", "download")
+ASIDE = ("import", "examine", "write", "export", "download", "sheet")
 """Jobs that need no model: a thread beside the lane does them with processes of its own, so that pictures can be prepared while a training runs."""
 LANE = tuple(kind for kind, _ in SERVICES if kind not in ASIDE)
 """Jobs of the lane."""

@@ -2,6 +2,7 @@
 
 from studio.config import Config
 from studio.errors import InputError
+from studio.requests.average import AverageRequest
 from studio.requests.caption import CaptionRequest
 from studio.requests.compare import CompareRequest
 from studio.requests.download import DownloadRequest
@@ -14,7 +15,9 @@ from studio.requests.interrogate import InterrogateRequest
 from studio.requests.mask import MaskRequest
 from studio.requests.preprocess import PreprocessRequest
 from studio.requests.residence import ResidenceRequest
+from studio.requests.run_grid import RunGridRequest
 from studio.requests.scripts import PlotRequest, PromptMatrixRequest, PromptsFromFileRequest
+from studio.requests.sheet import SheetRequest
 from studio.requests.train import CreateEmbeddingRequest, TrainRequest
 from studio.requests.transfer import ExportRequest, ImportRequest
 from studio.requests.write import WriteRequest
@@ -41,6 +44,9 @@ REQUESTS: tuple[tuple[str, type[Config]], ...] = (
     ("download", DownloadRequest),
     ("inspect_embedding", InspectEmbeddingRequest),
     ("edit_embedding", EditEmbeddingRequest),
+    ("sheet", SheetRequest),
+    ("average", AverageRequest),
+    ("run_grid", RunGridRequest),
 )
 """Kind of job and the request it carries."""
 
