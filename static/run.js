@@ -10,7 +10,7 @@
   class Screen {
     constructor(host, address, live) {
       Object.assign(this, { host, address, live, run: null, job: null, mode: "learning", all: false, marks: {}, said: "" });
-      this.places = Object.fromEntries(["verdict", "state", "asks", "chart", "figures", "previews", "ways", "log"].map((name) => [name, el("div", { class: `run-${name}` })]));
+      this.places = Object.fromEntries(["verdict", "state", "asks", "chart", "figures", "previews", "ways", "log"].map((name) => [name, el("div", { class: `at-${name}` })]));
       put(host, el("div", { class: "run-screen" }, Object.values(this.places)));
       screens.add(this);
       this.look();
