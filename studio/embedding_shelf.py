@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from studio import shelves
 from studio.errors import Conflict, InputError, NotFound, OutOfSpace, StudioError
@@ -20,6 +21,8 @@ from studio.settings import Paths
 
 WHERE = "where.json"
 """Inside a folder of the trash: where its files lay."""
+WIDTHS = {768: "SD 1.x", 1024: "SD 2.x", 2048: "SDXL"}
+"""Width of a vector, and the family of checkpoints it is for."""
 PICTURES = (".png", ".jpg", ".jpeg", ".webp")
 _STAMP = re.compile(r"~\d{8}-\d{6}(~\d+)?$")
 
@@ -30,6 +33,26 @@ class Trashed:
 
     id: str
     name: str
+
+
+def told(card: shelves.EmbeddingCard) -> dict[str, Any]:
+    """One embedding of the shelf in plain values: what the worker found in it, the family it is for, or why it cannot be used."""
+    facts = {"vectors": card.vectors, "width": card.width, "family": WIDTHS.get(card.width or 0), "step": card.step, "problem": card.problem}
+    return {"name": card.name, "file": card.path.name, **facts}
+
+
+def exports(paths: Paths) -> Path:
+    """Where converted embeddings lie that are to be given away."""
+    return paths.outputs / "exports" / "embeddings"
+
+
+def exported(paths: Paths, path: str) -> Path | None:
+    """A file among those to be given away; None for anything else."""
+    try:
+        found = Path(path).resolve()
+        return found if found.is_relative_to(exports(paths).resolve()) and found.is_file() else None
+    except (OSError, ValueError):
+        return None
 
 
 def file_of(paths: Paths, name: str) -> Path:

@@ -5,15 +5,13 @@ from typing import Literal
 
 from safetensors.torch import save_file
 
+from studio.embedding_shelf import WIDTHS
 from studio.errors import InputError
 from studio.files import atomic_write
 from studio.formats.embedding import Embedding, stored, write_embedding
 from studio.formats.embedding_png import write_picture
 
 Layout = Literal["pt", "safetensors", "png", "diffusers"]
-
-WIDTHS = {768: "SD 1.x", 1024: "SD 2.x", 2048: "SDXL"}
-"""Width of a vector, and the family of checkpoints it is for."""
 
 
 def default_suffix(encoders: int) -> str:

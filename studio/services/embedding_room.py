@@ -12,7 +12,7 @@ from studio.diffusion.model import Model
 from studio.diffusion.tokenizer import clip_tokenizer
 from studio.errors import Conflict, InputError
 from studio.formats.embedding import MAX_VECTORS, Embedding, read_embedding
-from studio.formats.embedding_writing import WIDTHS, check_family, default_suffix, write_layout
+from studio.formats.embedding_writing import check_family, default_suffix, write_layout
 from studio.jobs import Lane
 from studio.requests.embedding_room import EditEmbeddingRequest, InspectEmbeddingRequest
 from studio.services.desk import Desk
@@ -49,7 +49,7 @@ def inspect_embedding(request: InspectEmbeddingRequest, desk: Desk) -> dict[str,
         "vectors": len(embedding.vectors),
         "width": embedding.width,
         "step": embedding.step,
-        "family": WIDTHS.get(embedding.width),
+        "family": shelf.WIDTHS.get(embedding.width),
         "trained_on": embedding.checkpoint_name,
         "trained_hash": embedding.checkpoint_hash,
         "similarity": _rounded(cosines(embedding.vectors, embedding.vectors)),
@@ -71,7 +71,7 @@ def edit_embedding(request: EditEmbeddingRequest, desk: Desk) -> dict[str, Any]:
     layout: Any = request.layout or _same(paths[0], made)
     picture = _picture(request.picture)
     if not request.shelf:
-        folder = _free(desk.paths.outputs / "exports" / "embeddings", made.name, layout)
+        folder = _free(shelf.exports(desk.paths), made.name, layout)
         files = write_layout(folder, made, layout, picture)
         return {"name": made.name, "path": str(files[0]), "files": [str(file) for file in files], "vectors": len(made.vectors), "trash": "", "shelf": False}
     return _shelved(request, desk, made, (layout, picture))
@@ -115,7 +115,7 @@ def _verdict(embedding: Embedding, model: Model) -> str:
     """One sentence: whether prompts on this checkpoint can use it."""
     if embedding.width == model.width:
         return f"It can be used with {model.checkpoint}."
-    own = WIDTHS.get(embedding.width, f"checkpoints of width {embedding.width}")
+    own = shelf.WIDTHS.get(embedding.width, f"checkpoints of width {embedding.width}")
     return f"It cannot be used with {model.checkpoint}, whose words have width {model.width}: its vectors have width {embedding.width}, which are for {own}. Prompts pass it over there."
 
 
