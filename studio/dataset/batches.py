@@ -74,6 +74,11 @@ class Batches:
             groups.setdefault(tuple(sample.mean.shape), []).append(number)
         return Rota(tuple(tuple(groups[shape]) for shape in sorted(groups)), self.size, self.seed)
 
+    @cached_property
+    def _masked(self) -> bool:
+        """Whether any picture has a mask."""
+        return any(sample.weight is not None for sample in self.samples)
+
     def _mirrored(self, number: int, step: int, place: int) -> bool:
         """Whether a picture is shown mirrored this time."""
         return self.flip and self.samples[number].mirrored is not None and dice(self.seed, FLIP, step, place).random() < 0.5
@@ -89,7 +94,7 @@ class Batches:
 
     def _weights(self, taken: list[tuple[int, int]], step: int) -> Tensor | None:
         """How much each cell of the pictures counts, mirrored as they are; None when no picture of the run has a mask."""
-        if all(sample.weight is None for sample in self.samples):
+        if not self._masked:
             return None
         found = []
         for number, place in taken:

@@ -97,6 +97,92 @@ def test_latents_are_the_mean_one_draw_or_a_new_draw() -> None:
     assert once != latents("deterministic")
 
 
+def shaped(shapes: list[tuple[int, int]], masked: bool = True) -> tuple[Sample, ...]:
+    """Samples of these latent heights and widths: channel 0 is the weight of each cell, channel 1 tells the number, and mirror images are true ones."""
+    made = []
+    for number, (height, width) in enumerate(shapes):
+        weight = torch.rand(height, width, generator=torch.Generator().manual_seed(number)) if masked and number % 3 else None
+        mean = torch.stack([torch.ones(height, width) if weight is None else weight, *[torch.full((height, width), float(number))] * 3])
+        std = torch.full_like(mean, 0.1)
+        made.append(Sample(f"k{number}", f"no{number}", mean, std, (mean.flip(-1), std), weight))
+    return tuple(made)
+
+
+SHAPES = [(2, 6), (4, 4), (4, 4), (6, 2), (4, 4), (2, 6), (4, 4)]
+
+
+def test_weights_lie_where_the_latents_lie_mirrored_or_not() -> None:
+    made = Batches(shaped(SHAPES), ("[name]",), "gnarl", 3, 5, parts=2, latent_sampling="deterministic", flip=True)
+    mirrored = 0
+    for step in range(30):
+        for part in range(2):
+            batch = made.at(step, part)
+            assert batch.weights.shape == (3, 1, *batch.latents.shape[2:])
+            assert torch.equal(batch.weights[:, 0], batch.latents[:, 0])
+            numbers = batch.latents[:, 1, 0, 0].int().tolist()
+            mirrored += sum(not torch.equal(latent, made.samples[number].mean) for latent, number in zip(batch.latents, numbers, strict=True) if number % 3)
+    assert 0.35 < mirrored / (30 * 6 * 4 / 7) < 0.65
+
+
+def test_without_masks_there_are_no_weights() -> None:
+    assert Batches(shaped(SHAPES, masked=False), ("[name]",), "gnarl", 3, 5).at(0).weights is None
+
+
+def test_a_batch_holds_one_shape_and_pictures_come_equally_often() -> None:
+    made = Batches(shaped(SHAPES), ("[name]",), "gnarl", 2, 5, parts=3, latent_sampling="deterministic", flip=True)
+    seen: Counter[int] = Counter()
+    sizes = set()
+    for step in range(70):
+        for part in range(3):
+            batch = made.at(step, part)
+            numbers = batch.latents[:, 1, 0, 0].int().tolist()
+            assert {(SHAPES[number][1] * 8, SHAPES[number][0] * 8) for number in numbers} == {batch.size}
+            sizes.add(batch.size)
+            seen.update(numbers)
+    assert sizes == {(48, 16), (32, 32), (16, 48)}
+    assert max(seen.values()) - min(seen.values()) <= 2
+
+
+@pytest.mark.parametrize("sampling", ["once", "random"])
+def test_any_batch_can_be_asked_first(sampling: str) -> None:
+    def new() -> Batches:
+        return Batches(shaped(SHAPES), ("a [name], [filewords]",), "gnarl", 2, 5, 2, True, 0.2, sampling, True, 0.4)
+
+    made = new()
+    forwards = [made.at(step, part) for step in range(15) for part in range(2)]
+    backwards = [new().at(step, part) for step in reversed(range(15)) for part in reversed(range(2))][::-1]
+    for one, other in zip(forwards, backwards, strict=True):
+        assert one.prompts == other.prompts
+        assert all(torch.equal(getattr(one, name), getattr(other, name)) for name in ("latents", "noise", "times", "weights"))
+
+
+def test_drawn_once_stays_for_the_picture_and_for_its_mirror_image() -> None:
+    made, seen = Batches(shaped([(4, 4)] * 3), ("[name]",), "gnarl", 1, 5, flip=True), {}
+    for step in range(60):
+        latent = made.at(step).latents[0]
+        seen.setdefault(round(float(latent[1:].mean())), set()).add(latent.numpy().tobytes())
+    assert {number: len(latents) for number, latents in seen.items()} == {0: 2, 1: 2, 2: 2}
+
+
+def test_captions_are_dropped_whole_at_the_rate_that_was_asked_and_nothing_else_moves() -> None:
+    made, plain = batches(caption_dropout=0.3, shuffle=True), batches(shuffle=True)
+    dropped = 0
+    for step in range(300):
+        for prompt, other in zip(made.at(step).prompts, plain.at(step).prompts, strict=True):
+            assert prompt in ("a photo of gnarl", other)
+            dropped += prompt == "a photo of gnarl"
+    assert abs(dropped / 600 - 0.3) < 0.05
+    assert all(torch.equal(getattr(made.at(9), name), getattr(plain.at(9), name)) for name in ("latents", "noise", "times"))
+
+
+def test_the_numbers_of_a_plain_run_are_those_of_earlier_versions() -> None:
+    made = Batches(samples(5), ("a [name], [filewords]", "[name] x"), "gnarl", 2, 7, 2, True, 0.3, "deterministic")
+    assert numbers(made, 4) == [4, 2, 1, 0, 3, 1, 3, 0, 2, 4, 1, 0, 2, 4, 3, 1]
+    assert made.at(3, 1).times.tolist() == [850, 100]
+    assert made.at(3, 1).prompts == ("gnarl x", "a gnarl, red, no1, round")
+    assert made.at(3, 1).noise[0, 0].flatten().tolist() == pytest.approx([-0.16260869801044464, 0.6783386468887329, 1.1152598857879639, 0.6592713594436646])
+
+
 def test_templates_are_filled_with_the_name_and_the_caption() -> None:
     assert fill("a photo of [name], [filewords]", "gnarl", "red, round") == "a photo of gnarl, red, round"
     assert fill("[name] and [name]", "gnarl", "") == "gnarl and gnarl"
