@@ -250,7 +250,15 @@
   }
   new MutationObserver(mount).observe(document.documentElement, { childList: true, subtree: true });
 
+  // The form of the Train tab takes a run's settings.
+  function cloneRun(values) {
+    const box = document.querySelector("#train_cloned textarea, #train_cloned input");
+    box.value = JSON.stringify(values);
+    box.dispatchEvent(new Event("input", { bubbles: true }));
+    setTimeout(() => document.querySelector("#train_clone").click(), 50);
+  }
+
   // The same screen for a run of the past, in any place of the page.
   const runScreen = (host, id) => { for (const s of screens) if (s.host === host) screens.delete(s); return new Screen(host, `runs/${encodeURIComponent(id)}`, false); };
-  window.studio = Object.assign(window.studio || {}, { runScreen, runUrl: url, pageKey: key, notify });
+  window.studio = Object.assign(window.studio || {}, { runScreen, runUrl: url, pageKey: key, notify, cloneRun });
 })();
