@@ -108,7 +108,7 @@ class LatentStore:
 class Encoder:
     """Encodes what the store has not, several pictures of one size together; `area` pixels at a time, 0 = always one by one.
 
-    On a CPU several at once are no faster, and differ from single ones in the last bit, which would tie a latent to its neighbours.
+    On a CPU several at once gain little, and differ from single ones in the last bits: a latent would depend on its neighbours.
     """
 
     store: LatentStore

@@ -26,7 +26,7 @@ from studio.settings import Paths
 from studio.training.run import Run
 
 AT_ONCE = 4 * 512 * 512
-"""Pixels that visit the autoencoder of a graphics card together: about 2 GB of activations in half precision."""
+"""Pixels that visit the autoencoder of a graphics card together: four pictures of 512 by 512."""
 TELL_SECONDS = 0.25
 """Least time between two tellings of how far the encoding is."""
 SHOWN = 5
