@@ -52,10 +52,10 @@ class Row:
     prompt: str
     strength: float | None = None
 
-    @property
-    def label(self) -> str:
+    def label(self, name: str) -> str:
         """What stands beside the row."""
-        return self.prompt if self.strength is None else f"{self.prompt}\nstrength {self.strength:g}"
+        text = self.prompt.replace("[name]", name)
+        return text if self.strength is None else f"{text}\nstrength {self.strength:g}"
 
     def text(self, name: str, column: Column) -> str:
         """The prompt as it is painted in a column."""
@@ -198,7 +198,7 @@ def _saved(folder: Path, easel: Easel, shape: tuple[Sequence[Column], Sequence[R
                 images.append(str(place / f"{column.key}-{down}.png"))
                 texts.append(text)
                 write_picture(shown[across, down], Path(images[-1]), text)
-    grid = table(shown, (len(columns), len(rows)), Words([(Label(column.label),) for column in columns], [(Label(row.label),) for row in rows]))
+    grid = table(shown, (len(columns), len(rows)), Words([(Label(column.label),) for column in columns], [(Label(row.label(easel.name)),) for row in rows]))
     path = place.with_suffix(".png")
     write_picture(grid, path, append_facts(infotext(easel.model, easel.base), {"Script": "Run grid", "Moments": ", ".join(column.label for column in columns)}))
     easel.lane.emit("saved", path=str(path))
