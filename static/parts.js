@@ -2,6 +2,7 @@
 (() => {
   "use strict";
   const zh = navigator.language.startsWith("zh");
+  const DRAWN = ["svg", "g", "line", "path", "polyline", "polygon", "circle", "text", "rect", "title"];
   let words = null;
 
   // Words come with the hosts of the page's scripted parts; they are read when the first of them is there.
@@ -19,13 +20,15 @@
   }
 
   function el(tag, properties = {}, ...children) {
-    const node = ["svg", "g", "line", "path", "polyline", "polygon", "circle", "text", "rect", "title"].includes(tag) ? document.createElementNS("http://www.w3.org/2000/svg", tag) : document.createElement(tag);
+    const drawn = DRAWN.includes(tag), node = drawn ? document.createElementNS("http://www.w3.org/2000/svg", tag) : document.createElement(tag);
     for (const [name, value] of Object.entries(properties)) {
       if (value === undefined || value === null || value === false) continue;
       if (name.startsWith("on")) node.addEventListener(name.slice(2), value);
       else if (name === "class") node.setAttribute("class", value);
       else if (name === "dataset") Object.assign(node.dataset, value);
-      else if (["value", "textContent", "disabled", "checked", "hidden"].includes(name)) node[name] = value;
+      else if (name === "style") node.style.cssText = value;
+      else if (!drawn && name in node && typeof value !== "string") node[name] = value;
+      else if (["value", "textContent", "innerHTML"].includes(name)) node[name] = value;
       else node.setAttribute(name, value === true ? "" : value);
     }
     put(node, children);

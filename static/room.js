@@ -1,44 +1,16 @@
 // The data set room: which data set is open, what it holds, and the parts of the page that show it. Everything is asked of /studio/v1/datasets.
 (() => {
   "use strict";
-  const zh = navigator.language.startsWith("zh");
+  const { t, el, put, zh, url, ask } = window.studio.parts;
   const PAGE = 60, LOOK = 1200;
   const ORDER = ["picture", "caption", "bulk", "tags", "masks", "template", "check", "write"];
 
-  const t = (text, values = {}) => {
-    const said = (zh && room.words[text]) || text;
-    return said.replace(/\{(\w+)\}/g, (whole, name) => (name in values ? String(values[name]) : whole));
-  };
-
-  function el(tag, properties = {}, ...children) {
-    const node = document.createElement(tag);
-    for (const [name, value] of Object.entries(properties)) {
-      if (value === undefined || value === null || value === false) continue;
-      if (name.startsWith("on")) node.addEventListener(name.slice(2), value);
-      else if (name === "class") node.className = value;
-      else if (name === "dataset") Object.assign(node.dataset, value);
-      else if (name === "style") node.style.cssText = value;
-      else if (name in node && typeof value !== "string") node[name] = value;
-      else if (["value", "textContent", "innerHTML", "disabled"].includes(name)) node[name] = value;
-      else node.setAttribute(name, value === true ? "" : value);
-    }
-    node.append(...children.flat().filter((child) => child !== null && child !== undefined && child !== false));
-    return node;
-  }
-
-  // Puts nodes into a place; what is not there is left out.
-  const put = (host, ...children) => host.replaceChildren(...children.flat().filter((child) => child !== null && child !== undefined && child !== false));
-
   const room = {
-    t, el, put, zh, words: {}, panels: [], set: "", data: null, filter: "", order: "name", offset: 0, chosen: new Set(), current: "", panel: "picture",
+    t, el, put, zh, panels: [], set: "", data: null, filter: "", order: "name", offset: 0, chosen: new Set(), current: "", panel: "picture",
     settled: Promise.resolve(),
 
     // ---- asking the server
-    url(path, query = {}) {
-      const url = new URL(`studio/v1/${path}`, document.baseURI);
-      for (const [name, value] of Object.entries(query)) if (value !== "" && value !== undefined && value !== null) url.searchParams.set(name, value);
-      return url;
-    },
+    url, ask,
 
     here(path) {
       return `datasets/${encodeURIComponent(room.set)}/${path}`;
@@ -46,17 +18,6 @@
 
     picture(kind, name, version) {
       return room.url(room.here(kind), { picture: name, v: version, key: room.key }).href;
-    },
-
-    async ask(method, path, body, query) {
-      const plain = body === undefined || body instanceof FormData || body instanceof Blob;
-      const answer = await fetch(room.url(path, query), {
-        method, cache: "no-store", headers: { "X-Studio-Page": room.key, ...(plain ? {} : { "Content-Type": "application/json" }) }, body: plain ? body : JSON.stringify(body),
-      });
-      const kind = answer.headers.get("content-type") || "";
-      const data = kind.includes("json") ? await answer.json() : await answer.text();
-      if (!answer.ok) throw Object.assign(new Error(data.detail || String(answer.status)), { status: answer.status });
-      return data;
     },
 
     // An act of the person: its failure is told, and what it changed is shown.
@@ -249,7 +210,6 @@
   function build(root) {
     room.root = root;
     room.key = root.dataset.key || "";
-    room.words = JSON.parse(root.dataset.words || "{}");
     const button = (label, act, more = {}) => el("button", { type: "button", onclick: act, ...more }, label);
     root.replaceChildren(
       el("div", { class: "room-top" },
