@@ -7,7 +7,6 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
-import numpy as np
 from torch import Tensor
 
 from studio.dataset.batches import Sample
@@ -158,8 +157,8 @@ class Appraiser:
         at = min(range(len(values)), key=lambda i: values[i] if math.isfinite(values[i]) else math.inf)
         if at == len(values) - 1:
             self._best[line] = now
-        paired = _against(self._start, now, line) - _against(self._start, self._best[line], line)
-        return Lag(self.history[at].step, float(paired.mean()), float(paired.std(ddof=1) / math.sqrt(len(paired))))
+        paired = changes(getattr(now, line), getattr(self._best[line], line))
+        return Lag(self.history[at].step, float(paired.mean()), float(paired.std(ddof=1)) / math.sqrt(len(paired)))
 
 
 def afford(every: int, size: int, parts: int = 1, lines: int = 1) -> tuple[int, int]:
@@ -175,11 +174,6 @@ def afford(every: int, size: int, parts: int = 1, lines: int = 1) -> tuple[int, 
     if pairs >= PAIRS:
         return 2 * min(MOST_PAIRS, pairs // STRATA * STRATA or PAIRS), every
     return 2 * PAIRS, every * math.ceil(2 * PAIRS * lines / worth)
-
-
-def _against(start: Errors, now: Errors, line: str) -> np.ndarray:
-    """Changes in % of the pairs of a line."""
-    return changes(getattr(now, line), getattr(start, line))
 
 
 def _errors(kept: Mapping[str, Any]) -> Errors:

@@ -13,8 +13,8 @@ WINDOW = 5
 """Newest measurements whose slope is told."""
 NOTHING, SLIGHT, CLEAR, LARGE = 0.1, 0.3, 3.0, 20.0
 """Changes in %: too small to be learning; too small over a window to be a trend; worse beyond doubt when it lasts; worse beyond doubt at once."""
-LAG, SIGMAS = 0.5, 2.0
-"""How far, in %, and by how many of its standard errors a line must lie above its best."""
+LAG, SIGMAS, SEEN = 0.5, 1.65, 5.0
+"""How far, in %, and by how many of its standard errors a line must lie above its best; and how far for three measurements to be believed without the second."""
 STILL_STEPS, STILL = 20, 1e-5
 """Steps after which vectors count as unmoved, and the share of an ordinary word's length that is no movement."""
 LONG = 100.0
@@ -43,16 +43,11 @@ class Movement:
 
 @dataclass(frozen=True)
 class Lag:
-    """A line's best step, how far in % it lies above that now, and the standard error of this over paired items."""
+    """A line's best step, by how many % of its error then it is worse now, and the standard error of this over paired items."""
 
     step: int
     amount: float
     error: float
-
-    @property
-    def clear(self) -> bool:
-        """Whether chance does not explain it."""
-        return self.amount > max(LAG, SIGMAS * self.error)
 
 
 @dataclass(frozen=True)
@@ -167,7 +162,7 @@ def _worse(readings: Sequence[Reading], movement: Movement) -> Verdict | None:
 
 def _memorising(readings: Sequence[Reading], held: Lag | None) -> Verdict | None:
     """Pictures never seen are matched clearly worse than they were, while those learned from are not."""
-    if held is None or not held.clear or sum(r.step > held.step for r in readings) < NEEDED:
+    if held is None or not _risen([(r.step, math.inf if r.held is None else r.held) for r in readings], held):
         return None
     then = next((r.train for r in readings if r.step == held.step), math.inf)
     if readings[-1].train > then + SLIGHT:
@@ -177,10 +172,19 @@ def _memorising(readings: Sequence[Reading], held: Lag | None) -> Verdict | None
 
 def _unlearning(readings: Sequence[Reading], train: Lag | None) -> Verdict | None:
     """Pictures learned from are matched clearly worse than they were, by a tenth of what was gained or more."""
-    if train is None or not train.clear or sum(r.step > train.step for r in readings) < NEEDED:
+    if train is None or not _risen([(r.step, r.train) for r in readings], train):
         return None
-    gained = max(0.0, train.amount - readings[-1].train)
+    gained = -min(r.train for r in readings)
     return _said(say.UNLEARNING, train.step, loss=train.amount) if train.amount > max(CLEAR, gained / 10) else None
+
+
+def _risen(line: Sequence[tuple[int, float]], lag: Lag) -> bool:
+    """Whether a line of (step, change in %) rose from its best: by more than its items' spread explains, or so far and for so long that anybody sees it."""
+    best = min(value for _, value in line)
+    after = [value - best for step, value in line if step > lag.step]
+    if len(after) < NEEDED or lag.amount <= LAG:
+        return False
+    return lag.amount > SIGMAS * lag.error or min(after[-2:]) > LARGE or (len(after) >= 3 and min(after[-3:]) > SEEN)
 
 
 def _early(readings: Sequence[Reading]) -> Verdict | None:
@@ -231,6 +235,8 @@ def shortened(value: Value) -> Value:
     """A number with one decimal from ten on, else with two digits that count; whole numbers and words as they are, what is not finite as a word."""
     if isinstance(value, int | str):
         return value
+    if value.is_integer() and abs(value) < 1e9:
+        return int(value)
     if not math.isfinite(value):
         return str(value)
     return round(value, 1) + 0.0 if abs(value) >= 10 else float(f"{value:.2g}") + 0.0

@@ -59,10 +59,10 @@ class Stage:
 
 STAGES = (
     Stage("good", ("learning", "flat")),
-    Stage("rate of nothing", ("not_learning",), rate=1e-30, steps=50),
-    Stage("rate far too high", ("diverging",), rate=1000.0, steps=50),
-    Stage("prompts without the word", ("not_learning",), templates=NAMELESS, steps=50),
-    Stage("one picture by heart", ("memorising",), rate=0.05, pictures=1, held=6, vectors=8, steps=200),
+    Stage("rate of nothing", ("not_learning",), rate=1e-30, steps=40, batch=1),
+    Stage("rate far too high", ("diverging",), rate=1000.0, steps=40, batch=1),
+    Stage("prompts without the word", ("not_learning",), templates=NAMELESS, steps=40, batch=1),
+    Stage("one picture by heart", ("memorising",), rate=0.05, templates=("a photo of [name]",), pictures=1, held=6, vectors=16, steps=120),
 )
 
 
