@@ -42,6 +42,7 @@ SERVICES: tuple[tuple[str, str], ...] = (
     ("caption", "studio.services.captioning"),
     ("compare", "studio.services.comparing"),
     ("download", "studio.services.download"),
+    ("forecast", "studio.services.forecast"),
     ("inspect_embedding", "studio.services.embedding_room"),
     ("edit_embedding", "studio.services.embedding_room"),
     ("sheet", "studio.services.sheets"),
@@ -51,6 +52,7 @@ SERVICES: tuple[tuple[str, str], ...] = (
 """Kind of job and the module whose `run(request, lane, desk)` does it."""
 SHORT = (
     "generate",
+    "forecast",
     "create_embedding",
     "inspect_embedding",
     "edit_embedding",
@@ -94,7 +96,7 @@ class WorkerLane:
         self._looked = 0.0
         self._asks = self.store.asks(job.id)
 
-    def emit(self, kind: str, **data: Any) -> None:
+    def emit(self, kind: str, /, **data: Any) -> None:
         """Write an event into the journal; a job that pauses by itself is told elsewhere too."""
         self.store.emit(self.job, kind, data)
         if kind == "paused" and data.get("reason"):

@@ -9,6 +9,7 @@ from studio.requests.download import DownloadRequest
 from studio.requests.embedding_room import EditEmbeddingRequest, InspectEmbeddingRequest
 from studio.requests.examine import ExamineRequest
 from studio.requests.extras import ExtrasRequest
+from studio.requests.forecast import ForecastRequest
 from studio.requests.generate import GenerateRequest
 from studio.requests.inspect import InspectRequest
 from studio.requests.interrogate import InterrogateRequest
@@ -42,6 +43,7 @@ REQUESTS: tuple[tuple[str, type[Config]], ...] = (
     ("caption", CaptionRequest),
     ("compare", CompareRequest),
     ("download", DownloadRequest),
+    ("forecast", ForecastRequest),
     ("inspect_embedding", InspectEmbeddingRequest),
     ("edit_embedding", EditEmbeddingRequest),
     ("sheet", SheetRequest),

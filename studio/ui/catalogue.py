@@ -1,6 +1,7 @@
 """The words of the page in Chinese, by their English; terms of the field keep their English name beside."""
 
 from studio.ui.catalogue_embedding import EMBEDDING
+from studio.ui.catalogue_forecast import PROBLEMS
 from studio.ui.catalogue_knobs import DOCTOR, KNOBS
 from studio.ui.catalogue_painting import PAINTING
 from studio.ui.catalogue_room import SCRIPTED
@@ -18,6 +19,7 @@ ZH: dict[str, str] = {
     **TRAINING,
     **SCREEN,
     **FORECAST,
+    **PROBLEMS,
     **RUNS,
     **EMBEDDING,
     # the frame

@@ -1,0 +1,209 @@
+"""Forecast: a few steps, a preview and a measurement that change nothing tell what a whole training will take on this machine, and what speaks against it."""
+
+import shutil
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from studio.dataset.batches import Batches, Sample, read_template
+from studio.dataset.buckets import bucket_sizes
+from studio.dataset.folder import Item, read_folder
+from studio.dataset.masks import header
+from studio.diffusion.model import Model
+from studio.errors import InputError
+from studio.formats.embedding import Embedding, read_embedding
+from studio.jobs import Lane
+from studio.projects.cropping import nearest_bucket
+from studio.projects.facts import Size
+from studio.requests import forecast as say
+from studio.requests.forecast import ForecastRequest
+from studio.requests.train import TextualInversionConfig
+from studio.services.desk import Desk
+from studio.services.dry_steps import Dry, Peak, Scene, encoding_seconds, previews_seconds, probe_seconds, take
+from studio.services.encoding import latent_store, size_of
+from studio.services.forecast_problems import Material, by_weight, problem, problems, prompts
+from studio.services.library import find_embedding
+from studio.services.training_checks import mistakes, template_of
+from studio.training.loop import Plan
+from studio.training.methods import method_of
+from studio.training.optim import Schedule, build
+
+SHOWN = 5
+"""Final prompts that are told."""
+MARGIN = 1.5
+"""The disk should have this many times what the training writes."""
+NOTHING: dict[str, Any] = {
+    "steps": 0,
+    "epochs": 0.0,
+    "pictures": 0,
+    "seconds_per_step": 0.0,
+    "seconds": None,
+    "parts": {},
+    "preview_share": 0.0,
+    "memory": 0,
+    "memory_added": 0,
+    "memory_total": 0,
+    "disk": 0,
+    "disk_free": 0,
+    "prompt_count": 0,
+    "prompts": [],
+}
+"""What a forecast says where nothing could be measured; times in seconds, memory and disk in bytes, the share from 0 to 1."""
+
+
+@dataclass(frozen=True)
+class Ahead:
+    """What a training would begin with: its schedule, the step it begins at, and its material."""
+
+    schedule: Schedule
+    first: int
+    material: Material
+
+    @property
+    def steps(self) -> int:
+        """Steps to take."""
+        return self.schedule.end - self.first
+
+
+def run(request: ForecastRequest, lane: Lane, desk: Desk) -> dict[str, Any]:
+    """What the training would take, with its final prompts and all that speaks against it; measures nothing where it could not start."""
+    config, paths = request.config, desk.paths
+    wrong = mistakes(config, paths, desk.cache.device.type)
+    found = [problem(say.MISTAKE, mistake=mistake) for mistake in wrong]
+    result: dict[str, Any] = {**NOTHING, "problems": found, "stopped": False}
+    if not wrong:
+        shelf = find_embedding(paths, config.embedding)
+        with desk.cache.lend(config.checkpoint) as model:
+            try:
+                result |= _forecast(request, lane, (desk, model, shelf))
+            except InputError as error:
+                result["problems"] = [problem(say.MISTAKE, mistake=str(error))]
+    lane.emit("forecast", **result)
+    return result
+
+
+def _forecast(request: ForecastRequest, lane: Lane, rest: tuple[Desk, Model, Path]) -> dict[str, Any]:
+    """The forecast with a model; raises InputError where the embedding or the pictures do not fit."""
+    config, (desk, model, shelf) = request.config, rest
+    embedding = read_embedding(shelf)
+    ahead = _ahead(config, embedding, shelf.stem, desk)
+    found = problems(config, ahead.material, model.device.type)
+    learner = method_of(request.method).attach(model, shelf, config)
+    plan = _plan(config, model, ahead, desk)
+    optimizer = build(config.optimizer, learner.parameters(), ahead.schedule.at(ahead.first))
+    scene = Scene(config, model, learner, optimizer, plan, lane)
+    lane.emit("progress", step=0, total=ahead.steps, rate=0.0, eta=None, text="Measuring some steps")
+    with Peak(model.device) as peak:
+        dry = take(scene, ahead.schedule.at(ahead.first))
+        parts = _parts(scene, dry, ahead, desk)
+    disk, free = _disk(config, embedding, ahead, desk)
+    if free < MARGIN * disk:
+        found = by_weight([*found, problem(say.SPACE, free=round(free / 2**30, 1), needed=round(disk / 2**30, 1))])
+    return {**_figures(dry, ahead, parts), **peak.figures(), "disk": disk, "disk_free": free, **_prompts(ahead.material), "problems": found, "stopped": lane.stopping()}
+
+
+def _ahead(config: TextualInversionConfig, embedding: Embedding, name: str, desk: Desk) -> Ahead:
+    """What the training would begin with; raises InputError."""
+    first = embedding.step or 0
+    schedule = Schedule.parse(config.learn_rate, config.steps, first, config.rate_shape, config.warmup)
+    items, unread = read_folder(Path(config.data))
+    if not items:
+        raise InputError(f"Dataset directory: none of the {len(unread)} files in {config.data!r} is a picture that can be read.", "Prepare pictures first.")
+    lines = read_template(template_of(config, desk.paths))
+    return Ahead(schedule, first, Material(name, len(embedding.vectors), items, [reason for _, reason in unread], lines, schedule.end - first))
+
+
+def sizes_of(config: TextualInversionConfig, model: Model, items: Sequence[Item]) -> list[Size]:
+    """The pixels each picture would be cut to."""
+    size = size_of(config, model)
+    if not config.buckets:
+        return [size] * len(items)
+    sizes = bucket_sizes(*size)
+    return [nearest_bucket(header(item.image)[0], sizes) for item in items]
+
+
+def _plan(config: TextualInversionConfig, model: Model, ahead: Ahead, desk: Desk) -> Plan:
+    """What each step would do, with noise of the right shape in the place of pictures: a step takes the same time for both."""
+    material = ahead.material
+    sizes = sizes_of(config, model, material.items)
+    latents = {size: torch.randn(model.vae.config.latent_channels, size[1] // model.scale, size[0] // model.scale) for size in set(sizes)}
+    weights = {size: torch.ones(latents[size].shape[1:]) if config.use_masks else None for size in latents}
+    samples = tuple(
+        Sample(f"{number}", item.caption, latents[size], torch.ones_like(latents[size]), (latents[size], torch.ones_like(latents[size])) if config.flip else None, weights[size])
+        for number, (item, size) in enumerate(zip(material.items, sizes, strict=True))
+    )
+    batches = Batches(
+        samples,
+        tuple(material.lines),
+        material.name,
+        config.batch_size,
+        config.seed,
+        config.gradient_accumulation,
+        config.shuffle_tags,
+        config.drop_out_tags,
+        config.latent_sampling,
+        config.flip,
+        config.caption_dropout,
+    )
+    text = "\n".join([*material.lines, *(item.caption for item in material.items), config.preview_prompt, config.preview_negative_prompt])
+    others = {word: vectors.to(model.device) for word, vectors in desk.words(text).items() if word != material.name}
+    return Plan(batches, config.min_snr_gamma, config.noise_offset, (config.clip_grad_mode, config.clip_grad_value), config.clip_skip, others, config.gradient_checkpointing)
+
+
+def _parts(scene: Scene, dry: Dry, ahead: Ahead, desk: Desk) -> dict[str, float]:
+    """Seconds of everything the training does; previews, measurements and encoding where they are wanted."""
+    config, first, end = scene.config, ahead.first, ahead.schedule.end
+    rows = 1 + end // config.preview_every - first // config.preview_every if config.preview_every else 0
+    parts = {"steps": dry.seconds_per_step * ahead.steps, "starting": dry.extra}
+    parts["previews"] = rows * previews_seconds(scene, desk) if rows and not scene.lane.stopping() else 0.0
+    parts["probe"] = probe_seconds(scene, first, end) if not scene.lane.stopping() else 0.0
+    missing = _missing(scene, ahead, desk)
+    parts["encoding"] = missing[0] * encoding_seconds(scene.model, missing[1]) if missing else 0.0
+    return {name: round(seconds, 4) for name, seconds in parts.items()}
+
+
+def _missing(scene: Scene, ahead: Ahead, desk: Desk) -> tuple[int, list[tuple[Path, Size]]] | None:
+    """How many latents are not kept on disk yet, and the first pictures of those with their pixels; None when all are."""
+    store = latent_store(scene.config, desk.paths, scene.model)
+    items = ahead.material.items
+    lost: list[tuple[Path, Size]] = []
+    for item, size in zip(items, sizes_of(scene.config, scene.model, items), strict=True):
+        data = item.image.read_bytes()
+        lost += [(item.image, size) for mirrored in (False, True)[: 1 + scene.config.flip] if store.find(store.key(data, size, mirrored)) is None]
+    return (len(lost), lost[:2]) if lost else None
+
+
+def _figures(dry: Dry, ahead: Ahead, parts: dict[str, float]) -> dict[str, Any]:
+    """Steps, epochs and times."""
+    seconds = sum(parts.values())
+    pictures = len(ahead.material.items)
+    return {
+        "steps": ahead.steps,
+        "epochs": ahead.steps * dry.pictures / pictures,
+        "pictures": pictures,
+        "seconds_per_step": dry.seconds_per_step,
+        "seconds": round(seconds, 2),
+        "parts": parts,
+        "preview_share": round(parts["previews"] / seconds, 4) if seconds else 0.0,
+    }
+
+
+def _disk(config: TextualInversionConfig, embedding: Embedding, ahead: Ahead, desk: Desk) -> tuple[int, int]:
+    """Bytes the training writes, and bytes that are free: three checkpoints of four times the vectors, a copy for each row of previews and each saved one, pictures, and a line for each step."""
+    vectors = embedding.vectors.numel() * 4
+    rows = ahead.steps // config.preview_every + 1 if config.preview_every else 0
+    copies = ahead.steps // config.save_every if config.save_every else 0
+    prompts_ = max(1, len([line for line in config.preview_prompt.splitlines() if line.strip()]))
+    side = (config.width or 512) * (config.height or 512)
+    need = 3 * 4 * vectors + (copies + rows + 2) * (vectors + 2000) + rows * prompts_ * config.preview_images * side * 2 + 120 * ahead.steps + len(ahead.material.items) * side // 2
+    return int(need), shutil.disk_usage(desk.paths.outputs if desk.paths.outputs.is_dir() else tempfile.gettempdir()).free
+
+
+def _prompts(material: Material) -> dict[str, Any]:
+    """How many different prompts there are, and the first of them with their tokens."""
+    every = prompts(material)
+    return {"prompt_count": len(every), "prompts": [{"prompt": one.text, "tokens": one.count, "warnings": list(one.warnings)} for one in every[:SHOWN]]}
