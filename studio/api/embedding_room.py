@@ -36,9 +36,9 @@ def embeddings(here: Here) -> list[dict[str, Any]]:
 
 
 @router.get("/one")
-async def one(name: str, here: Here, checkpoint: str = "", run: str = "", nearest: int = 5) -> dict[str, Any]:
+async def one(name: str, here: Here, checkpoint: str = "", training: str = "", nearest: int = 5) -> dict[str, Any]:
     """What an embedding is like: lengths, nearest words, likeness of its vectors, and their way from where its training began."""
-    job = await here.finished(lambda: InspectEmbeddingRequest.check({"name": name, "checkpoint": checkpoint, "run": run, "nearest": nearest}))
+    job = await here.finished(lambda: InspectEmbeddingRequest.check({"name": name, "checkpoint": checkpoint, "training": training, "nearest": nearest}))
     return job.result or {}
 
 

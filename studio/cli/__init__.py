@@ -8,13 +8,13 @@ from pathlib import Path
 from typing import Any
 
 from studio import __version__
-from studio.cli import data, runs
+from studio.cli import data, embedding, runs
 from studio.cli.following import follow
 from studio.cli.knobs import absolute, add_knobs, given
 from studio.cli.serving import serve
 from studio.engine import Engine
 from studio.errors import EXIT_CODES, InputError, StudioError
-from studio.requests import CreateEmbeddingRequest, GenerateRequest, InspectRequest, PreprocessRequest, TrainRequest
+from studio.requests import GenerateRequest, InspectRequest, PreprocessRequest, TrainRequest
 from studio.requests.train import TextualInversionConfig
 from studio.settings import Paths
 
@@ -67,11 +67,7 @@ def _parser() -> argparse.ArgumentParser:
     data.add_commands(commands, shared)
     runs.add_commands(commands, shared)
 
-    embedding = commands.add_parser("embedding", help="make embeddings").add_subparsers(dest="act", required=True, metavar="ACT")
-    create = embedding.add_parser("create", parents=[shared], help="create an embedding")
-    create.add_argument("name", help="the word you will write in prompts")
-    add_knobs(create, CreateEmbeddingRequest, {"name"})
-    create.set_defaults(run=_create)
+    embedding.add_commands(commands, shared)
 
     train = commands.add_parser("train", help="train").add_subparsers(dest="method", required=True, metavar="METHOD")
     inversion = train.add_parser("textual_inversion", parents=[shared], help="train an embedding")
@@ -99,11 +95,6 @@ def _preprocess(arguments: argparse.Namespace, paths: Paths) -> int:
     """studio preprocess SRC DST"""
     values = {**given(arguments, PreprocessRequest), "source": absolute(arguments.source), "destination": absolute(arguments.destination)}
     return follow(Engine(paths), PreprocessRequest.check(values), arguments.json)
-
-
-def _create(arguments: argparse.Namespace, paths: Paths) -> int:
-    """studio embedding create NAME"""
-    return follow(Engine(paths), CreateEmbeddingRequest.check(given(arguments, CreateEmbeddingRequest)), arguments.json)
 
 
 def _train(arguments: argparse.Namespace, paths: Paths) -> int:

@@ -15,7 +15,7 @@ class InspectEmbeddingRequest(Config):
     """The embedding to look into."""
     checkpoint: str = ""
     """Checkpoint whose words it is compared with; empty means the default one."""
-    run: str = Field("", max_length=300)
+    training: str = Field("", max_length=300)
     """Folder name of the training whose start it is measured from; empty means the newest one of this embedding."""
     nearest: int = Field(5, ge=1, le=50, title="Nearest words")
     """How many of the nearest words are told for each vector."""

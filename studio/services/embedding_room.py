@@ -58,7 +58,8 @@ def inspect_embedding(request: InspectEmbeddingRequest, desk: Desk) -> dict[str,
     with desk.cache.lend(request.checkpoint) as model:
         fits = embedding.width == model.width
         encoders = _encoders(model, embedding, request.nearest) if fits else [{"width": part.shape[1], "median": None, "norms": _rounded(part.norm(dim=1)), "nearest": []} for part in embedding.parts]
-        return {**facts, "checkpoint": model.checkpoint, "fits": fits, "encoders": encoders, "verdict": _verdict(embedding, model)}
+        told = {**facts, "checkpoint": model.checkpoint, "fits": fits, "encoders": encoders, "verdict": _verdict(embedding, model)}
+    return {**told, "words": _words(told)}
 
 
 def edit_embedding(request: EditEmbeddingRequest, desk: Desk) -> dict[str, Any]:
@@ -119,9 +120,21 @@ def _verdict(embedding: Embedding, model: Model) -> str:
     return f"It cannot be used with {model.checkpoint}, whose words have width {model.width}: its vectors have width {embedding.width}, which are for {own}. Prompts pass it over there."
 
 
+def _words(told: dict[str, Any]) -> list[str]:
+    """The figures as lines: the verdict, then one for each vector."""
+    trained = f", {told['step']} steps" if told["step"] else ""
+    lines = [f"{told['name']}: {told['vectors']} vectors of width {told['width']}{trained}. {told['verdict']}"]
+    for i in range(told["vectors"]):
+        lengths = " + ".join(f"{e['norms'][i]:.3f}" + (f" ({e['norms'][i] / e['median']:.2f} of a word's)" if e["median"] else "") for e in told["encoders"])
+        near = "; ".join(", ".join(f"{one['word']} {one['cosine']:.2f}" for one in e["nearest"][i]) for e in told["encoders"] if e["nearest"])
+        moved = f"; {told['start']['distance'][i]:.3f} from its start, cosine {told['start']['cosine'][i]:.3f}" if told["start"] else ""
+        lines.append(f"{i + 1}: length {lengths}{moved}{f'; near {near}' if near else ''}")
+    return lines
+
+
 def _from_start(desk: Desk, request: InspectEmbeddingRequest, embedding: Embedding) -> dict[str, Any] | None:
     """Distance and cosine of each vector from where a training of this embedding began."""
-    found = start_of(desk.paths, embedding.name, request.run)
+    found = start_of(desk.paths, embedding.name, request.training)
     if found is None or found[1].shape != embedding.vectors.shape:
         return None
     run_name, start = found
