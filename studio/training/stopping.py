@@ -6,10 +6,12 @@ from statistics import pvariance
 
 from studio.runs import sentences as say
 from studio.training.probe import Reading
-from studio.training.verdict import Value, shortened
+from studio.training.verdict import Value, shortened, slope
 
 FLAT_WINDOW, FLAT_SHARE = 8, 0.15
 """Measurements in DVAR's window, and its limit: eight measurements of 25 steps are the 200 steps of the authors' code, whose limit is this too."""
+FALL = 0.02
+"""Part of all that was gained, which is too little for a window to go on for."""
 LEAST = 0.2
 """Change in % that counts as better to patience."""
 
@@ -35,13 +37,16 @@ def stop(rule: str, readings: Sequence[Reading], patience: int) -> Reason | None
 
 
 def flat(readings: Sequence[Reading], window: int = FLAT_WINDOW, limit: float = FLAT_SHARE) -> Reason | None:
-    """DVAR (Voronov et al. 2023, arXiv 2302.04841, section 4): stop when the variance of the newest `window` measurements is less than `limit` of that of all."""
+    """DVAR (Voronov et al. 2023, arXiv 2302.04841, section 4): stop when the variance of the newest `window` measurements is less than `limit` of that of all.
+
+    By that alone a curve that falls evenly would end after 2.6 windows, so those measurements must not fall clearly either, or by no more than FALL of what was gained.
+    """
     values = [r.train for r in readings]
     if len(values) < 2 * window:
         return None
     everything = pvariance(values)
     share = pvariance(values[-window:]) / everything if everything > 0 else 0.0
-    if share >= limit:
+    if share >= limit or _falls(readings[-window:], max(values) - min(values)):
         return None
     return _because(say.WENT_FLAT, step=readings[-1].step, window=window, share=100 * share, limit=100 * limit)
 
@@ -57,6 +62,12 @@ def out_of_patience(readings: Sequence[Reading], patience: int, least: float = L
     if since < patience:
         return None
     return _because(say.NO_BETTER, step=readings[-1].step, count=since, best=best.step, gain=-figure(best))
+
+
+def _falls(newest: Sequence[Reading], gained: float) -> bool:
+    """Whether measurements fall clearly, and by a part of what was gained that is worth the time."""
+    now = slope(newest)
+    return not now.none and -now.rate * now.span / 100 > FALL * gained
 
 
 def figure(reading: Reading) -> float:

@@ -205,11 +205,12 @@ def _idle(readings: Sequence[Reading]) -> Verdict | None:
 
 
 def _flat(readings: Sequence[Reading]) -> Verdict | None:
-    """No fall over the newest measurements; since the first one from which that holds."""
+    """No fall over the newest measurements; since the first one from which the line stays where they are."""
     if len(readings) <= FLAT_NEEDED or not slope(readings[-WINDOW:]).none:
         return None
+    newest = [r.train for r in readings[-WINDOW:]]
     count = WINDOW
-    while count < len(readings) and slope(readings[-count - 1 :]).none:
+    while count < len(readings) and min(newest) - SLIGHT <= readings[-count - 1].train <= max(newest) + SLIGHT:
         count += 1
     since = readings[-count].step
     return _said(say.FLAT, since, gain=-readings[-1].train)
