@@ -17,7 +17,7 @@ from studio.requests import TrainRequest, request_of
 from studio.runs import acts, card
 from studio.runs.comparing import MOST, comparison
 from studio.runs.listing import Rows, listing
-from studio.runs.reading import Cache, job_of, view
+from studio.runs.reading import Cache, job_of, made_of, view
 
 router = APIRouter(prefix="/studio/v1/runs", tags=["runs"])
 queue = APIRouter(prefix="/studio/v1", tags=["runs"])
@@ -150,6 +150,12 @@ def run(name: str, here: Here, request: Request) -> dict[str, Any]:
 def values(name: str, here: Here) -> dict[str, Any]:
     """The settings of a run as the form takes them."""
     return acts.clone(acts.run_folder(here.engine.paths, name))
+
+
+@router.get("/{name}/made")
+def made(name: str, here: Here) -> list[str]:
+    """Sheets, films and grids that were made of a run, newest first."""
+    return made_of(acts.run_folder(here.engine.paths, name))
 
 
 @router.post("/{name}/use")

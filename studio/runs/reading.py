@@ -105,6 +105,7 @@ def view(folder: Path, job: Job | None, cache: Cache, live: Mapping[str, Any] | 
         "best": read_object(folder / "best.json") or None,
         "previews": reader.previews or old_previews(folder, head["config"]),
         "saved": _saved(folder),
+        "made": made_of(folder),
         "log": reader.log,
         "changes": reader.changes,
         **{name: metric.get(name) for name in ("learn_rate", "norm", "distance")},
@@ -192,6 +193,15 @@ def _saved(folder: Path) -> list[dict[str, Any]]:
         return []
     found = [{"step": int(tail), "path": f"embeddings/{file.name}"} for file in files if (tail := file.stem.rpartition("-")[2]).isdigit()]
     return sorted(found, key=lambda copy: copy["step"])
+
+
+def made_of(folder: Path) -> list[str]:
+    """Sheets, films and grids that were made of a run, newest first."""
+    try:
+        files = [(file.stat().st_mtime, file.name) for file in (folder / "exports").iterdir() if file.suffix in (".png", ".gif", ".webp")]
+    except OSError:
+        return []
+    return [f"exports/{name}" for _, name in sorted(files, reverse=True)]
 
 
 def old_previews(folder: Path, config: Mapping[str, Any]) -> list[dict[str, Any]]:

@@ -63,7 +63,7 @@ def build(engine: Engine, key: str = "") -> gr.Blocks:
             with gr.Tab(say("Train"), id="train"):
                 training = train.build(page, painting, key)
             with gr.Tab(say("Runs"), id="runs"):
-                runs.build(page)
+                runs.build(page, key)
             with gr.Tab("PNG Info", id="pnginfo"):
                 pnginfo.build(page, painting, repainting)
             with gr.Tab(say("Settings"), id="settings"):

@@ -1,5 +1,6 @@
-"""The Runs tab: everything that was asked, and any training of the past with its curve and previews."""
+"""The Runs tab: the table of runs, comparing and the queue are drawn by static/runs*.js over /studio/v1/runs; below them everything that was asked."""
 
+import json
 import time
 from collections.abc import Callable
 from html import escape
@@ -7,58 +8,36 @@ from typing import Any
 
 import gradio as gr
 
-from studio.errors import StudioError
 from studio.jobs import Job
-from studio.ui.curve import Screen, look
-from studio.ui.widgets import REFRESH, Page, asked, note, took
+from studio.ui.catalogue import ZH
+from studio.ui.widgets import Page, asked, note, took
 from studio.ui.words import say, tell, titled
 
 ROWS = 40
 """Jobs in the table."""
 
 
-def build(page: Page) -> None:
-    """The table of jobs, and below it one training."""
-    table = gr.HTML(elem_id="runs_table")
-    with gr.Row():
-        job = gr.Dropdown([], allow_custom_value=True, label=say("Job to stop"), elem_id="runs_job")
-        stop = gr.Button(say("Stop and keep"), elem_id="runs_stop")
-        run = gr.Dropdown([], allow_custom_value=True, label=say("Training to look at"), elem_id="runs_run")
-    screen = Screen.build("runs")
+def build(page: Page, key: str = "") -> None:
+    """The place of the runs' table; `key` lets it ask the server for what this page may see. Below it, closed, every job."""
+    words = escape(json.dumps(ZH, ensure_ascii=False))
+    gr.HTML(f'<div id="runs_room" data-key="{escape(key)}" data-words="{words}"></div>', elem_id="runs_place", padding=False)
+    with gr.Accordion(say("All jobs"), open=False, elem_id="runs_all"):
+        table = gr.HTML(elem_id="runs_jobs")
+        with gr.Row():
+            job = gr.Dropdown([], allow_custom_value=True, label=say("Job to stop"), elem_id="runs_job")
+            stop = gr.Button(say("Stop and keep"), elem_id="runs_stop")
     stop.click(lambda name: asked(page.engine, name, "stop") if name else None, job, None, queue=False)
-    run.change(None, js=REFRESH)
-    page.follow(_drawer(page), [table, job, stop, run], [job, run])
-    page.follow(_past(page), screen.parts, [run])
+    page.follow(_drawer(page), [table, job, stop], [job])
 
 
 def _drawer(page: Page) -> Callable[..., list[Any]]:
-    """The table, the jobs that can be stopped, and the trainings that can be looked at."""
+    """The table, and the jobs that can be stopped."""
 
-    def draw(lang: str, chosen: str | None, seen: str | None) -> list[Any]:
+    def draw(lang: str, chosen: str | None) -> list[Any]:
         jobs = page.engine.jobs(ROWS)
         live = [(about(lang, j), j.id) for j in jobs if not j.state.over]
         value = chosen if chosen in [name for _, name in live] else (live[0][1] if live else None)
-        trainings = [(about(lang, j), j.id) for j in page.engine.jobs(ROWS, "train")]
-        return [
-            _table(lang, jobs),
-            gr.update(choices=live, value=value),
-            gr.update(interactive=bool(live)),
-            gr.update(choices=trainings) if seen or not trainings else gr.update(choices=trainings, value=trainings[0][1]),
-        ]
-
-    return draw
-
-
-def _past(page: Page) -> Callable[..., list[Any]]:
-    """One training of the past."""
-
-    def draw(lang: str, name: str | None) -> list[Any]:
-        if not name:
-            return [note("", tell(lang, "Choose a training to see its curve and previews.")), "", "", [], ""]
-        try:
-            return look(lang, page.engine.job(name), page.follower.view(name))
-        except StudioError as error:
-            return [note("bad", str(error)), "", "", [], ""]
+        return [_table(lang, jobs), gr.update(choices=live, value=value), gr.update(interactive=bool(live))]
 
     return draw
 
