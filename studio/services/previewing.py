@@ -4,7 +4,7 @@ import copy
 import secrets
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
@@ -27,6 +27,7 @@ from studio.services.encoding import size_of
 from studio.services.gallery import infotext
 from studio.services.generation import paint
 from studio.services.rows import AT_ONCE, Shot, paint_row
+from studio.services.run_folders import numbered
 from studio.services.wardrobe import Worn, dressed
 from studio.training.methods.trainable import Trainable
 
@@ -63,6 +64,7 @@ class Previews:
     tell: Callable[[str], None] = lambda _text: None
     seconds: float = 0.0
     at_once: int = AT_ONCE
+    _said: set[str] = field(default_factory=set)
 
     @property
     def name(self) -> str:
@@ -94,9 +96,8 @@ class Previews:
     def sample(self, step: int, prompt: str = "", seed: int | None = None) -> Painted | None:
         """Paint what a person asked for as <step>-asked-<n>.png: empty for the first prompt of a row, a seed below 0 for a drawn one. None when it could not be painted, which is told."""
         seed = self.config.preview_seed if seed is None else seed
-        number = 1 + len(list(self.folder.glob(f"{step:06d}-asked-*.png")))
         drawn = secrets.randbelow(generation.SEED_LIMIT) if seed < 0 else seed % generation.SEED_LIMIT
-        wanted = Painted(self.folder / f"{step:06d}-asked-{number}.png", self._filled(prompt.strip()) or self.prompts[0], ASKED, drawn)
+        wanted = Painted(numbered(self.folder, f"{step:06d}-asked", ".png"), self._filled(prompt.strip()) or self.prompts[0], ASKED, drawn)
         return next(iter(self._tried(step, [wanted])), None)
 
     def _filled(self, text: str) -> str:
@@ -134,17 +135,23 @@ class Previews:
             return
         with dressed(self.model, row[0].prompt, self.desk) as outfit:
             for note in outfit.notes:
-                self.tell(note)
+                self._once(note)
             self._save(row, outfit)
 
     def _save(self, row: Sequence[Painted], outfit: Worn) -> None:
         """Paint pictures in what the model wears, and write them with their infotext."""
-        requests = [request_of(self.config, self.model, self.name, painted) for painted in row]
+        requests = [_asked(self.config, self.model, self.name, painted) for painted in row]
         words = self._words("\n".join(f"{r.prompt}\n{r.negative_prompt}" for r in requests), outfit)
-        painter = generation.Painter(self.model, {}, room=self.desk and self.desk.cache, tell=self.tell)
+        painter = generation.Painter(self.model, {}, room=self.desk and self.desk.cache, tell=self._once)
         pictures, self.at_once = paint_row(painter, [Shot(request, words) for request in requests], self.at_once)
         for painted, request, picture in zip(row, requests, pictures, strict=True):
             write(painted.path, picture, infotext(self.model, request, self._hashes(request, words, outfit)))
+
+    def _once(self, text: str) -> None:
+        """Tell what would else be told at every row."""
+        if text not in self._said:
+            self._said.add(text)
+            self.tell(text)
 
     def _words(self, text: str, outfit: Worn) -> Mapping[str, Tensor]:
         """Every word that a text may hold; the one that learns as it is now, before any file of its name."""
@@ -163,7 +170,7 @@ class Previews:
         return {key: write_hashes(hashes) for key, hashes in found.items() if hashes}
 
 
-def request_of(config: TextualInversionConfig, model: Model, name: str, painted: Painted) -> GenerateRequest:
+def _asked(config: TextualInversionConfig, model: Model, name: str, painted: Painted) -> GenerateRequest:
     """What one preview asks of the generation."""
     return preview_request(config, model, name).model_copy(update={"prompt": painted.prompt, "seed": painted.seed})
 
