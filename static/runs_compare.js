@@ -48,7 +48,7 @@
       pointer.setAttribute("visibility", at === null ? "hidden" : "visible");
       if (at !== null) { pointer.setAttribute("x1", x(at)); pointer.setAttribute("x2", x(at)); }
       put(legend, el("span", { class: "small", "aria-live": "polite" }, at === null ? (probing ? t("Loss on a fixed test against the untouched start; lower is better") : t("Smoothed loss")) : t("Step {step}", { step: at })),
-        runs.map((run, i) => { const point = nearest(lines[i], at ?? last); return el("span", { class: "entry" }, el("svg", { viewBox: "0 0 26 8", width: 26, height: 8 }, el("line", { class: `line run-${i}`, "stroke-dasharray": DASHES[i] || null, x1: 0, x2: 26, y1: 4, y2: 4 })), run.name, " ", el("b", {}, point ? shown(point[1], probing) : "–")); }));
+        runs.map((run, i) => { const point = nearest(lines[i], at ?? last); return el("span", { class: "entry" }, el("svg", { viewBox: "0 0 26 8", width: 26, height: 8 }, el("line", { class: `line run-${i}`, "stroke-dasharray": DASHES[i] || null, x1: 0, x2: 26, y1: 4, y2: 4 })), run.label, " ", el("b", {}, point ? shown(point[1], probing) : "–")); }));
     };
     svg.addEventListener("pointermove", (event) => { const box = svg.getBoundingClientRect(); read(first + ((((event.clientX - box.left) / box.width) * W - LEFT) / (W - RIGHT - LEFT)) * (last - first)); });
     svg.addEventListener("pointerleave", () => read(null));
@@ -63,7 +63,7 @@
   const value = (v) => (v === null || v === undefined || v === "" ? "–" : v === true ? t("yes") : v === false ? t("no") : String(v));
 
   function settings(found) {
-    const heads = el("tr", {}, el("th", { scope: "col" }, t("Setting")), found.runs.map((run, i) => el("th", { scope: "col" }, el("span", { class: `swatch run-${i}` }), run.name)));
+    const heads = el("tr", {}, el("th", { scope: "col" }, t("Setting")), found.runs.map((run, i) => el("th", { scope: "col" }, el("span", { class: `swatch run-${i}` }), run.label)));
     const outcome = [[t("State"), (run) => window.studio.runTitled(run.state)], [t("Steps"), (run) => `${run.step} / ${run.end}`], [t("Time"), (run) => duration(run.seconds)], [t("Verdict"), (run) => window.studio.runSentence(run.verdict)]];
     return [el("h4", {}, t("What differs")),
       el("table", { class: "plain runs-settings" }, el("thead", {}, heads), el("tbody", {}, outcome.map(([label, of]) => el("tr", {}, el("td", {}, label), found.runs.map((run) => el("td", {}, of(run) || "–")))),
@@ -83,7 +83,7 @@
       label.textContent = t("Step {step}", { step });
       put(place, found.runs.map((run, i) => {
         const known = row.runs[i], upTo = known.filter((p) => p.step <= step), one = upTo.length ? upTo[upTo.length - 1] : known[0];
-        return el("figure", {}, one ? el("img", { src: room.picture(run.id, one.path, 1280, one.step), alt: `${run.name} · ${t("Step {step}", { step: one.step })}` }) : el("div", { class: "blank" }, t("not painted")), el("figcaption", {}, el("span", { class: `swatch run-${i}` }), run.name, one ? ` · ${t("Step {step}", { step: one.step })}` : ""));
+        return el("figure", {}, one ? el("img", { src: room.picture(run.id, one.path, 1280, one.step), alt: `${run.label} · ${t("Step {step}", { step: one.step })}` }) : el("div", { class: "blank" }, t("not painted")), el("figcaption", {}, el("span", { class: `swatch run-${i}` }), run.label, one ? ` · ${t("Step {step}", { step: one.step })}` : ""));
       }));
     }
     function open() {

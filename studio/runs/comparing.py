@@ -18,6 +18,8 @@ def comparison(views: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     if not 2 <= len(views) <= MOST:
         raise InputError(f"{len(views)} runs are chosen.", f"Choose two to {MOST} to compare.")
     runs = [{name: v[name] for name in ("id", "name", "state", "step", "end", "seconds", "verdict", "best", "curve", "probe")} for v in views]
+    names = [run["name"] for run in runs]
+    runs = [{**run, "label": run["name"] if names.count(run["name"]) == 1 else f"{run['name']} · {run['id']}"} for run in runs]
     return {"runs": runs, "settings": differences(views), "pictures": pictures(views)}
 
 

@@ -17,6 +17,8 @@ def test_runs_are_compared_by_what_differs(tmp_path: Path) -> None:
         lines(second / "previews.jsonl", {"step": step, "path": f"samples/{step:06d}.png", "prompt": "an other", "column": 1, "seed": 7, "weights": None})
     (second / "previews.jsonl").write_text((second / "previews.jsonl").read_text().replace('"a hero"', '"a other"'))
     found = comparison([one, view(second, None, {})])
+    assert [run["label"] for run in found["runs"]] == ["hero", "other"]
+    assert [run["label"] for run in comparison([one, one])["runs"]] == ["hero · one", "hero · one"]
     assert [(d["label"], d["values"]) for d in found["settings"]] == [("Embedding", ["hero", "other"]), ("Embedding Learning rate", ["0.005", "0.001"]), ("Batch size", [1, 2])]
     assert [(p["prompt"], [[s["step"] for s in run] for run in p["runs"]]) for p in found["pictures"]] == [("a [name]", [[0, 20], [0, 20]])]
     assert [p[:2] for p in found["runs"][0]["probe"]] == [[0, 0.0], [20, -2.0], [40, -4.0]]
