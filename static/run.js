@@ -191,9 +191,9 @@
     const make = (label, enabled, why, act) => el("button", { type: "button", disabled: !enabled, title: enabled ? "" : why, onclick: act }, label);
     return el("div", { class: "buttons" },
       make(t("Use the best so far"), run.best, t("Nothing was measured yet."), () => screen.use("best")),
-      make(t("Average the last 3"), copies > 2, t("Three previews or copies are needed."), queue("average", { last: 3 })),
-      make(t("Contact sheet"), many, t("Two previews are needed."), queue("sheet", { kind: "sheet" })),
-      make(t("Animation"), many, t("Two previews are needed."), queue("sheet", { kind: "gif" })));
+      make(t("Average the last 3"), copies > 2, t("Three previews or copies are needed."), queue("average", { count: 3 })),
+      make(t("Contact sheet"), many, t("Two previews are needed."), queue("sheet", { format: "PNG" })),
+      make(t("Animation"), many, t("Two previews are needed."), queue("sheet", { format: "GIF" })));
   }
 
   const log = (run) => (run && run.log.length ? el("details", {}, el("summary", { class: "small" }, t("Log")), el("div", { class: "log" }, [...run.log].reverse().map((line) => el("div", {}, `${line.step ?? ""} ${line.kind === "log" ? "" : `${t(line.kind)}: `}${line.text || line.path || ""}`)))) : null);
