@@ -7,7 +7,7 @@ from studio.errors import InputError
 from studio.requests.generate import GenerateRequest
 from studio.requests.train import TextualInversionConfig
 
-CHANGEABLE = ("learn_rate", "preview_every", "preview_prompt", "steps", "save_every", "probe_every", "stop_rule")
+CHANGEABLE = ("learn_rate", "preview_every", "preview_prompt", "steps", "save_every", "probe_every", "stop_rule", "patience")
 """Settings of a training that may change while it runs."""
 SAMPLED = ("prompt", "seed")
 """What a picture that is asked for may differ in."""

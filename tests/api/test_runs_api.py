@@ -100,7 +100,11 @@ def test_the_queue_is_put_in_another_order(http: TestClient, engine: Engine) -> 
     assert [http.post(f"/studio/v1/jobs/{name}/move", json=wish).status_code for name, wish in ((names[0], {"last": True}), ("nobody", {"first": True}), (names[1], {}))] == [409, 404, 422]
 
 
-def test_only_what_can_be_made_of_a_run_is_made(http: TestClient) -> None:
+def test_only_what_can_be_made_of_a_run_is_made(http: TestClient, engine: Engine) -> None:
+    for kind, values in (("average", {"count": 2}), ("sheet", {"format": "GIF"}), ("grid", {"most": 3})):
+        request = engine.job(http.post(f"{RUNS}/{HERO}/{kind}", json=values).json()["id"]).request
+        assert request["run"] == HERO and values.items() <= request.items()
+    assert http.post(f"{RUNS}/{HERO}/sheet", json={"format": "BMP"}).status_code == 422
     assert [http.post(f"{RUNS}/{name}/{kind}", json={}).status_code for name, kind in ((HERO, "dance"), ("nobody", "average"))] == [422, 404]
 
 
