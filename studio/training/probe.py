@@ -66,7 +66,7 @@ def fixed_loss(model: Model, words: Mapping[str, Tensor], latents: Tensor, promp
     return FixedLoss(float(error.mean()), float(error[times > 500].mean()))
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Item:
     """One question to the network: latent by its mean and noise, each [4, h, w], timestep, its band, the prompt, and how much each cell counts [h, w], None = all alike."""
 

@@ -236,8 +236,7 @@ def shortened(value: Value) -> Value:
     """A number with one decimal from ten on, else with two digits that count; whole numbers and words as they are, what is not finite as a word."""
     if isinstance(value, int | str):
         return value
-    if value.is_integer() and abs(value) < 1e9:
-        return int(value)
     if not math.isfinite(value):
         return str(value)
-    return round(value, 1) + 0.0 if abs(value) >= 10 else float(f"{value:.2g}") + 0.0
+    short = round(value, 1) if abs(value) >= 10 else float(f"{value:.2g}")
+    return int(short) if short.is_integer() else short
