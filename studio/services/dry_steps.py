@@ -6,7 +6,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -22,8 +22,7 @@ from studio.projects.facts import Size
 from studio.requests.train import TextualInversionConfig
 from studio.services.desk import Desk
 from studio.services.previewing import Previews
-from studio.training import probe
-from studio.training.appraisal import afford
+from studio.training.appraisal import Appraiser, Rules
 from studio.training.loop import Plan, train
 from studio.training.methods.trainable import Trainable
 from studio.training.preparation import prepared
@@ -138,19 +137,16 @@ def extrapolated(cost: Callable[[int], float], steps: int) -> float:
     return low + max(0.0, high - low) / (more - few) * (steps - few)
 
 
-def probe_seconds(scene: Scene, first: int, end: int) -> float:
-    """Seconds of all measurements from step `first` to `end`, those at both ends among them; 0 when nothing is measured."""
-    config, batches = scene.config, scene.plan.batches
-    if not config.probe_every:
+def probe_seconds(scene: Scene, first: int, end: int, held: int) -> float:
+    """Seconds of all measurements from step `first` to `end`, those at both ends among them, with so many pictures held out; 0 when nothing is measured."""
+    if not scene.config.probe_every:
         return 0.0
-    count, every = afford(config.probe_every, batches.size * batches.parts)
-    material = probe.Material(batches.samples, (), batches.templates, batches.name, batches.seed, config.flip)
-    drawn = probe.draw(scene.model, material, count, rest=(config.clip_skip, scene.plan.others))
-    words = scene.learner.words()
-    drawn.measure(words)
-    began = time.monotonic()
-    drawn.measure(words)
-    return (time.monotonic() - began) * (1 + -(-end // every) - first // every)
+    samples = scene.plan.batches.samples
+    kept = tuple(replace(samples[number % len(samples)], key=f"held {number}") for number in range(held))
+    appraiser = Appraiser.of(scene.model, scene.learner, scene.plan, kept, Rules(scene.config.probe_every, end))
+    every = appraiser.rules.every
+    appraiser.look(first)
+    return appraiser.look(first).seconds * (1 + end // every - first // every + bool(end % every))
 
 
 def encoding_seconds(model: Model, pictures: Sequence[tuple[Path, Size]]) -> float:

@@ -11,12 +11,13 @@ import torch
 
 from studio.dataset.batches import Batches, Sample, read_template
 from studio.dataset.buckets import bucket_sizes
-from studio.dataset.folder import Item, read_folder
+from studio.dataset.folder import Item, divided
 from studio.dataset.masks import header
 from studio.diffusion.model import Model
-from studio.errors import InputError
+from studio.errors import InputError, StudioError
 from studio.formats.embedding import Embedding, read_embedding
 from studio.jobs import Lane
+from studio.projects.captions import caption_of
 from studio.projects.cropping import nearest_bucket
 from studio.projects.facts import Size
 from studio.requests import forecast as say
@@ -57,11 +58,12 @@ NOTHING: dict[str, Any] = {
 
 @dataclass(frozen=True)
 class Ahead:
-    """What a training would begin with: its schedule, the step it begins at, and its material."""
+    """What a training would begin with: its schedule, the step it begins at, its material, and pictures it is measured on and never learns."""
 
     schedule: Schedule
     first: int
     material: Material
+    held: list[Item]
 
     @property
     def steps(self) -> int:
@@ -110,11 +112,24 @@ def _ahead(config: TextualInversionConfig, embedding: Embedding, name: str, desk
     """What the training would begin with; raises InputError."""
     first = embedding.step or 0
     schedule = Schedule.parse(config.learn_rate, config.steps, first, config.rate_shape, config.warmup)
-    items, unread = read_folder(Path(config.data))
+    unread: list[str] = []
+    items, held = (_items(paths, unread) for paths in divided(Path(config.data)))
     if not items:
         raise InputError(f"Dataset directory: none of the {len(unread)} files in {config.data!r} is a picture that can be read.", "Prepare pictures first.")
     lines = read_template(template_of(config, desk.paths))
-    return Ahead(schedule, first, Material(name, len(embedding.vectors), items, [reason for _, reason in unread], lines, schedule.end - first))
+    return Ahead(schedule, first, Material(name, len(embedding.vectors), items, unread, lines, schedule.end - first), held)
+
+
+def _items(paths: Sequence[Path], unread: list[str]) -> list[Item]:
+    """Pictures and captions, by what their files begin with; reasons why others cannot be read go to `unread`."""
+    items = []
+    for path in paths:
+        try:
+            header(path)
+            items.append(Item(path, caption_of(path)))
+        except StudioError as error:
+            unread.append(str(error))
+    return items
 
 
 def sizes_of(config: TextualInversionConfig, model: Model, items: Sequence[Item]) -> list[Size]:
@@ -160,7 +175,7 @@ def _parts(scene: Scene, dry: Dry, ahead: Ahead, desk: Desk) -> dict[str, float]
     rows = 1 + end // config.preview_every - first // config.preview_every if config.preview_every else 0
     parts = {"steps": dry.seconds_per_step * ahead.steps, "starting": dry.extra}
     parts["previews"] = rows * previews_seconds(scene, desk) if rows and not scene.lane.stopping() else 0.0
-    parts["probe"] = probe_seconds(scene, first, end) if not scene.lane.stopping() else 0.0
+    parts["probe"] = probe_seconds(scene, first, end, len(ahead.held)) if not scene.lane.stopping() else 0.0
     missing = _missing(scene, ahead, desk)
     parts["encoding"] = missing[0] * encoding_seconds(scene.model, missing[1]) if missing else 0.0
     return {name: round(seconds, 4) for name, seconds in parts.items()}
@@ -169,11 +184,11 @@ def _parts(scene: Scene, dry: Dry, ahead: Ahead, desk: Desk) -> dict[str, float]
 def _missing(scene: Scene, ahead: Ahead, desk: Desk) -> tuple[int, list[tuple[Path, Size]]] | None:
     """How many latents are not kept on disk yet, and the first pictures of those with their pixels; None when all are."""
     store = latent_store(scene.config, desk.paths, scene.model)
-    items = ahead.material.items
+    items = [*ahead.material.items, *ahead.held]
     lost: list[tuple[Path, Size]] = []
-    for item, size in zip(items, sizes_of(scene.config, scene.model, items), strict=True):
-        data = item.image.read_bytes()
-        lost += [(item.image, size) for mirrored in (False, True)[: 1 + scene.config.flip] if store.find(store.key(data, size, mirrored)) is None]
+    for number, (item, size) in enumerate(zip(items, sizes_of(scene.config, scene.model, items), strict=True)):
+        data, both = item.image.read_bytes(), scene.config.flip and number < len(ahead.material.items)
+        lost += [(item.image, size) for mirrored in (False, True)[: 1 + both] if store.find(store.key(data, size, mirrored)) is None]
     return (len(lost), lost[:2]) if lost else None
 
 
