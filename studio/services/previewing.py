@@ -14,7 +14,7 @@ from torch import Tensor
 from studio.diffusion.conditioning import used_embeddings
 from studio.diffusion.model import Model
 from studio.diffusion.offload import is_out_of_memory
-from studio.errors import StudioError
+from studio.errors import OutOfSpace, StudioError
 from studio.files import atomic_write
 from studio.formats.infotext import png_info
 from studio.pasting import write_hashes
@@ -49,7 +49,7 @@ class Painted:
 
 @dataclass
 class Previews:
-    """Paints the live words of a training into `folder`; never raises for what a picture alone is to blame for, but tells it.
+    """Paints the live words of a training into `folder`; what a picture alone is to blame for is told, not raised. Raises OutOfSpace.
 
     `learner_words` gives the vectors as they are now; `others` are words that prompts may use beside them. With a `desk`, prompts may also use
     any embedding and LoRA of the shelf, and memory is made where it is missing. `seconds` is what the last row took.
@@ -108,6 +108,8 @@ class Previews:
         """Paint and save pictures; nothing, and a warning, when that failed."""
         try:
             self._painted(row)
+        except OutOfSpace:
+            raise
         except StudioError as error:
             said, short = str(error), error.code == "out_of_memory"
         except (RuntimeError, MemoryError) as error:

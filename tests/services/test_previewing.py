@@ -10,7 +10,7 @@ from PIL import Image
 
 from studio.diffusion.cache import ModelCache
 from studio.diffusion.model import Model
-from studio.errors import InputError
+from studio.errors import InputError, OutOfSpace
 from studio.formats.embedding import Embedding, write_embedding
 from studio.formats.infotext import infotext_of, read_infotext
 from studio.requests.train import TextualInversionConfig
@@ -145,6 +145,15 @@ def test_memory_that_runs_out_is_met_by_painting_one_by_one_and_else_told(previe
     assert len(told) == 2
     assert told[0].startswith("The preview of step 3 could not be painted; the training goes on. The device is out of memory: 2.00 GiB more did not fit.")
     assert not list(previews.folder.glob("000003*"))
+
+
+def test_a_full_disk_is_for_the_training_to_meet(previews: Previews, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: Any) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("studio.files.os.fsync", full)
+    with pytest.raises(OutOfSpace):
+        previews.sample(1, "a tree")
 
 
 def test_vectors_that_are_spoilt_are_told_and_an_unforeseen_fault_is_not_hidden(previews: Previews, vectors: torch.nn.Parameter, monkeypatch: pytest.MonkeyPatch) -> None:
