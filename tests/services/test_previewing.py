@@ -23,8 +23,8 @@ from studio.settings import Paths
 
 
 def config(**knobs: Any) -> TextualInversionConfig:
-    """Previews of three steps."""
-    return TextualInversionConfig(**{"embedding": "gnarl", "data": "unused", "preview_steps": 3, "width": 64, "height": 64, **knobs})
+    """Previews of two steps."""
+    return TextualInversionConfig(**{"embedding": "gnarl", "data": "unused", "preview_steps": 2, "width": 64, "height": 64, **knobs})
 
 
 @pytest.fixture
@@ -52,7 +52,7 @@ def test_a_row_is_every_prompt_at_every_seed_with_its_infotext(previews: Preview
     assert row[0].prompt == row[1].prompt == "a photo of gnarl"
     assert row[3].prompt.endswith("a tree, gnarl")
     said = read_infotext(infotext_of(row[1].path))
-    assert (said["Prompt"], said["Seed"], said["Steps"], said["Size"]) == ("a photo of gnarl", "8", "3", "64x64")
+    assert (said["Prompt"], said["Seed"], said["Steps"], said["Size"]) == ("a photo of gnarl", "8", "2", "64x64")
     assert previews.seconds > 0
 
 
