@@ -7,7 +7,7 @@
   const STATES = ["queued", "running", "paused", "stopping", "done", "stopped", "failed", "interrupted"], VERDICTS = ["learning", "flat", "memorising", "diverging", "not_learning", "early"];
 
   const room = {
-    root: null, rows: [], chosen: [], trash: [], pulse: "", shown: "", words: "", state: "", verdict: "", marks: {},
+    root: null, rows: [], chosen: [], trash: [], pulse: "", next: 0, shown: "", words: "", state: "", verdict: "", marks: {},
     find: (selector) => room.root.querySelector(selector),
     row: (id) => room.rows.find((row) => row.id === id),
     here: (id, path) => `runs/${encodeURIComponent(id)}/${path}`,
@@ -35,7 +35,9 @@
     },
 
     async load() {
+      const begun = Date.now();
       const [rows, queue, trash] = await Promise.all([ask("GET", "runs"), ask("GET", "queue"), ask("GET", "runs/trash")]);
+      room.next = Date.now() + 5 * (Date.now() - begun);
       room.rows = rows;
       room.trash = trash;
       room.chosen = room.chosen.filter((id) => room.row(id));
@@ -43,13 +45,13 @@
       window.studio.runsQueue.draw(room.find(".runs-queue"), queue, room);
     },
 
-    // Asked often, answered cheaply: all is read again only when something happened.
+    // Asked often, answered cheaply: all is read again only when something happened, and seldom where that takes long.
     async look() {
       if (!room.root || !room.root.offsetParent || document.hidden || room.looking) return;
       room.looking = true;
       try {
         const { pulse } = await ask("GET", "pulse");
-        if (pulse !== room.pulse) { room.pulse = pulse; await room.load(); }
+        if (pulse !== room.pulse && Date.now() >= room.next) { room.pulse = pulse; await room.load(); }
       } catch { /* the bar of the page says when the server is gone */ } finally { room.looking = false; }
     },
 

@@ -100,7 +100,7 @@
   async function open(host, ids, room) {
     put(host, el("p", { class: "small" }, t("Loading …")));
     try {
-      const found = await ask("GET", "runs/compare", undefined, { ids: ids.join(",") });
+      const found = await ask("GET", `runs/compare?${new URLSearchParams(ids.map((id) => ["ids", id]))}`);
       if (!host.isConnected) return;
       put(host, el("div", { class: "runs-compare" }, chart(found.runs), settings(found), pictures(found, room)));
     } catch (error) {

@@ -3,9 +3,9 @@
 import shutil
 import tempfile
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from fastapi import APIRouter, Request, UploadFile
+from fastapi import APIRouter, Query, Request, UploadFile
 from pydantic import Field
 
 from studio.api.waiting import Here
@@ -120,9 +120,9 @@ def in_trash(here: Here) -> list[str]:
 
 
 @router.get("/compare")
-def compare(ids: str, here: Here, request: Request) -> dict[str, Any]:
-    """Two to six runs beside each other; `ids` are separated by commas."""
-    names = list(dict.fromkeys(name for name in ids.split(",") if name))
+def compare(ids: Annotated[list[str], Query()], here: Here, request: Request) -> dict[str, Any]:
+    """Two to six runs beside each other; `ids` is given for each, or once with commas between."""
+    names = list(dict.fromkeys(name for name in (ids[0].split(",") if len(ids) == 1 else ids) if name))
     if len(names) > MOST:
         raise InputError(f"{len(names)} runs are chosen.", f"Choose two to {MOST} to compare.")
     return comparison([seen(here.engine, request, name) for name in names])

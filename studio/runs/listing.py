@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from studio.jobs import Job
-from studio.runs.reading import CURVE, heading, job_of, old_previews
+from studio.runs.reading import CURVE, finder, heading, old_previews
 from studio.runs.tails import numbers, objects, read_object
 
 WATCHED = ("config.json", "run.json", "result.json", "best.json", "curve.csv", "verdicts.jsonl", "previews.jsonl", "samples")
@@ -24,9 +24,9 @@ Rows = dict[str, tuple[Any, dict[str, Any]]]
 def listing(runs_folder: Path, jobs: Sequence[Job] = (), cache: Rows | None = None) -> list[dict[str, Any]]:
     """Every run, newest first, with its state, newest verdict, best measurement and newest preview; `jobs` come newest first, `cache` is kept by the caller."""
     known: Rows = {} if cache is None else cache
-    rows = []
+    rows, job_of = [], finder(jobs)
     for folder in _folders(runs_folder):
-        job = job_of(folder.name, jobs)
+        job = job_of(folder.name)
         print_ = (_print(folder), job.state if job else None)
         if known.get(folder.name, (None,))[0] != print_:
             known[folder.name] = (print_, row(folder, job))

@@ -1,7 +1,7 @@
 """A run's folder as what a page, the command line and other programs show: read without torch, again and again while it grows."""
 
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -35,16 +35,18 @@ class Reader:
         self.changes: list[dict[str, Any]] = []
         self.log: list[dict[str, Any]] = []
 
-    def look(self) -> None:
-        """Read what came since the last look."""
+    def look(self) -> dict[str, Any]:
+        """Read what came since the last look, and give all that grows as it is now."""
         with self._lock:
             self._curve(*self._new("curve.csv"))
             self._probe(*self._new("probe.csv"))
-            fresh, lines = self._new("verdicts.jsonl")
-            self.verdict = next(reversed([v for v in objects(lines) if "kind" in v]), None if fresh else self.verdict)
+            fresh, said = self._new("verdicts.jsonl")
+            self.verdict = next(reversed([v for v in objects(said) if "kind" in v]), None if fresh else self.verdict)
             self.previews = self._grown("previews.jsonl", self.previews)
             self.changes = self._grown("journal.jsonl", self.changes)
             self.log = self._grown("log.jsonl", self.log)[-LOG:]
+            lines = {"curve": self.curve.points(), "probe": self.probe.points(), "metric": self.row, "verdict": self.verdict}
+            return {**lines, "previews": self.previews, "changes": self.changes, "log": self.log}
 
     def _new(self, name: str) -> tuple[bool, list[str]]:
         """Whether a file was begun anew, and its new lines."""
@@ -91,23 +93,17 @@ def view(folder: Path, job: Job | None, cache: Cache, live: Mapping[str, Any] | 
         while len(cache) >= READERS:
             cache.pop(next(iter(cache)), None)
         reader = cache.setdefault(str(folder), Reader(folder))
-    reader.look()
-    head = heading(folder, job)
-    now, metric = _live(live, job), reader.row
+    grown, head = reader.look(), heading(folder, job)
+    now, metric = _live(live, job), grown["metric"]
     return {
         **head,
+        **grown,
         "step": metric.get("step", head["step"]),
-        "end": now.get("total") or _end(reader.changes, head["end"]),
-        "metric": metric,
-        "curve": reader.curve.points(),
-        "probe": reader.probe.points(),
-        "verdict": reader.verdict,
+        "end": now.get("total") or _end(grown["changes"], head["end"]),
         "best": read_object(folder / "best.json") or None,
-        "previews": reader.previews or old_previews(folder, head["config"]),
+        "previews": grown["previews"] or old_previews(folder, head["config"]),
         "saved": _saved(folder),
         "made": made_of(folder),
-        "log": reader.log,
-        "changes": reader.changes,
         **{name: metric.get(name) for name in ("learn_rate", "norm", "distance")},
         "speed": now.get("rate"),
         "eta": now.get("eta"),
@@ -213,6 +209,18 @@ def old_previews(folder: Path, config: Mapping[str, Any]) -> list[dict[str, Any]
 
 
 def job_of(name: str, jobs: Sequence[Job]) -> Job | None:
-    """The newest job that works or worked in a run's folder; jobs come newest first."""
-    mine = [job for job in jobs if job.request.get("run") == name or (name.endswith(f"-{job.id}") and not job.request.get("run"))]
-    return next((job for job in mine if not job.state.over), mine[0] if mine else None)
+    """The job that works in a run's folder, else the newest that worked there; jobs come newest first."""
+    return finder(jobs)(name)
+
+
+def finder(jobs: Sequence[Job]) -> Callable[[str], Job | None]:
+    """What finds the job of a run by the name of its folder, quickly also among many."""
+    known: dict[str, list[Job]] = {}
+    for job in jobs:
+        known.setdefault(str(job.request.get("run") or "") or f"-{job.id}", []).append(job)
+
+    def find(name: str) -> Job | None:
+        mine = [*known.get(name, ()), *known.get(f"-{name.rpartition('-')[2]}", ())]
+        return next((job for job in mine if not job.state.over), mine[0] if mine else None)
+
+    return find

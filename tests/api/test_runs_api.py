@@ -40,7 +40,8 @@ def test_the_table_and_one_run(http: TestClient, engine: Engine) -> None:
     assert (one["step"], len(one["curve"]), one["best"]["step"], one["job_state"]) == (40, 40, 20, None)
     lines(engine.paths.runs / HERO / "curve.csv", "41,0.5,0.6,0.005,0.4,0.01")
     assert http.get(f"{RUNS}/{HERO}").json()["step"] == 41
-    assert [d["name"] for d in http.get(f"{RUNS}/compare", params={"ids": f"{HERO},{OTHER}"}).json()["settings"]] == ["learn_rate", "data"]
+    for ids in (f"{HERO},{OTHER}", [HERO, OTHER]):
+        assert [d["name"] for d in http.get(f"{RUNS}/compare", params={"ids": ids}).json()["settings"]] == ["learn_rate", "data"]
     assert http.get(f"{RUNS}/compare", params={"ids": HERO}).status_code == 422
     assert http.get(f"{RUNS}/nobody").status_code == 404
 
