@@ -154,7 +154,7 @@ def trashed(paths: Paths) -> list[Trashed]:
     """Embeddings in the trash, newest first."""
     place = _trash(paths)
     found = [entry for entry in place.iterdir() if not entry.name.startswith(".")] if place.is_dir() else []
-    found.sort(key=lambda entry: (_moment(entry), entry.name), reverse=True)
+    found.sort(key=lambda entry: (_moment(entry), entry.stat().st_ctime_ns), reverse=True)
     return [Trashed(entry.name, Path(_where(paths, entry)[0]).stem) for entry in found]
 
 

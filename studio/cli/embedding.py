@@ -11,7 +11,6 @@ from studio.cli.following import follow
 from studio.cli.knobs import absolute, add_knobs, given
 from studio.config import Config
 from studio.engine import Engine
-from studio.errors import InputError
 from studio.projects.data_sets import sayable
 from studio.requests import CreateEmbeddingRequest
 from studio.requests.embedding_room import EditEmbeddingRequest, InspectEmbeddingRequest
@@ -74,20 +73,11 @@ def _submit(arguments: argparse.Namespace, paths: Paths, request: type[Config]) 
 def _edit(arguments: argparse.Namespace, paths: Paths) -> int:
     """studio embedding convert NAME --layout png / merge NAMES --result NAME / prune NAME --keep 1,3"""
     values = given(arguments, EditEmbeddingRequest)
-    values |= {name: _numbers(name, values[name]) for name in ("keep", "weights") if name in values}
     if values.get("picture"):
         values["picture"] = absolute(values["picture"])
     if arguments.act == "convert":
         values.setdefault("shelf", bool(values.get("replace") or values.get("result")))
     return follow(Engine(paths), EditEmbeddingRequest.check(values), arguments.json)
-
-
-def _numbers(name: str, text: str) -> list[str]:
-    """`1,3` as its parts; raises InputError for what holds no number."""
-    parts = [part.strip() for part in text.split(",") if part.strip()]
-    if not all(part.lstrip("-").replace(".", "", 1).isdecimal() for part in parts):
-        raise InputError(f"--{name}: {text!r} is not a list of numbers.", "Write for example 1,3.")
-    return parts
 
 
 def _said(arguments: argparse.Namespace, facts: Any, lines: Sequence[str]) -> int:

@@ -1,6 +1,6 @@
 """The embedding room: looking into an embedding, and making one from others."""
 
-from typing import Literal
+from typing import Any, Literal
 
 from pydantic import Field, field_validator, model_validator
 
@@ -51,6 +51,16 @@ class EditEmbeddingRequest(Config):
     @classmethod
     def _result(cls, value: str) -> str:
         return check_name(value) if value.strip() else ""
+
+    @field_validator("keep", "weights", mode="before")
+    @classmethod
+    def _numbers(cls, value: Any) -> Any:
+        if not isinstance(value, str):
+            return value
+        parts = [part.strip() for part in value.replace("，", ",").split(",") if part.strip()]
+        if not all(part.removeprefix("-").replace(".", "", 1).isdecimal() for part in parts):
+            raise ValueError("it is not a list of numbers; write for example 1, 3.")
+        return parts
 
     @field_validator("keep")
     @classmethod

@@ -1,17 +1,18 @@
-"""The Embedding tab: create an embedding, and see which there are."""
+"""The Embedding tab: create an embedding, see which there are, and the room of a chosen one."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from html import escape
 from typing import Any
 
 import gradio as gr
 from gradio.components import Component
 
+from studio import embedding_shelf as shelf
 from studio import shelves
-from studio.engine import Engine
 from studio.jobs import State
 from studio.requests import CreateEmbeddingRequest
+from studio.ui.embedding_figures import shelf_table
+from studio.ui.tabs import embedding_room
 from studio.ui.widgets import REFRESH, Form, Page, failed, note, submit
 from studio.ui.words import say, tell
 
@@ -24,8 +25,8 @@ class EmbeddingTab:
     train: gr.Button
 
 
-def build(page: Page) -> EmbeddingTab:
-    """The form on the left, the shelf on the right."""
+def build(page: Page, key: str = "") -> EmbeddingTab:
+    """The form on the left, the shelf on the right, the room of a chosen embedding below; `key` lets links ask the server for files."""
     form, refused = Form(CreateEmbeddingRequest, "embedding"), gr.State("")
     with gr.Row():
         with gr.Column(scale=5, min_width=320):
@@ -35,6 +36,7 @@ def build(page: Page) -> EmbeddingTab:
             train = gr.Button(say("Train it"), elem_id="embedding_train")
         with gr.Column(scale=6, min_width=320):
             table = gr.HTML(elem_id="embedding_table")
+    embedding_room.build(page, key)
 
     def run(data: dict[Component, Any]) -> str:
         return submit(page.engine, CreateEmbeddingRequest, {**form.values(data), "checkpoint": data[page.checkpoint] or ""})[1]
@@ -48,7 +50,7 @@ def _drawer(page: Page) -> Callable[..., list[str]]:
     """What became of the newest creation, and the shelf."""
 
     def draw(lang: str, refused: str) -> list[str]:
-        return [refused or _newest(page, lang), _table(page.engine, lang)]
+        return [refused or _newest(page, lang), shelf_table(lang, [shelf.told(card) for card in shelves.embeddings(page.engine.paths)])]
 
     return draw
 
@@ -66,16 +68,3 @@ def _newest(page: Page, lang: str) -> str:
     if job.result.get("dropped"):
         text += note("warn", tell(lang, "There was no room for: {dropped}", **job.result))
     return text
-
-
-def _table(engine: Engine, lang: str) -> str:
-    """The shelf as a table."""
-    cards = shelves.embeddings(engine.paths)
-    if not cards:
-        return note("", tell(lang, "There is no embedding yet."))
-    heads = "".join(f"<th>{tell(lang, h)}</th>" for h in ("Name", "Vectors", "Width", "Steps"))
-    rows = ""
-    for card in cards:
-        facts = f'<td colspan="3">{escape(card.problem)}</td>' if card.problem else "".join(f'<td class="num">{"" if v is None else v}</td>' for v in (card.vectors, card.width, card.step))
-        rows += f"<tr><td>{escape(card.name)}</td>{facts}</tr>"
-    return f'<table class="plain"><thead><tr>{heads}</tr></thead><tbody>{rows}</tbody></table>'
