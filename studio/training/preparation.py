@@ -24,7 +24,7 @@ def prepared(model: Model, checkpointing: bool = False, compile: bool = False, n
     if compile and model.device.type not in COMPILERS:
         note("log", f"The network is not compiled: that helps on graphics cards only, and this run is on {model.device.type}.")
     seen = _compiled(model, note) if compile and model.device.type in COMPILERS else model
-    if not checkpointing:
+    if not checkpointing or model.unet.is_gradient_checkpointing:  # a run in whose pauses this one is taken keeps what it has
         yield seen
         return
     model.unet.enable_gradient_checkpointing()
