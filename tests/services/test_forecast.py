@@ -21,6 +21,7 @@ from studio.services.forecast import run
 from studio.services.forecast_problems import Material, problem, problems
 from studio.services.library import create_embedding
 from studio.settings import Paths
+from studio.training.preparation import prepared
 from studio.ui.catalogue_forecast import PROBLEMS
 from studio.worker import SERVICES, SHORT
 
@@ -64,6 +65,13 @@ def test_a_forecast_counts_what_the_training_does_and_changes_nothing(told: Call
     assert [data for kind, data in lane.events if kind == "forecast"] == [result]
     assert desk.live == {}
     assert result["problems"] == [problem(say.FEW, pictures=3, batch=6)]
+
+
+def test_a_forecast_between_two_steps_of_a_training_leaves_its_network_as_it_was(told: Callable[..., dict[str, Any]], tiny: Model) -> None:
+    with prepared(tiny, checkpointing=True):
+        assert told(gradient_checkpointing=True)["seconds"] > 0
+        assert tiny.unet.is_gradient_checkpointing
+    assert not tiny.unet.is_gradient_checkpointing
 
 
 def test_a_training_that_cannot_start_is_not_measured_and_all_of_it_is_said(told: Callable[..., dict[str, Any]]) -> None:
