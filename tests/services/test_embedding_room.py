@@ -8,11 +8,13 @@ import pytest
 import torch
 
 from studio import embedding_shelf as shelf
+from studio import shelves
 from studio.diffusion.cache import ModelCache
 from studio.diffusion.model import Model
 from studio.diffusion.tokenizer import tokens_of
 from studio.errors import Conflict, InputError, StudioError, Unreadable
 from studio.formats.embedding import Embedding, read_embedding, write_embedding
+from studio.formats.embedding_writing import write_layout
 from studio.jobs import JobStore, SilentLane
 from studio.requests.embedding_room import EditEmbeddingRequest, InspectEmbeddingRequest
 from studio.services.desk import Desk
@@ -168,3 +170,26 @@ def test_what_is_being_trained_is_not_replaced(desk: Desk) -> None:
 def test_an_edit_that_makes_no_sense_is_refused_at_the_door(values: dict, words: str) -> None:
     with pytest.raises(InputError, match=words):
         EditEmbeddingRequest.check(values)
+
+
+def test_every_file_of_a_mixed_shelf_has_a_verdict_and_the_good_ones_load(desk: Desk, tiny: Model) -> None:
+    folder, good = desk.paths.embeddings, torch.ones(2, tiny.width)
+    put(desk, "two words", good)
+    put(desk, "møñster 獣", good, ".safetensors")
+    write_layout(folder, Embedding("shared", good, 40), "png")
+    put(desk, "sd2", torch.ones(1, 1024))
+    put(desk, "full", torch.ones(75, tiny.width))
+    (folder / "empty.pt").write_bytes(b"")
+    torch.save({"string_to_param": {"*": torch.full((1, tiny.width), float("nan"))}}, folder / "spoilt.pt")
+    torch.save({"string_to_param": {"*": torch.ones(76, tiny.width)}}, folder / "long.pt")
+    verdicts = {}
+    for path in shelves.embedding_files(desk.paths):
+        try:
+            verdicts[path.stem] = inspect_embedding(InspectEmbeddingRequest(name=path.stem, nearest=1), desk)["verdict"]
+        except Unreadable as error:
+            verdicts[path.stem] = error.message
+    for name in ("two words", "møñster 獣", "shared", "full"):
+        assert verdicts.pop(name) == f"It can be used with {tiny.checkpoint}."
+        assert torch.equal(desk.words(f"a photo of {name}")[name][0], good[0])
+    said = {"sd2": "which are for SD 2.x", "empty": "empty (0 bytes)", "spoilt": "NaN", "long": "76 vectors; a prompt has 75"}
+    assert {name: words in verdicts[name] for name, words in said.items()} == dict.fromkeys(verdicts, True)
