@@ -189,10 +189,9 @@ def table(found: dict[str, Any]) -> str:
             f"  {facts['ratio']:.2f} x the steps a second, {facts['memory']['ratio']:.2f} x the memory; a matrix product does {facts['matmul_tflops']:.3f} TFLOP/s here ({facts['device']}),"
             f" at which our step would make {facts['ideal_images_per_second']:.2f} images/s"
         )
-    same = found["same_loss"]
-    lines.append(
-        f"tiny world, probe from {same['before']} to {same['goal']}: ours {same['seconds']['ours']} s, plain {same['seconds']['plain']} s, ratio {same['ratio']}; ours ends at {same['ours_at_its_end']}"
-    )
+    same, seconds = found["same_loss"], found["same_loss"]["seconds"]
+    reached = f"{seconds['ours']} s against {seconds['plain']} s, ratio {same['ratio']}"
+    lines.append(f"tiny world, probe from {same['before']} to {same['goal']}: {reached}; ours ends at {same['ours_at_its_end']}")
     return "\n".join([*lines, *(f"MISSED: {line}" for line in found["missed"])])
 
 
