@@ -13,7 +13,7 @@ from studio.engine import Engine
 from studio.formats.embedding import Embedding, read_embedding, write_embedding
 from studio.requests.embedding_room import EditEmbeddingRequest, InspectEmbeddingRequest
 from studio.settings import Paths
-from tests.test_cli_data import engine, refused, studio, told
+from tests.test_cli_data import engine, refused
 
 __all__ = ["engine"]
 
@@ -30,13 +30,14 @@ def test_everything_that_can_be_done_to_an_embedding(engine: Engine, capsys: pyt
     engine.keep_worker("test")
 
     def here(*words: str) -> Any:
-        """What an act says as JSON, in this process, where it is quick; the worker does what needs one."""
+        """What an act says as JSON."""
         assert cli.main(["embedding", *words, "--json", "--root", str(engine.paths.root)]) == 0
         return json.loads(capsys.readouterr().out)
 
-    shown = told(engine, "embedding", "show", "hero", "--nearest", "2")
+    shown = here("show", "hero", "--nearest", "2")
     assert (shown["state"], shown["fits"], len(shown["encoders"][0]["nearest"][0])) == ("done", True, 2)
-    plain = studio(engine, "embedding", "show", "hero").stdout.splitlines()
+    assert cli.main(["embedding", "show", "hero", "--root", str(engine.paths.root)]) == 0
+    plain = capsys.readouterr().out.splitlines()
     assert "2 vectors of width 128, 12 steps. It can be used with" in plain[0] and plain[2].startswith("2: length ")
     assert here("prune", "hero", "--keep", "2", "--result", "second")["vectors"] == 1
     merged = here("merge", "hero", "hero", "--how", "average", "--weights", "3,1", "--result", "mean")
