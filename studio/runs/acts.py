@@ -14,8 +14,8 @@ from studio.errors import Conflict, InputError, NotFound, OutOfSpace, StudioErro
 from studio.files import atomic_write, sha256
 from studio.jobs import Job
 from studio.requests.train import TextualInversionConfig, check_name
-from studio.runs.reading import job_of, view
-from studio.runs.tails import read_object
+from studio.runs.reading import job_of, settled, view
+from studio.runs.tails import Tail, objects, read_object
 from studio.settings import Paths
 
 LONGEST_TITLE, LONGEST_NOTE = 120, 20_000
@@ -69,11 +69,12 @@ def _say(folder: Path, **values: Any) -> dict[str, Any]:
 
 
 def clone(folder: Path) -> dict[str, Any]:
-    """The settings of a run as the form takes them; settings of other versions that are unknown here are left out. Raises NotFound."""
+    """The settings of a run as they were in the end, as the form takes them; settings of other versions that are unknown here are left out. Raises NotFound."""
     config = read_object(folder / "config.json").get("config")
     if not isinstance(config, dict) or not config:
         raise NotFound(f"The settings of {folder.name} cannot be read.")
-    return {name: value for name, value in config.items() if name in TextualInversionConfig.model_fields}
+    changes = list(objects(Tail(folder / "journal.jsonl").lines()))
+    return {name: value for name, value in settled(config, changes).items() if name in TextualInversionConfig.model_fields}
 
 
 def going_on(paths: Paths, name: str, jobs: Sequence[Job], steps: int = 0) -> dict[str, Any]:

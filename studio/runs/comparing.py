@@ -6,10 +6,11 @@ from typing import Any
 from studio.config import controls
 from studio.errors import InputError
 from studio.requests.train import TextualInversionConfig
+from studio.runs.reading import settled
 
 MOST = 6
 """Runs that can be told apart in one chart."""
-FACTS = {"checkpoint_hash": "Checkpoint hash", "device": "Device", "dtype": "Precision", "versions": "Versions", "data_fingerprint": "Pictures and captions"}
+FACTS = {"checkpoint_hash": "Checkpoint hash", "device": "Device", "dtype": "Precision", "versions": "Versions", "fingerprint": "Pictures and captions"}
 """Facts of runs that are compared beside their settings, with the word for each."""
 
 
@@ -25,9 +26,9 @@ def comparison(views: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
 
 def differences(views: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
     """What is set differently: label, name and one value for each run; a run that does not say has the default."""
-    found = []
+    found, asked = [], [settled(v["config"], v["changes"]) for v in views]
     for knob in controls(TextualInversionConfig):
-        values = [v["config"].get(knob.name, knob.default) for v in views]
+        values = [config.get(knob.name, knob.default) for config in asked]
         if any(value != values[0] for value in values[1:]):
             found.append({"name": knob.name, "label": knob.label, "values": values})
     for name, label in FACTS.items():

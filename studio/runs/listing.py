@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import Any
 
 from studio.jobs import Job
-from studio.runs.reading import CURVE, finder, heading, old_previews
+from studio.runs.reading import CURVE, finder, heading, old_previews, settled
 from studio.runs.tails import numbers, objects, read_object
 
-WATCHED = ("config.json", "run.json", "result.json", "best.json", "curve.csv", "verdicts.jsonl", "previews.jsonl", "samples")
+WATCHED = ("config.json", "run.json", "result.json", "best.json", "curve.csv", "verdicts.jsonl", "previews.jsonl", "journal.jsonl", "samples")
 """What a row is made of."""
 SETTINGS = ("learn_rate", "batch_size", "gradient_accumulation", "optimizer", "template", "data", "checkpoint", "seed")
 """Settings that a row shows."""
@@ -57,13 +57,14 @@ def _print(folder: Path) -> tuple[Any, ...]:
 def row(folder: Path, job: Job | None) -> dict[str, Any]:
     """One run in short."""
     head = heading(folder, job)
-    config, facts = head.pop("config"), head.pop("facts")
+    facts, config = head.pop("facts"), settled(head.pop("config"), list(objects(_end(folder / "journal.jsonl"))))
     newest = next((found for line in reversed(_end(folder / "curve.csv")) if (found := numbers(line, len(CURVE)))), None)
     step = int(newest[0]) if newest and newest[0] is not None else head["step"]
     best = read_object(folder / "best.json")
     return {
         **head,
         "step": step,
+        "end": config.get("steps", 0),
         "loss": newest[2] if newest else None,
         "verdict": next((v for v in reversed(list(objects(_end(folder / "verdicts.jsonl")))) if "kind" in v), None),
         "best": best or None,

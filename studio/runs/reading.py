@@ -99,7 +99,7 @@ def view(folder: Path, job: Job | None, cache: Cache, live: Mapping[str, Any] | 
         **head,
         **grown,
         "step": metric.get("step", head["step"]),
-        "end": now.get("total") or _end(grown["changes"], head["end"]),
+        "end": now.get("total") or settled(head["config"], grown["changes"]).get("steps", 0),
         "best": read_object(folder / "best.json") or None,
         "previews": grown["previews"] or old_previews(folder, head["config"]),
         "saved": _saved(folder),
@@ -137,6 +137,7 @@ def heading(folder: Path, job: Job | None) -> dict[str, Any]:
         "seconds": _seconds(result, facts, job),
         "step": result.get("steps", facts.get("first_step", 0)),
         "end": config.get("steps", 0),
+        "reason": result.get("reason"),
         "error": result.get("error") or (job.error if job else None),
         "config": config,
         "facts": facts,
@@ -163,9 +164,13 @@ def _seconds(result: Mapping[str, Any], facts: Mapping[str, Any], job: Job | Non
     return job.ended - job.started if job is not None and job.started and job.ended else None
 
 
-def _end(changes: Sequence[Mapping[str, Any]], planned: Any) -> Any:
-    """The step a run ends at, after what was changed while it ran."""
-    return next((_object(c.get("data"))["steps"] for c in reversed(changes) if c.get("ask") == "change" and _object(c.get("data")).get("steps")), planned)
+def settled(config: Mapping[str, Any], changes: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """The settings of a run after everything that was changed while it went on."""
+    said = dict(config)
+    for change in changes:
+        if change.get("ask") == "change":
+            said.update(_object(change.get("data")))
+    return said
 
 
 def _object(value: Any) -> dict[str, Any]:

@@ -7,9 +7,10 @@ import pytest
 from studio.errors import Conflict, InputError, NotFound
 from studio.jobs import Job, State
 from studio.runs import acts
+from studio.runs.listing import listing
 from studio.runs.reading import view
 from studio.settings import Paths
-from tests.runs.folders import full
+from tests.runs.folders import full, lines
 
 RUN = "2026-01-02-hero-abc"
 
@@ -78,6 +79,14 @@ def test_weights_go_to_the_shelf_and_what_lay_there_comes_back(root: Paths, run:
             acts.use(root, RUN, which, new)
     with pytest.raises(NotFound):
         acts.undo_use(root, "../../../settings.json")
+
+
+def test_going_on_keeps_what_was_changed_while_it_ran(root: Paths, run: Path) -> None:
+    lines(run / "journal.jsonl", {"step": 10, "ask": "change", "data": {"learn_rate": "0.001", "steps": 200}}, {"step": 20, "ask": "pause", "data": {}})
+    request = acts.going_on(root, RUN, [], 300)
+    assert (request["run"], request["config"]["learn_rate"], request["config"]["steps"], listing(root.runs)[0]["end"]) == (RUN, "0.001", 300, 200)
+    with pytest.raises(InputError, match="has taken 40"):
+        acts.going_on(root, RUN, [], 40)
 
 
 def test_a_clone_has_what_the_form_knows(run: Path) -> None:
