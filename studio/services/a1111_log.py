@@ -84,7 +84,7 @@ class A1111Log:
         count = 1
         while True:
             folder = day / (self.name if count == 1 else f"{self.name}-{count}")
-            if (folder / self._told).exists() or not any(folder.glob("settings-*.json")):
+            if (folder / self._told).exists() or not ((folder / LOSSES).exists() or any(folder.glob("settings-*.json"))):
                 return folder
             count += 1
 

@@ -97,6 +97,9 @@ def test_settings_have_a1111s_keys_and_a_second_run_of_the_day_writes_over_nothi
     later = opened(root, BEGAN.replace(hour=23, second=8))
     assert later.folder.name == "hero-2"
     later.settings()
+    (root.outputs / "textual_inversion" / "2026-03-10" / "hero").mkdir(parents=True)
+    (root.outputs / "textual_inversion" / "2026-03-10" / "hero" / LOSSES).write_text("losses that A1111 left")
+    assert opened(root, BEGAN.replace(day=10)).folder.name == "hero-2"
     assert (opened(root).folder, opened(root, BEGAN.replace(second=8)).folder) == (first.folder, later.folder)
 
 
