@@ -23,9 +23,9 @@ KEYWORD = "studio-recipe"
 """What the text in a PNG is called."""
 MOST_CARD, MOST_RECIPE = 256 * 2**20, 4 * 2**20
 """Bytes of a card's file and of its recipe.json."""
-PARTS = ("config.json", "template.json", "data.json", "curve.csv", "probe.csv", "verdicts.jsonl", "journal.jsonl", "best.json", "result.json")
-"""Files of a run that a zip holds."""
-FACTS = ("checkpoint", "checkpoint_hash", "first_step", "started", "versions", "device", "dtype", "fingerprint", "data_fingerprint")
+PARTS = ("template.json", "curve.csv", "probe.csv", "verdicts.jsonl", "journal.jsonl", "best.json")
+"""Files of a run that a zip holds; others name folders of this machine, or captions."""
+FACTS = ("checkpoint", "checkpoint_hash", "first_step", "started", "versions", "device", "dtype", "fingerprint")
 """Facts of a run that a recipe tells."""
 
 
@@ -62,9 +62,10 @@ def _last(path: Any) -> str:
 
 
 def fingerprint(folder: Path) -> str:
-    """A word that is the same for the same pictures and captions in the same order; empty when the run did not note them."""
+    """A word that is the same for the same captions, in any order and on any machine; empty when the run did not note them."""
     known = _json(folder / "data.json")
-    return hashlib.sha256(json.dumps(known, sort_keys=True, ensure_ascii=False).encode()).hexdigest()[:16] if known else ""
+    captions = sorted(str(entry.get("caption", "")) for entry in known if isinstance(entry, dict)) if isinstance(known, list) else []
+    return hashlib.sha256(json.dumps(captions, ensure_ascii=False).encode()).hexdigest()[:16] if captions else ""
 
 
 def picture(folder: Path) -> Path:
@@ -97,7 +98,7 @@ def as_zip(paths: Paths, name: str, pictures: bool = False) -> bytes:
 
 def _files(folder: Path, pictures: bool) -> Iterable[tuple[str, Path]]:
     """Files of a zip by their place in it."""
-    yield from ((part, folder / part) for part in PARTS if part != "config.json" and (folder / part).is_file())
+    yield from ((part, folder / part) for part in PARTS if (folder / part).is_file())
     with contextlib.suppress(NotFound):
         yield "preview.png", picture(folder)
     best = read_object(folder / "best.json").get("path")

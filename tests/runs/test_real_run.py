@@ -1,5 +1,7 @@
 """A real training's folder, as the worker writes it: it reads whole, its weights go to the shelf, it is extended, and its card comes in as the same form."""
 
+import io
+import zipfile
 from pathlib import Path
 
 from PIL import Image
@@ -43,6 +45,10 @@ def test_a_real_run_reads_is_used_extended_and_given_away(root: Paths, tiny_cach
     extended = run(TrainRequest.check(acts.going_on(root, folder.name, [], 8)), SilentLane(job="def"), desk)
     assert Path(extended["run"]) == folder and [p[0] for p in view(folder, None, {})["curve"]] == list(range(1, 9))
 
+    with zipfile.ZipFile(io.BytesIO(card.as_zip(root, folder.name))) as pack:
+        inside = b"".join(pack.read(name) for name in pack.namelist() if not name.endswith((".pt", ".png")))
+    assert str(root.root).encode() not in inside and b"a thing" not in inside
+    assert len(card.recipe(folder)["captions"]) == 16
     made = tmp_path / "card.png"
     made.write_bytes(card.as_png(root, folder.name))
     found = card.import_card(root, made)
