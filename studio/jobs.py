@@ -81,7 +81,7 @@ class Lane(Protocol):
 
     job: str
 
-    def emit(self, kind: str, **data: Any) -> None:
+    def emit(self, kind: str, /, **data: Any) -> None:
         """Write an event."""
 
     def stopping(self) -> bool:
@@ -110,7 +110,7 @@ class SilentLane:
     asks: list[str | tuple[str, dict[str, Any]]] = field(default_factory=list)
     paused: bool = False
 
-    def emit(self, kind: str, **data: Any) -> None:
+    def emit(self, kind: str, /, **data: Any) -> None:
         """Keep the event."""
         self.events.append((kind, data))
 

@@ -2,7 +2,6 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -10,56 +9,75 @@ import torch
 
 from studio.dataset.batches import Batches, Sample, read_template
 from studio.diffusion.model import Model
-from studio.formats.embedding import read_embedding
 from studio.jobs import Lane
 from studio.requests.train import TextualInversionConfig, TrainRequest
 from studio.services.desk import Desk
-from studio.services.encoding import latent_store, samples_of
-from studio.services.library import find_embedding
-from studio.services.previewing import Painter, preview_request
+from studio.services.encoding import Pictures, pictures_of
+from studio.services.previewing import Previews
 from studio.services.training_checks import check, template_of
+from studio.services.training_folder import Ending, described, going_on, listeners_of, opened, start_file
+from studio.training.appraisal import Appraiser, Rules, afford
+from studio.training.course import Course
 from studio.training.loop import Plan, train
 from studio.training.methods import method_of
 from studio.training.methods.trainable import Trainable
-from studio.training.optim import Schedule, adamw, restore_optimizer
+from studio.training.optim import build
 from studio.training.preparation import prepared
 from studio.training.run import Checkpoint, Run
-from studio.training.watch import Rhythm, Tally, Watch
+from studio.training.watch import Rhythm, Watch, starting
 
+USUAL = Rhythm()
+"""Checkpoints as often as anybody wants them."""
 FP16_SCALE = 2.0**14
 """Loss scale a run in fp16 begins with; each overflow divides it by four."""
 
 
-def run(request: TrainRequest, lane: Lane, desk: Desk) -> dict[str, Any]:
-    """Train, or go on where this job was killed; stopped or finished, the embedding is saved and usable at once."""
-    config, paths = request.config, desk.paths
-    folder = Run.open(paths.runs, config.embedding, lane.job)
-    kept = folder.latest()
-    if kept is None:
-        check(config, paths)
-    shelf = find_embedding(paths, config.embedding)
-    with desk.cache.lend(config.checkpoint) as model:
-        learner = method_of(request.method).attach(model, shelf)
-        tally = Tally(**kept.facts) if kept else Tally(first=read_embedding(shelf).step or 0, scale=FP16_SCALE if model.dtype == torch.float16 else 1.0)
-        schedule = Schedule.parse(config.learn_rate, config.steps, tally.first)
-        samples = samples_of(folder, latent_store(config, paths, model), Path(config.data), lane)
-        if not samples:
-            return {"embedding": str(shelf), "run": str(folder.folder), "steps": tally.first, "stopped": True}
-        plan = _plan(config, folder, model, samples, (shelf.stem, desk))
+def run(request: TrainRequest, lane: Lane, desk: Desk, rhythm: Rhythm = USUAL) -> dict[str, Any]:
+    """Train, or go on where this job was killed or where an earlier one ended; stopped or finished, the embedding is saved and usable at once.
+
+    `rhythm` says how often the run becomes one that can go on.
+    """
+    folder = opened(request, desk.paths, lane.job)
+    with Ending(folder) as ending:
+        kept = folder.latest()
         if kept is None:
-            _describe(folder, request, model, tally.first)
-            _warn_unnamed(plan.batches, lane)
-        optimizer = adamw(learner.parameters(), schedule.at(tally.first))
-        rhythm = Rhythm(schedule, config.save_every, config.preview_every)
-        painter = Painter(preview_request(config, model, shelf.stem), model, learner, plan.others, folder.samples)
-        watch = Watch(folder, lane, learner, optimizer, rhythm, shelf, painter, tally, step=tally.first)
-        if kept is not None:
-            _take_up(kept, watch)
-        with _shown(desk, learner), prepared(model, config.gradient_checkpointing, config.compile, watch.note) as network:
-            watch.begin(resumed=kept is not None)
-            finished = train(network, learner, optimizer, plan, watch)
-            watch.finish()
-    return {"embedding": str(shelf), "run": str(folder.folder), "steps": watch.step, "stopped": not finished}
+            check(request.config, desk.paths)
+        config = request.config if kept is None else going_on(folder, request)
+        with desk.cache.lend(config.checkpoint) as model:
+            ending.result = _run(_Work(request, config, folder, kept, model, rhythm), lane, desk)
+    return ending.result
+
+
+class _Work:
+    """What a job trains: the request, the knobs in force when its run began, the folder, the checkpoint it goes on from, the model, and the rhythm of checkpoints."""
+
+    def __init__(self, request: TrainRequest, config: TextualInversionConfig, folder: Run, kept: Checkpoint | None, model: Model, rhythm: Rhythm) -> None:
+        self.request, self.config, self.folder, self.kept, self.model, self.rhythm = request, config, folder, kept, model, rhythm
+
+
+def _run(work: _Work, lane: Lane, desk: Desk) -> dict[str, Any]:
+    """Learn on a lent model, and say how it ended."""
+    config, folder, kept, model = work.config, work.folder, work.kept, work.model
+    start, shelf, first = start_file(folder, config, desk.paths)
+    first = int(kept.facts["tally"]["first"]) if kept else first
+    learner = method_of(work.request.method).attach(model, start, config)
+    pictures = pictures_of(config, folder, model, lane, desk.paths)
+    result = {"embedding": str(shelf), "run": str(folder.folder), "steps": first, "stopped": True}
+    if not pictures.train:
+        return result
+    plan = _plan(config, folder, model, pictures.train, (shelf.stem, desk))
+    described(folder, work.request, model, pictures.fingerprint, first, kept is not None)
+    watch = _watch(work, (learner, plan, pictures), Course(config, first), shelf, lane, desk)
+    if kept is None:
+        _warn(plan.batches, pictures, watch)
+    else:
+        _take_up(kept, watch)
+    with _shown(desk, learner), prepared(model, config.gradient_checkpointing, config.compile, watch.note) as network:
+        watch.begin(resumed=kept is not None)
+        train(network, learner, watch.optimizer, plan, watch)
+        watch.finish()
+    stopped = watch.step < watch.end
+    return {**result, "steps": watch.step, "stopped": stopped, **({"reason": watch.ended} if watch.ended else {})}
 
 
 @contextmanager
@@ -80,31 +98,58 @@ def _plan(config: TextualInversionConfig, folder: Run, model: Model, samples: tu
     if not lines:
         lines = read_template(template_of(config, desk.paths))
         folder.note("template", lines)
-    batches = Batches(samples, lines, name, config.batch_size, config.seed, config.gradient_accumulation, config.shuffle_tags, config.drop_out_tags, config.latent_sampling)
+    knobs = (config.shuffle_tags, config.drop_out_tags, config.latent_sampling, config.flip, config.caption_dropout)
+    batches = Batches(samples, lines, name, config.batch_size, config.seed, config.gradient_accumulation, *knobs)
     text = "\n".join([*lines, *(s.caption for s in samples), config.preview_prompt, config.preview_negative_prompt])
     others = {word: vectors.to(model.device) for word, vectors in desk.words(text).items() if word != name}
     clip = (config.clip_grad_mode, config.clip_grad_value)
     return Plan(batches, config.min_snr_gamma, config.noise_offset, clip, config.clip_skip, others, config.gradient_checkpointing)
 
 
+def _watch(work: _Work, parts: tuple[Trainable, Plan, Pictures], course: Course, shelf: Path, lane: Lane, desk: Desk) -> Watch:
+    """The watch of a run: its optimiser, appraiser, previews and listeners."""
+    config, model, folder = work.config, work.model, work.folder
+    learner, plan, pictures = parts
+    appraiser = Appraiser.of(model, learner, plan, pictures.held, Rules(config.probe_every, course.end, config.stop_rule, config.patience))
+    lines = 1 + bool(appraiser.probe.held) + bool(appraiser.probe.generic)
+    previews = Previews(config, model, learner.words, plan.others, folder.samples, desk, lambda text: watch.note("warning", text))
+    watch = Watch(
+        folder,
+        lane,
+        learner,
+        build(config.optimizer, learner.parameters(), course.rate(course.first)),
+        shelf,
+        course,
+        previews,
+        appraiser,
+        starting(course, FP16_SCALE if model.dtype == torch.float16 else 1.0),
+        course.first,
+        work.rhythm,
+        listeners_of(config, folder, desk.paths, lane, (model, learner, len(pictures.train))),
+        lambda every: afford(every, config.batch_size, config.gradient_accumulation, lines)[1],
+    )
+    return watch
+
+
 def _take_up(kept: Checkpoint, watch: Watch) -> None:
     """Go on from a checkpoint."""
-    watch.learner.restore(kept.tensors)
-    restore_optimizer(watch.optimizer, kept.tensors)
-    watch.step = kept.step
-    watch.lane.emit("log", text=f"Going on from step {kept.step}.")
+    damaged = watch.run.damaged()
+    watch.take_up(kept)
+    if damaged:
+        steps = ", ".join(map(str, sorted(damaged)))
+        watch.note("warning", f"The checkpoint of step {steps} was damaged, as after a power cut; going on from step {kept.step}, the newest that is whole.")
+    watch.note("log", f"Going on from step {kept.step}.")
 
 
-def _describe(folder: Run, request: TrainRequest, model: Model, first: int) -> None:
-    """Write down what this run is made of."""
-    facts = {"checkpoint": model.checkpoint, "checkpoint_hash": model.hash, "first_step": first, "started": datetime.now().astimezone().isoformat(timespec="seconds")}
-    folder.note("config", {**request.model_dump(mode="json"), "facts": facts})
-
-
-def _warn_unnamed(batches: Batches, lane: Lane) -> None:
-    """Say when training prompts do not hold the word that should learn."""
+def _warn(batches: Batches, pictures: Pictures, watch: Watch) -> None:
+    """Say when training prompts do not hold the word that should learn, and when pictures are too few or all the same."""
     holding, all_ = batches.naming()
     if holding == 0:
-        lane.emit("warning", text=f"No training prompt holds {batches.name!r}: nothing can be learned. Choose a template with [name].")
+        watch.note("warning", f"No training prompt holds {batches.name!r}: nothing can be learned. Choose a template with [name].")
     elif holding < all_:
-        lane.emit("warning", text=f"Only {holding} of {all_} training prompts hold {batches.name!r}; the others teach it nothing.")
+        watch.note("warning", f"Only {holding} of {all_} training prompts hold {batches.name!r}; the others teach it nothing.")
+    count = len(pictures.train)
+    if count == 1:
+        watch.note("warning", "There is one picture only: the embedding will learn its background and pose too. Add more where you can.")
+    elif len({sample.key for sample in pictures.train}) == 1:
+        watch.note("warning", f"All {count} pictures are the same one: the embedding will learn its background and pose too. Add others where you can.")

@@ -14,11 +14,15 @@ CHANGEABLE = ("learn_rate", "steps", "save_every", "preview_every", "preview_pro
 
 @dataclass(frozen=True)
 class Course:
-    """The knobs as they are now, the step the run began at, and a factor on the rate (a tenth for each time it was rolled back)."""
+    """The knobs as they are now, the step the run began at, and what rollbacks left of the rate.
+
+    A rate that a person writes means what it says: `factor` is 1 again, and as many halvings as `forgiven` no longer count.
+    """
 
     config: TextualInversionConfig
     first: int
     factor: float = 1.0
+    forgiven: int = 0
 
     @cached_property
     def schedule(self) -> Schedule:
@@ -31,16 +35,18 @@ class Course:
         """The step after which training is finished."""
         return self.schedule.end
 
-    def rate(self, step: int) -> float:
-        """The learning rate of the step after `step`."""
-        return self.schedule.at(step) * self.factor
+    def rate(self, step: int, halvings: int = 0) -> float:
+        """The learning rate of the step after `step`, when numbers that were not finite halved it so many times."""
+        return self.schedule.at(step) * self.factor * 0.5 ** max(0, halvings - self.forgiven)
 
-    def changed(self, data: dict[str, Any], step: int) -> "Course":
+    def changed(self, data: dict[str, Any], step: int, halvings: int = 0) -> "Course":
         """The course after a change taken at `step`; raises InputError in words for what cannot be changed, or not to this."""
         frozen = sorted(set(data) - set(CHANGEABLE))
         if frozen:
             raise InputError(f"{', '.join(frozen)} cannot be changed while a run goes on.", f"These can: {', '.join(CHANGEABLE)}.")
         course = replace(self, config=TextualInversionConfig.check({**self.config.model_dump(), **data}))
+        if "learn_rate" in data:
+            course = replace(course, factor=1.0, forgiven=halvings)
         if course.end <= step:
             raise InputError(f"Max steps: step {step} is done, and with this change the run would end at step {course.end}.", "Stop the run to end it now.")
         return course

@@ -26,9 +26,9 @@ class Journal:
         lines.mend(path)
         return cls(path, [e for e in lines.objects(path) if isinstance(e.get("step"), int) and isinstance(e.get("data"), dict)])
 
-    def write(self, step: int, ask: str, **data: Any) -> None:
-        """Take an entry: on the disk before it counts."""
-        entry = {"step": step, "ask": ask, "data": data}
+    def write(self, step: int, ask: str, data: dict[str, Any] | None = None, halvings: int = 0) -> None:
+        """Take an entry: on the disk before it counts. `halvings` is how often the rate was halved by then."""
+        entry = {"step": step, "ask": ask, "data": data or {}, **({"halvings": halvings} if halvings else {})}
         lines.append(self.path, lines.object_line(entry))
         lines.keep(self.path)
         self.entries.append(entry)
@@ -51,7 +51,7 @@ class Journal:
                 course = replace(course, factor=course.factor * float(entry["data"].get("factor", 1.0)))
             elif entry["ask"] == "change":
                 try:
-                    course = course.changed(entry["data"], entry["step"])
+                    course = course.changed(entry["data"], entry["step"], int(entry.get("halvings", 0)))
                 except StudioError:
                     continue
         return course
@@ -78,7 +78,7 @@ class Journal:
         for entry in self.entries[:]:
             data = {k: v for k, v in entry["data"].items() if k != "learn_rate"}
             if entry["step"] > step and entry["ask"] == "change" and data:
-                kept.append({"step": step, "ask": "change", "data": data})
+                kept.append({**entry, "step": step, "data": data})
         kept.append({"step": step, "ask": "rollback", "data": {"from": came_from, "factor": factor}})
         lines.replace(self.path, kept)
         self.entries = kept

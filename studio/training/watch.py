@@ -1,98 +1,70 @@
-"""Watch: what happens around the steps of a run - figures, previews, copies, checkpoints, asks."""
+"""Watch: what happens around the steps of a run - figures, previews, measurements, checkpoints, what a person asks, and what goes wrong."""
 
+import math
 import time
-from collections import deque
-from collections.abc import Callable
-from dataclasses import asdict, dataclass, field
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from studio.errors import Diverged
+from studio.errors import InputError, StudioError
 from studio.jobs import Lane
+from studio.training import watchdog
+from studio.training.appraisal import Appraisal, Appraiser
+from studio.training.course import Course
+from studio.training.journal import Journal
 from studio.training.methods.trainable import Trainable
-from studio.training.optim import Schedule, optimizer_tensors
+from studio.training.optim import optimizer_tensors, restore_optimizer
+from studio.training.resting import Rest
 from studio.training.run import Checkpoint, Run
+from studio.training.seams import Listener, Painted, Rows
+from studio.training.telling import Step, Tally, Teller
+from studio.training.verdict import Verdict
 
-SMOOTH = 0.98
-"""How much the smoothed loss keeps of itself at each step."""
-CHECKPOINT_STEPS, CHECKPOINT_SECONDS = 25, 10.0
-"""A killed run loses at most this much."""
-METRIC_SECONDS, PROGRESS_SECONDS = 0.1, 0.5
-"""Least time between two events of a kind; curve.csv has every step."""
-STILL = 20
-"""Steps after which a word that has not moved is reported."""
-BAD = 3
-"""Steps in a row without finite numbers that end a run."""
+__all__ = ["Rhythm", "Step", "Tally", "Watch"]
 
-
-@dataclass(frozen=True)
-class Step:
-    """One step that was taken: steps done so far, mean squared error, rate, a prompt it saw, and whether its numbers could be used."""
-
-    done: int
-    loss: float
-    rate: float
-    prompt: str
-    used: bool
-
-
-@dataclass
-class Tally:
-    """Figures that a resumed run takes up again."""
-
-    first: int = 0
-    average: float = 0.0
-    counted: int = 0
-    bad: int = 0
-    scale: float = 1.0
-
-    def add(self, loss: float) -> None:
-        """Count one loss."""
-        self.average = SMOOTH * self.average + (1 - SMOOTH) * loss
-        self.counted += 1
-
-    @property
-    def smoothed(self) -> float | None:
-        """Moving average with the bias of its start taken out (Kingma & Ba 2015, section 3); None before the first loss."""
-        return self.average / (1 - SMOOTH**self.counted) if self.counted else None
+TENTH = 0.1
+"""What is left of the rate after a run went back."""
 
 
 @dataclass(frozen=True)
 class Rhythm:
-    """The rates of a run and its end, and how often it saves a copy and paints a preview, in steps (0 = never)."""
+    """How often a run becomes one that can go on, in steps and in seconds: a killed run loses at most this much."""
 
-    schedule: Schedule
-    save_every: int
-    preview_every: int
-
-    @property
-    def end(self) -> int:
-        """The step after which training is finished."""
-        return self.schedule.end
+    steps: int = 25
+    seconds: float = 10.0
 
 
 @dataclass
 class Watch:
-    """Hears of every step; `paint` makes a preview of the live words and returns (path, prompt)."""
+    """Hears of every step and answers for the run; `begin` comes before the first step and `finish` after the last."""
 
     run: Run
     lane: Lane
     learner: Trainable
     optimizer: torch.optim.Optimizer
-    rhythm: Rhythm
     shelf: Path
-    paint: Callable[[int], tuple[Path, str]]
+    base: Course
+    rows: Rows
+    appraiser: Appraiser
     tally: Tally = field(default_factory=Tally)
     step: int = 0
-    _durations: deque[float] = field(default_factory=lambda: deque(maxlen=20))
-    _paint_seconds: float = 0.0
-    _mark: float = 0.0
-    _told: dict[str, float] = field(default_factory=dict)
-    _pending: dict[str, Any] | None = None
-    _before: list[torch.Tensor] = field(default_factory=list)
-    _still_said: bool = False
+    rhythm: Rhythm = Rhythm()
+    listeners: Sequence[Listener] = ()
+    afford: Callable[[int], int] = lambda every: every
+    ended: str = ""
+    discarded: bool = False
+
+    def __post_init__(self) -> None:
+        self.journal = Journal.open(self.run.journal)
+        self.course = self.journal.course(self.base, self.step)
+        self.teller = Teller(self.run, self.lane)
+        self.rest = Rest(self.lane, self._answer)
+        self._still, self._pace = watchdog.Stillness(), watchdog.Pace()
+        self._mark, self._tested, self._alarm = 0.0, False, ""
 
     @property
     def scale(self) -> float:
@@ -102,122 +74,184 @@ class Watch:
     @property
     def end(self) -> int:
         """The step after which training is finished."""
-        return self.rhythm.end
+        return self.course.end
 
     def rate(self) -> float:
         """The learning rate of the next step."""
-        return self.rhythm.schedule.at(self.step)
+        return self.course.rate(self.step, self.tally.halvings)
 
     def note(self, kind: str, text: str) -> None:
         """Tell something of the step that is being taken: a "warning" or a "log"."""
-        self.lane.emit(kind, text=text, step=self.step)
-
-    def begin(self, resumed: bool) -> None:
-        """Before the first step: a checkpoint to come back to, and the baseline preview."""
-        self._before = [p.detach().clone() for p in self.learner.parameters()]
-        self.run.cut_back(self.step)
-        if not resumed:
-            self.checkpoint()
-            if self.rhythm.preview_every:
-                self.preview()
-        self._mark = time.monotonic()
+        self.teller.note(kind, self.step, text)
 
     def stopping(self) -> bool:
-        """Whether a person asked to stop."""
-        return self.lane.stopping()
+        """Whether a person asked to stop, or a rule ended the run."""
+        return bool(self.ended) or self.lane.stopping()
+
+    def take_up(self, kept: Checkpoint) -> None:
+        """Go on from a checkpoint: everything that learns, and every figure, as it was then."""
+        self.step = kept.step
+        self.learner.restore(kept.tensors)
+        self.optimizer.state.clear()
+        restore_optimizer(self.optimizer, kept.tensors)
+        self.tally = Tally(**kept.facts["tally"])
+        self.appraiser.restore(kept.facts["probe"])
+        self.ended = kept.facts.get("ended", "")
+        self._follow()
+
+    def begin(self, resumed: bool) -> None:
+        """Before the first step: the logs as they were, the baseline of the measurements and the previews, and a checkpoint to come back to."""
+        self.rest.patiently(partial(self.run.cut_back, self.step if resumed else self.base.first - 1), "the log")
+        for listener in self.listeners:
+            listener.began(self.step)
+        self._follow()
+        self._still.look(0, self.learner.parameters())
+        if not resumed:
+            self._measured(self.appraiser.begin(self.step))
+            if self.course.config.preview_every:
+                self.preview()
+            self.checkpoint()
+        self._rest_on()
+        self._mark = time.monotonic()
+
+    def _rest_on(self) -> None:
+        """Rest again where a run rested when it was killed."""
+        waiting = self.journal.resting
+        if waiting is None or self.stopping():
+            return
+        if waiting["ask"] == "pause":
+            self._pause()
+            return
+        good = self.run.latest(good=True)
+        if good is not None and good.step < self.step:
+            self.take_up(good)
+        self._rest_after(waiting)
 
     def stepped(self, step: Step) -> None:
-        """After each step: count, tell, preview, save, answer asks, let others in."""
+        """After each step: count, tell, look for trouble, measure, preview, save, answer asks, let others in."""
         now = time.monotonic()
-        self._durations.append(now - self._mark)
+        seconds = now - self._mark
+        self.teller.durations.append(seconds)
         self.step = step.done
-        self._count(step)
-        self._tell(step)
-        self._look_still()
-        self._every()
+        trouble = self._count(step)
+        found = self._tell(step)
+        self._look(step, seconds)
+        reason = trouble or (found.sentence if found else "")
+        if reason:
+            self._go_back(reason, found)
+        else:
+            self._every()
+            self._answer()
+            self._follow()
         self.lane.breathe()
         self._mark = time.monotonic()
 
-    def _count(self, step: Step) -> None:
-        """Tally the loss, or the failure; raises Diverged after three in a row."""
+    def _count(self, step: Step) -> str:
+        """Tally the loss, or the failure; why the run must go back, if it must."""
         if step.used:
-            self.tally.bad = 0
-            self.tally.add(step.loss)
-            return
-        if self.tally.scale > 1:
-            self.tally.scale = max(1.0, self.tally.scale / 4)
-            return
-        self.tally.bad += 1
-        self.lane.emit("warning", text=f"Step {step.done} gave numbers that are not finite (loss {step.loss}); it was skipped.", step=step.done)
-        if self.tally.bad >= BAD:
-            copy = self._last_good()
-            raise Diverged(
-                f"{BAD} steps in a row up to step {step.done} gave numbers that are not finite (loss {step.loss}, learning rate {step.rate:g}).",
-                f"The last good vectors are in {copy}; {self.shelf.name} was left as it was saved before. Try a lower learning rate.",
-            )
+            watchdog.fine(self.tally, step.loss)
+            return ""
+        halvings = self.tally.halvings
+        if not watchdog.all_finite(self.learner.parameters()):
+            return f"The vectors are no longer finite numbers after step {step.done}."
+        if watchdog.spoilt(self.tally):
+            return f"Step {step.done} gave numbers that are not finite again (loss {step.loss}), though the learning rate was halved {self.tally.halvings} times."
+        if self.tally.halvings > halvings:
+            self.note("warning", f"Step {step.done} gave numbers that are not finite (loss {step.loss}); it was skipped, and the learning rate is halved to {self.rate():g}.")
+        return ""
 
-    def _tell(self, step: Step) -> None:
-        """One line of the curve, and events no more often than a page can use."""
-        figures = self.learner.figures()
-        rate = len(self._durations) / max(sum(self._durations), 1e-9)
-        left = self.rhythm.end - step.done
-        previews = left // self.rhythm.preview_every if self.rhythm.preview_every else 0
-        eta = left / rate + previews * self._paint_seconds
+    def _tell(self, step: Step) -> Verdict | None:
+        """One row of the curve, the events, and what the appraiser must say at once."""
+        figures, config = self.learner.figures(), self.course.config
         smoothed = self.tally.smoothed
         row = (step.done, step.loss, smoothed, step.rate, figures["norm"], figures["distance"])
-        with self.run.curve.open("a", encoding="utf-8") as curve:
-            curve.write(",".join("" if v is None else repr(v) for v in row) + "\n")
-        loss = step.loss if step.used else None
-        self._pending = {"step": step.done, "total": self.rhythm.end, "loss": loss, "smoothed": smoothed, "rate": rate, "learn_rate": step.rate, "prompt": step.prompt, **figures, "eta": eta}
-        if self._due("metric", METRIC_SECONDS) or step.done == self.rhythm.end:
-            self._flush()
-        if self._due("progress", PROGRESS_SECONDS) or step.done == self.rhythm.end:
-            self.lane.emit("progress", step=step.done, total=self.rhythm.end, rate=rate, eta=eta, text=f"Step {step.done} of {self.rhythm.end}")
+        self.rest.patiently(partial(self.run.count, "curve", row), "the log")
+        left = self.end - step.done
+        rows = left // config.preview_every if config.preview_every else 0
+        told = {"step": step.done, "total": self.end, "loss": step.loss if step.used else None, "smoothed": smoothed, "learn_rate": step.rate, "prompt": step.prompt, **figures}
+        self.teller.metric({**told, **{k: None for k, v in figures.items() if not math.isfinite(v)}}, left, rows * self.rows.seconds)
+        for listener in self.listeners:
+            listener.stepped(step.done, told)
+        return self.appraiser.stepped(step.loss, step.rate, figures, step.done) if step.used else None
 
-    def _flush(self) -> None:
-        """Emit the newest figures if they were not yet."""
-        if self._pending:
-            self.lane.emit("metric", **self._pending)
-            self._pending = None
-
-    def _due(self, kind: str, seconds: float) -> bool:
-        """Whether an event of this kind may be emitted again; notes that it is."""
-        now = time.monotonic()
-        if now - self._told.get(kind, -1e9) < seconds:
-            return False
-        self._told[kind] = now
-        return True
-
-    def _look_still(self) -> None:
-        """Say once when the words have not moved in twenty steps."""
-        if (self.step - self.tally.first) % STILL or self._still_said:
-            return
-        now = [p.detach().clone() for p in self.learner.parameters()]
-        if all(torch.equal(a, b) for a, b in zip(now, self._before, strict=True)):
-            self._still_said = True
-            text = f"The embedding has not moved in {STILL} steps: it learns nothing. Check that the template or the captions hold [name] and that the learning rate is not far too small."
-            self.lane.emit("warning", text=text, step=self.step)
-        self._before = now
+    def _look(self, step: Step, seconds: float) -> None:
+        """The self-test of the first step that sees the word, words that do not move, steps that became slow."""
+        parameters = self.learner.parameters()
+        if not self._tested and step.used and any(word.lower() in step.prompt.lower() for word in self.learner.words()):
+            self._tested = True
+            if not watchdog.teaches(parameters):
+                self.note("warning", f"Step {step.done} saw the word, but no gradient reached it: learning is off. Please report this, with the log of this run.")
+        if self._still.look(step.done - self.tally.first, parameters):
+            text = f"The embedding has not moved in {watchdog.STILL} steps: it learns nothing. Check that the template or the captions hold [name] and that the learning rate is not far too small."
+            self.note("warning", text)
+        slower = self._pace.add(seconds)
+        if slower is not None:
+            why = "the card's memory is full and the driver uses system memory; choose a smaller batch or picture size" if watchdog.crowded() else "something else may use this machine"
+            self.note("warning", f"Steps take {slower:.1f} times as long as they did at first: {why}.")
 
     def _every(self) -> None:
-        """Previews, copies and checkpoints that are due, and what a person asked for."""
-        rhythm = self.rhythm
-        if self.lane.asked("sample") or (rhythm.preview_every and self.step % rhythm.preview_every == 0):
+        """Measurements, previews, copies and checkpoints that are due."""
+        config, at = self.course.config, self.step
+        if self.appraiser.due(at):
+            self._measured(self.appraiser.look(at))
+        if config.preview_every and at % config.preview_every == 0:
             self.preview()
-        if rhythm.save_every and self.step % rhythm.save_every == 0 and self.step < rhythm.end:
-            self.lane.emit("saved", path=str(self.copy()), step=self.step)
-        if self.lane.asked("save"):
-            self.shelve()
-        if self.step % CHECKPOINT_STEPS == 0 or self._due("checkpoint", CHECKPOINT_SECONDS):
+        if config.save_every and at % config.save_every == 0 and at < self.end:
+            self._saved(self.rest_copy())
+        if at % self.rhythm.steps == 0 or self.teller.due("checkpoint", self.rhythm.seconds):
             self.checkpoint()
 
+    def _measured(self, found: Appraisal | None) -> None:
+        """Tell a measurement and its verdict, keep the best, and end the run where a rule says so."""
+        if found is None:
+            return
+        reading, verdict = asdict(found.reading), found.verdict
+        said = {"step": self.step, "kind": verdict.kind, "text": verdict.text, "values": dict(verdict.values), "since": verdict.since}
+        self.rest.patiently(partial(self.run.count, "probe", tuple(reading.values())), "the log")
+        self.rest.patiently(partial(self.run.tell, "verdicts", said), "the log")
+        self.teller.flush()
+        self.lane.emit("probe", **found.event)
+        self.lane.emit("verdict", **said)
+        for listener in self.listeners:
+            listener.measured(self.step, reading)
+        if found.best:
+            self._keep_best()
+        if found.reason is not None:
+            self.ended = found.reason.sentence
+            self.note("log", self.ended)
+
+    def _keep_best(self) -> None:
+        """Keep the best words so far as a file of their own, unless a better one is there: one that this run reached before it was killed."""
+        best, path = self.appraiser.best, self.run.copies / f"{self.shelf.stem}-best{self.shelf.suffix}"
+        kept = self.run.noted("best") or {}
+        if best is None or (path.is_file() and kept.get("value", math.inf) < best[1]):
+            return
+        facts = {"step": best[0], "value": best[1], "path": self.run.relative(path)}
+        self.rest.patiently(partial(self.learner.shelve, path, self.step), "the best so far", self._size())
+        self.rest.patiently(partial(self.run.note, "best", facts), "the log")
+        self.lane.emit("best", **facts)
+
     def preview(self) -> None:
-        """Paint the live words and tell where the picture is."""
-        started = time.monotonic()
-        path, prompt = self.paint(self.step)
-        self._paint_seconds = time.monotonic() - started
-        self._flush()
-        self.lane.emit("preview", step=self.step, path=str(path), prompt=prompt)
+        """Paint a row of the live words, keep the weights it shows, and tell."""
+        row = self.rest.patiently(partial(self.rows.paint, self.step), "a preview", 1 << 20)
+        self._painted(row)
+
+    def _painted(self, row: Sequence[Painted]) -> None:
+        """Tell of previews and keep their weights."""
+        if not row:
+            return
+        weights = self.rest_copy()
+        self.teller.flush()
+        for one in row:
+            facts = {"step": self.step, "path": self.run.relative(one.path), "prompt": one.prompt, "column": one.column, "seed": one.seed, "weights": self.run.relative(weights)}
+            self.rest.patiently(partial(self.run.tell, "previews", facts), "the log")
+            self.lane.emit("preview", **{**facts, "path": str(one.path), "weights": str(weights)})
+            for listener in self.listeners:
+                listener.painted(one.path, weights)
+
+    def rest_copy(self) -> Path:
+        """Keep a copy of the words as they are now, resting while the disk cannot take it."""
+        return self.rest.patiently(self.copy, "a copy of the embedding", self._size())
 
     def copy(self) -> Path:
         """Keep a copy of the words as they are now in the run's folder, and return its path."""
@@ -225,32 +259,132 @@ class Watch:
         self.learner.shelve(path, self.step)
         return path
 
-    def _last_good(self) -> Path:
-        """A copy of the words as they are, or as they were at the last checkpoint when they are spoilt too."""
-        kept = None if self._finite() else self.run.latest()
-        if kept is not None:
-            self.learner.restore(kept.tensors)
-            self.step = kept.step
-        return self.copy()
-
-    def _finite(self) -> bool:
-        """Whether every number that learns is finite."""
-        return all(bool(torch.isfinite(p).all()) for p in self.learner.parameters())
-
     def shelve(self) -> None:
         """Save the words where prompts find them."""
         self.learner.shelve(self.shelf, self.step)
-        self.lane.emit("saved", path=str(self.shelf), step=self.step)
+        self._saved(self.shelf)
+
+    def _saved(self, path: Path) -> None:
+        """Tell that a file was saved."""
+        self.teller.note("saved", self.step, f"Saved {path.name}.", path=str(path))
+        for listener in self.listeners:
+            listener.saved(path)
 
     def checkpoint(self) -> None:
-        """Make this step one the run can go on from, bit for bit."""
-        self._due("checkpoint", 0)
-        if not self._finite():
+        """Make this step one the run can go on from, bit for bit; rests while the disk cannot take it."""
+        self.teller.due("checkpoint", 0)
+        if not watchdog.all_finite(self.learner.parameters()):
             return  # never put a spoilt state above a good one
-        self.run.save(Checkpoint(self.step, {**self.learner.state(), **optimizer_tensors(self.optimizer)}, asdict(self.tally)))
+        for listener in self.listeners:
+            listener.checkpoint()
+        self.rest.patiently(partial(self.run.save, self._moment()), "a checkpoint", self._size())
+
+    def _moment(self) -> Checkpoint:
+        """Everything this run needs to go on."""
+        facts = {"tally": asdict(self.tally), "probe": self.appraiser.state(), "journal": self.journal.upto(self.step), "ended": self.ended}
+        return Checkpoint(self.step, {**self.learner.state(), **optimizer_tensors(self.optimizer)}, facts, good=self.tally.bad == 0 and not self._alarm)
+
+    def _size(self) -> int:
+        """Bytes a checkpoint takes, about."""
+        return 3 * sum(p.numel() * p.element_size() for p in self.learner.parameters()) + 65536
+
+    def _answer(self) -> None:
+        """Do what a person asked."""
+        while (data := self.lane.take("sample")) is not None:
+            one = self.rest.patiently(partial(self.rows.sample, self.step, str(data.get("prompt") or ""), data.get("seed")), "a preview", 1 << 20)
+            self._painted([one] if one else [])
+        if self.lane.take("save") is not None:
+            self.rest.patiently(self.shelve, "the embedding", self._size())
+        while (data := self.lane.take("change")) is not None:
+            self._change(data)
+        if self.lane.take("discard") is not None:
+            self.discarded = True
+            self._write("discard")
+        if not self._resting:
+            self.lane.take("resume")  # pressed while nothing rested
+            if self.lane.take("pause") is not None:
+                self.checkpoint()
+                self._write("pause")
+                self._pause()
+
+    @property
+    def _resting(self) -> bool:
+        """Whether somebody is to say that the run goes on."""
+        return self.journal.resting is not None
+
+    def _write(self, ask: str, data: dict[str, Any] | None = None) -> None:
+        """Take something into the journal."""
+        self.rest.patiently(partial(self.journal.write, self.step, ask, data, self.tally.halvings), "the journal")
+
+    def _pause(self) -> None:
+        """Rest until a person goes on; whatever they generate meanwhile uses the live words."""
+        self.teller.flush()
+        if self.rest.until(lambda: self.lane.take("resume") is not None, "You paused the training.", step=self.step):
+            self._write("resume")
+
+    def _change(self, data: dict[str, Any]) -> None:
+        """Change what may be changed, or say why not."""
+        try:
+            self.course.changed(data, self.step)
+        except StudioError as error:
+            self.note("warning", f"Nothing was changed: {error}")
+            return
+        self._write("change", data)
+        self._follow()
+        said = ", ".join(f"{name.replace('_', ' ')} {value}" for name, value in data.items())
+        self.note("log", f"Changed after step {self.step}: {said}.")
+
+    def _follow(self) -> None:
+        """Take the course that is in force after this step, changes of an earlier life included."""
+        before, self.course = self.course, self.journal.course(self.base, self.step)
+        config = self.course.config
+        self.appraiser.change(every=self.afford(config.probe_every), end=self.end, rule=config.stop_rule, patience=config.patience)
+        if config.preview_prompt != before.config.preview_prompt:
+            self.rows = self.rows.with_prompts(config.preview_prompt)
+
+    def _go_back(self, reason: str, verdict: Verdict | None) -> None:
+        """Something is wrong beyond waiting: take up the last good checkpoint, keep its words as a file, and rest until a person decides."""
+        came_from, self._alarm = self.step, reason
+        self.teller.flush()
+        good = self.run.latest(good=True) or self.run.latest()
+        if good is None:
+            raise InputError(f"{reason} There is no checkpoint to go back to.", "Begin again with a lower learning rate.")
+        facts = {} if verdict is None else {"text": verdict.text, "values": dict(verdict.values)}
+        self._write("alarm", {"reason": reason, "back": good.step, **facts})
+        self.note("warning", reason)
+        self.take_up(good)
+        self._saved(self.rest_copy())
+        self._rest_after({"step": came_from, "data": {"reason": reason, **facts}})
+
+    def _rest_after(self, entry: dict[str, Any]) -> None:
+        """Rest on the last good state; `resume` goes on from it with a tenth of the rate, or with the rate that was chosen meanwhile, and `stop` keeps it."""
+        data = entry["data"]
+        facts = {k: data[k] for k in ("text", "values") if k in data}
+        written = len(self.journal.entries)
+        reason = f"{data['reason']} The vectors are again those of step {self.step}. Resume goes on from there with a tenth of the learning rate; stop keeps them."
+        if not self.rest.until(lambda: self.lane.take("resume") is not None, reason, step=self.step, **facts):
+            return
+        chosen = any("learn_rate" in e["data"] for e in self.journal.entries[written:])
+        self._alarm = ""
+        self.rest.patiently(partial(self.journal.roll_back, self.step, entry["step"], 1.0 if chosen else TENTH), "the journal")
+        self.rest.patiently(partial(self.run.cut_back, self.step), "the log")
+        for listener in self.listeners:
+            listener.began(self.step)
+        self._follow()
+        self.note("log", f"Going on from step {self.step} with the learning rate {self.rate():g}.")
 
     def finish(self) -> None:
-        """After the last step: tell the newest figures, save for resuming and for use."""
-        self._flush()
+        """After the last step: tell the newest figures, save for resuming and, unless it was given up, for use."""
+        self.teller.flush()
+        if self.lane.take("discard") is not None or self.journal.discarded:
+            self.discarded = True
         self.checkpoint()
-        self.shelve()
+        if not self.discarded:
+            self.rest.patiently(self.shelve, "the embedding", self._size())
+        for listener in self.listeners:
+            listener.ended()
+
+
+def starting(course: Course, scale: float) -> Tally:
+    """The figures of a run that begins."""
+    return replace(Tally(), first=course.first, scale=scale)

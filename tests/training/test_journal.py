@@ -28,8 +28,8 @@ def test_a_course_knows_rates_and_end(base: Course) -> None:
 
 
 def test_changes_count_from_their_step_on_and_come_back_from_the_disk(base: Course, journal: Journal) -> None:
-    journal.write(20, "change", learn_rate="0.5")
-    journal.write(30, "change", steps=40, preview_every=7)
+    journal.write(20, "change", {"learn_rate": "0.5"})
+    journal.write(30, "change", {"steps": 40, "preview_every": 7})
     again = Journal.open(journal.path)
     assert [again.course(base, step).rate(step) for step in (19, 20)] == [0.01, 0.5]
     assert [again.course(base, step).end for step in (29, 30)] == [100, 40]
@@ -44,10 +44,10 @@ def test_what_cannot_be_changed_is_told(base: Course, data: dict[str, object]) -
 
 
 def test_a_line_that_a_kill_cut_short_was_never_taken_and_hurts_nothing_after_it(base: Course, journal: Journal) -> None:
-    journal.write(20, "change", learn_rate="0.5")
+    journal.write(20, "change", {"learn_rate": "0.5"})
     with journal.path.open("a") as file:
         file.write('{"step": 21, "ask": "cha')
-    Journal.open(journal.path).write(25, "change", learn_rate="0.25")
+    Journal.open(journal.path).write(25, "change", {"learn_rate": "0.25"})
     again = Journal.open(journal.path)
     assert [entry["step"] for entry in again.entries] == [20, 25]
     assert again.course(base).rate(30) == 0.25
@@ -57,16 +57,16 @@ def test_a_run_that_was_paused_rests_until_it_is_resumed(journal: Journal) -> No
     assert journal.resting is None
     journal.write(5, "pause")
     assert Journal.open(journal.path).resting["ask"] == "pause"
-    journal.write(5, "change", preview_every=2)
+    journal.write(5, "change", {"preview_every": 2})
     assert journal.resting is not None
     journal.write(5, "resume")
     assert Journal.open(journal.path).resting is None
 
 
 def test_rolling_back_undoes_the_rates_chosen_since_and_takes_a_part_of_the_rate(base: Course, journal: Journal) -> None:
-    journal.write(20, "change", learn_rate="0.5")
-    journal.write(30, "change", learn_rate="900", preview_every=3)
-    journal.write(33, "alarm", reason="it exploded")
+    journal.write(20, "change", {"learn_rate": "0.5"})
+    journal.write(30, "change", {"learn_rate": "900", "preview_every": 3})
+    journal.write(33, "alarm", {"reason": "it exploded"})
     journal.roll_back(25, 33, 0.1)
     again = Journal.open(journal.path)
     course = again.course(base, 25)
@@ -75,3 +75,11 @@ def test_rolling_back_undoes_the_rates_chosen_since_and_takes_a_part_of_the_rate
     assert again.resting is None
     again.roll_back(25, 60, 0.1)
     assert again.course(base).rate(40) == pytest.approx(0.005)
+
+
+def test_a_rate_that_is_written_means_what_it_says(base: Course, journal: Journal) -> None:
+    journal.roll_back(20, 22, 0.1)
+    assert journal.course(base).rate(30, halvings=1) == pytest.approx(0.0005)
+    journal.write(31, "change", {"learn_rate": "0.2"}, halvings=1)
+    course = Journal.open(journal.path).course(base)
+    assert [course.rate(40, halvings) for halvings in (1, 2)] == [0.2, 0.1]
