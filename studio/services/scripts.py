@@ -31,7 +31,7 @@ class CellLane:
         self.before, self.size, self.total, self.words = before, size, total, words
         self.began = time.monotonic()
 
-    def emit(self, kind: str, **data: Any) -> None:
+    def emit(self, kind: str, /, **data: Any) -> None:
         """Write an event, counted in the steps of all cells."""
         if kind in ("progress", "preview") and data.get("total"):
             step = self.before + round(self.size * min(1.0, data["step"] / data["total"]))

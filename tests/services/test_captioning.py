@@ -186,7 +186,7 @@ class StopAfter(SilentLane):
 
     pictures: int = 2
 
-    def emit(self, kind: str, **data: Any) -> None:
+    def emit(self, kind: str, /, **data: Any) -> None:
         """Keep the event and count the pictures."""
         super().emit(kind, **data)
         self.stop = len(told(self, "item")) >= self.pictures
@@ -213,7 +213,7 @@ class StoredLane(SilentLane):
 
     store: JobStore | None = None
 
-    def emit(self, kind: str, **data: Any) -> None:
+    def emit(self, kind: str, /, **data: Any) -> None:
         """Write the event."""
         super().emit(kind, **data)
         assert self.store is not None

@@ -142,7 +142,7 @@ class StopAfter(SilentLane):
 
     bytes: int = 0
 
-    def emit(self, kind: str, **data: Any) -> None:
+    def emit(self, kind: str, /, **data: Any) -> None:
         """Keep the event and look at the count."""
         super().emit(kind, **data)
         self.stop = data.get("step", 0) > self.bytes

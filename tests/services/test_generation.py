@@ -265,7 +265,7 @@ def test_a_stop_in_the_middle_returns_what_is_there(desk: Desk) -> None:
     class Stopping(SilentLane):
         """Stops after the second step."""
 
-        def emit(self, kind: str, **data: Any) -> None:
+        def emit(self, kind: str, /, **data: Any) -> None:
             """Keep the event; ask for a stop at step 2."""
             super().emit(kind, **data)
             self.stop = self.stop or (kind == "progress" and data["step"] == 2)

@@ -28,7 +28,7 @@ Job = Callable[[Desk, SilentLane, Path], Any]
 class Breaking(SilentLane):
     """A lane on which something unforeseen happens at the second step."""
 
-    def emit(self, kind: str, **data: Any) -> None:
+    def emit(self, kind: str, /, **data: Any) -> None:
         """Break in the middle."""
         super().emit(kind, **data)
         if kind in ("progress", "metric") and data["step"] >= 2:
@@ -38,7 +38,7 @@ class Breaking(SilentLane):
 class Stopping(SilentLane):
     """A lane that is stopped at the second step."""
 
-    def emit(self, kind: str, **data: Any) -> None:
+    def emit(self, kind: str, /, **data: Any) -> None:
         """Ask to stop in the middle."""
         super().emit(kind, **data)
         self.stop = self.stop or (kind in ("progress", "metric") and data["step"] >= 2)

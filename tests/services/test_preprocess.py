@@ -72,7 +72,7 @@ class StopAfter(SilentLane):
 
     pictures: int = 1
 
-    def emit(self, kind: str, **data: Any) -> None:
+    def emit(self, kind: str, /, **data: Any) -> None:
         """Keep the event and count the pictures."""
         super().emit(kind, **data)
         self.stop = len(told(self, "item")) >= self.pictures

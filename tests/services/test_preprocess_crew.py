@@ -81,7 +81,7 @@ class Acts(SilentLane):
     dies: bool = False
     seen: list[str] = field(default_factory=list)
 
-    def emit(self, kind: str, **data: Any) -> None:
+    def emit(self, kind: str, /, **data: Any) -> None:
         """Keep the event, count the pictures, act."""
         super().emit(kind, **data)
         self.seen += [data["path"]] if kind == "item" else []

@@ -251,7 +251,7 @@ class DiesAfter(SilentLane):
 
     pictures: int = 1
 
-    def emit(self, kind: str, **data: Any) -> None:
+    def emit(self, kind: str, /, **data: Any) -> None:
         """Keep the event; die at the chosen one."""
         super().emit(kind, **data)
         if len(told(self, "item")) >= self.pictures:
