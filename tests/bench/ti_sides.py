@@ -170,7 +170,7 @@ def synchronize(device: torch.device) -> None:
         torch.cuda.synchronize(device)
 
 
-def peak_above_weights(side: str, name: str, settings: Settings, root: Path, steps: int = 2) -> int:
+def peak_above_weights(side: str, name: str, settings: Settings, root: Path, steps: int = 1) -> int:
     """Bytes that a side takes at most beside the loaded model, its preparation counted; to be called in a process of its own."""
     with ExitStack() as stack:
         paths = Paths(root).prepare()
