@@ -20,6 +20,7 @@ from studio.projects.captions import decode_caption
 from studio.projects.data_sets import DataSets
 from studio.prompts.styles import read_styles
 from studio.requests import GenerateRequest, PreprocessRequest, TrainRequest, kind_of
+from studio.requests.train import TextualInversionConfig
 from studio.settings import SHIPPED_ROOT, Paths
 from studio.tokens import counts
 
@@ -58,6 +59,21 @@ class Engine:
     def _check_training(self, request: TrainRequest) -> None:
         """Everything that is missing before a training can start, at once."""
         config, wrong = request.config, []
+        self._check_checkpoint(config.checkpoint, wrong)
+        if request.run:
+            self._check_run(request.run, wrong)
+        else:
+            self._check_new_training(config, wrong)
+        if wrong:
+            raise InputError(" ".join(wrong))
+
+    def _check_run(self, name: str, wrong: list[str]) -> None:
+        """A run to go on with must be there; it has its own pictures and prompts, and the embedding it began with."""
+        if Path(name).name != name or name == ".." or not (self.paths.runs / name).is_dir():
+            wrong.append(f"Run: there is no {name!r} to go on with; it may have been renamed or deleted.")
+
+    def _check_new_training(self, config: TextualInversionConfig, wrong: list[str]) -> None:
+        """What a new run needs."""
         if config.embedding not in {card.name for card in shelves.embeddings(self.paths)}:
             wrong.append(f"Embedding: there is no {config.embedding!r} in {self.paths.embeddings.name}; create it first.")
         folder = Path(config.data)
@@ -67,9 +83,6 @@ class Engine:
             wrong.append(f"Dataset directory: there is no picture in {config.data!r}.")
         if shelves.template_file(self.paths, config.template) is None:
             wrong.append(f"Prompt template: there is no {config.template!r}; choose one of {', '.join(shelves.templates(self.paths))}.")
-        self._check_checkpoint(config.checkpoint, wrong)
-        if wrong:
-            raise InputError(" ".join(wrong))
 
     def _check_generation(self, request: GenerateRequest) -> None:
         """Whether the pictures and the checkpoint a generation names are there."""

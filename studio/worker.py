@@ -3,9 +3,11 @@
 import importlib
 import logging
 import os
+import sqlite3
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -88,6 +90,17 @@ class Bench:
     paths: Paths
 
 
+@contextmanager
+def _even_without_room() -> Iterator[None]:
+    """Let what the database has no room for go unsaid: a training that waits for room must not end because it cannot tell so."""
+    try:
+        yield
+    except sqlite3.OperationalError as error:
+        if not any(word in str(error) for word in ("full", "readonly", "disk I/O", "unable to open")):
+            raise
+        log.warning("the database cannot be written: %s", error)
+
+
 class WorkerLane:
     """The lane of one running job, as services see it."""
 
@@ -98,7 +111,8 @@ class WorkerLane:
 
     def emit(self, kind: str, /, **data: Any) -> None:
         """Write an event into the journal; a job that pauses by itself is told elsewhere too."""
-        self.store.emit(self.job, kind, data)
+        with _even_without_room():
+            self.store.emit(self.job, kind, data)
         if kind == "paused" and data.get("reason"):
             self.worker.tell(self.job, str(data["reason"]))
 
@@ -129,7 +143,8 @@ class WorkerLane:
 
     def resting(self, paused: bool) -> None:
         """Say that the job is paused, or goes on."""
-        self.store.rest(self.job, paused)
+        with _even_without_room():
+            self.store.rest(self.job, paused)
 
     def breathe(self) -> None:
         """Let short jobs run on the same loaded weights."""
@@ -200,7 +215,8 @@ class Worker:
     def _beats(self) -> None:
         """Say every few seconds that this worker lives, with its device and memory."""
         while True:
-            self.store.beat(self.name, os.getpid(), {"role": "worker", "job": self._current or self._aside, **self._facts()})
+            with _even_without_room():
+                self.store.beat(self.name, os.getpid(), {"role": "worker", "job": self._current or self._aside, **self._facts()})
             time.sleep(BEAT)
 
     def _facts(self) -> dict[str, Any]:

@@ -59,3 +59,12 @@ def test_the_tiny_world_is_on_every_shelf(engine: Engine) -> None:
     engine.submit(GenerateRequest(checkpoint="tiny-world"))
     assert engine.active().kind == "generate"
     assert engine.device()["waiting"] == 1
+
+
+def test_a_run_to_go_on_with_must_be_there_and_needs_neither_pictures_nor_embedding(engine: Engine, tmp_path: Path) -> None:
+    values = {"config": {"embedding": "hero", "data": str(tmp_path / "gone")}}
+    for name in ("nowhere", ".."):
+        with pytest.raises(InputError, match="Run: there is no"):
+            engine.submit(TrainRequest.check({**values, "run": name}))
+    (engine.paths.runs / "2026-01-01-hero-abc").mkdir(parents=True)
+    assert engine.submit(TrainRequest.check({**values, "run": "2026-01-01-hero-abc"}))

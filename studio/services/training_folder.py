@@ -36,7 +36,7 @@ def opened(request: TrainRequest, paths: Paths, job: str) -> Run:
     """The folder of this job's run; raises NotFound and InputError for a run to go on with that is not there or is another embedding's."""
     name = request.run
     if name:
-        if Path(name).name != name or not (paths.runs / name).is_dir():
+        if Path(name).name != name or name == ".." or not (paths.runs / name).is_dir():
             raise NotFound(f"Run: there is no {name!r} to go on with.", "It may have been renamed or deleted; choose it again in Runs.")
         noted = Run(paths.runs / name).noted("config")
         embedding = noted.get("config", {}).get("embedding") if isinstance(noted, dict) else None
@@ -217,4 +217,9 @@ def listeners_of(config: TextualInversionConfig, folder: Run, paths: Paths, lane
         "training_height": height,
     }
     epoch = max(1, pictures // (config.batch_size * config.gradient_accumulation))
-    return (Neighbour(A1111Log(paths, config.embedding, started, config), lane, epoch, told),)
+    neighbour = Neighbour(A1111Log(paths, config.embedding, started, config), lane, epoch, told)
+    if not config.tensorboard:
+        return (neighbour,)
+    from studio.training.tensorboard import Board
+
+    return neighbour, Board(folder.folder / "tensorboard", lambda text: lane.emit("warning", text=text))

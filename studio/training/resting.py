@@ -30,7 +30,6 @@ class Rest:
 
     lane: Lane
     answer: Callable[[], None]
-    again: float = AGAIN
     _reasons: list[dict[str, Any]] = field(default_factory=list)
 
     def until(self, over: Callable[[], bool], reason: str, needed: int | None = None, **facts: Any) -> bool:
@@ -77,7 +76,7 @@ class Rest:
         last = [time.monotonic()]
 
         def over() -> bool:
-            if time.monotonic() - last[0] < self.again:
+            if time.monotonic() - last[0] < AGAIN:
                 return False
             try:
                 done.append(act())

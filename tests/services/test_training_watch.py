@@ -227,7 +227,7 @@ def test_a_finished_run_is_extended_by_another_job_as_if_it_had_never_ended(desk
 
 def test_a_run_to_go_on_with_must_be_there_and_be_this_embeddings(desk: Desk, data: Path) -> None:
     config = request(data).config
-    for name in ("nowhere", "../runs"):
+    for name in ("nowhere", "../runs", ".."):
         with pytest.raises(NotFound, match="Run: there is no"):
             run(TrainRequest(config=config, run=name), SilentLane("one"), desk)
     first = run(request(data, steps=1), SilentLane("one"), desk)
