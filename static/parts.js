@@ -35,7 +35,7 @@
     return node;
   }
 
-  const there = (children) => children.flat(3).filter((child) => child !== null && child !== undefined && child !== false && child !== "");
+  const there = (children) => children.flat(Infinity).filter((child) => child !== null && child !== undefined && child !== false && child !== "");
   function put(host, ...children) {
     host.replaceChildren(...there(children));
     return host;

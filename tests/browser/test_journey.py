@@ -57,36 +57,38 @@ def start(page: Page) -> None:
     fill(page, "train_save_every", "0")
     fill(page, "train_preview_prompt", "a photo of [name] on the beach")
     page.locator("#train_start").click()
-    expect(page.locator("#train_status")).to_contain_text("of 5000", timeout=LONG)
+    expect(page.locator("#train_screen .at-state")).to_contain_text("of 5000", timeout=LONG)
 
 
 def watch(page: Page, studio: Studio) -> None:
     """See the curve and previews that differ, reload, and see the same run."""
-    previews = page.locator("#train_previews .grid-wrap img, #train_previews .thumbnail-item img")
+    previews = page.locator("#train_screen .at-previews figure img")
     expect(previews.nth(4)).to_be_visible(timeout=LONG)
-    expect(page.locator("#train_chart polyline.smooth")).to_have_count(1)
-    points = len(page.locator("#train_chart polyline.raw").get_attribute("points").split())
+    expect(page.locator("#train_screen polyline.raw")).to_have_count(1)
+    expect(page.locator("#train_screen polyline.probe.train")).to_have_count(1, timeout=LONG)
+    expect(page.locator("#train_screen .verdict")).to_be_visible()
+    measured = page.locator("#train_screen circle.probe.train").count()
     job = newest(studio, "train")
     page.reload()
     tab(page, "Train")
-    expect(page.locator("#train_status")).to_contain_text("of 5000")
+    expect(page.locator("#train_screen .at-state")).to_contain_text("of 5000")
     expect(previews.nth(4)).to_be_visible()
     assert newest(studio, "train").id == job.id
     expect(page.locator("#train_template input")).to_have_value("subject")
-    expect(page.locator("#train_chart polyline.raw")).to_have_count(1)
-    assert len(page.locator("#train_chart polyline.raw").get_attribute("points").split()) >= points
+    expect(page.locator("#train_screen polyline.raw")).to_have_count(1)
+    assert page.locator("#train_screen circle.probe.train").count() >= measured
     shot(page, "train-running")
 
 
 def stop(page: Page, studio: Studio) -> None:
     """Stop, and find everything kept."""
-    page.locator("#train_stop").click()
-    expect(page.locator("#train_status")).to_contain_text(f"and saved: write {NAME} in a prompt", timeout=LONG)
+    page.locator("#train_screen .ask-stop").click()
+    expect(page.locator("#train_screen .at-state")).to_contain_text(f"and saved: write {NAME} in a prompt", timeout=LONG)
     shot(page, "train")
     job = newest(studio, "train")
     assert job.state == "stopped"
     samples = sorted((Path(job.result["run"]) / "samples").glob("*.png"))
-    assert samples[0].stem == "000000"
+    assert samples[0].stem == "000000-0"
     first, last = (np.asarray(Image.open(p).convert("RGB"), dtype=int) for p in (samples[0], samples[-1]))
     assert np.abs(first - last).mean() > 1
 
