@@ -11,7 +11,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +23,15 @@ from studio.diffusion.cache import ModelCache
 from studio.diffusion.conversion import from_image
 from studio.diffusion.model import Model
 from studio.formats.embedding import Embedding
+from studio.jobs import SilentLane
+from studio.projects.facts import Change
+from studio.projects.project import Project
 from studio.prompts.vocabulary import tokens_of
+from studio.requests.train import CreateEmbeddingRequest, TrainRequest
+from studio.runs.sentences import SENTENCES
+from studio.services.desk import Desk
+from studio.services.library import create_embedding
+from studio.services.training import run
 from studio.settings import Paths
 from studio.tinyworld.monsters import CHARACTERS
 from studio.tinyworld.world import portrait
@@ -134,26 +142,54 @@ def staged(model: Model, stage: Stage, every: int = 10) -> Small:
     return watch
 
 
-def line(model: Model, stage: Stage, steps: float) -> dict[str, Any]:
-    """One line of the table."""
+class Leaving(SilentLane):
+    """A lane whose person stops a training that rests, as one does that diverged."""
+
+    def resting(self, paused: bool) -> None:
+        """Stop."""
+        self.stop = self.stop or paused
+
+
+def served(stage: Stage, desk: Desk, every: int = 10) -> tuple[SilentLane, Path]:
+    """Train as staged the way a person does: pictures in a folder, some kept for validation, a request; returns what was told, and the run's folder."""
+    data, name = desk.paths.datasets / stage.name, "gnarl"
+    data.mkdir(parents=True)
+    character, monster = CHARACTERS[0]
+    for number in range(stage.pictures + stage.held):
+        held = number >= stage.pictures
+        shown = portrait(monster, FIRST + number + (1000 - stage.pictures) * held, character)
+        shown.image.save(data / f"{number:02d}.png")
+        (data / f"{number:02d}.txt").write_text(shown.caption.split(character, 1)[1].lstrip(", "), encoding="utf-8")
+    Project(data).edit("Hold out", [Change(f"{stage.pictures + i:02d}.png", "held_out", False, True) for i in range(stage.held)])
+    (desk.paths.templates / "staged.txt").write_text("\n".join(stage.templates), encoding="utf-8")
+    create_embedding(CreateEmbeddingRequest(name=name, initialization_text="monster", vectors=stage.vectors, overwrite=True), desk)
+    knobs = {"embedding": name, "data": str(data), "template": "staged", "learn_rate": f"{stage.rate:g}", "batch_size": stage.batch, "steps": stage.steps}
+    still = {"save_every": 0, "preview_every": 0, "probe_every": every, "latent_sampling": "deterministic"}
+    lane = Leaving(stage.name.replace(" ", ""))
+    return lane, Path(run(TrainRequest.check({"config": {**knobs, **still}}), lane, desk)["run"])
+
+
+def line(desk: Desk, stage: Stage, steps: float) -> dict[str, Any]:
+    """One line of the table; where the run rested on an alarm, that is its verdict, and the run's journal says at which step."""
     began = time.monotonic()
-    stage = Stage(**{**vars(stage), "steps": max(40, round(stage.steps * steps))})
-    watch = staged(model, stage)
-    last = watch.looks[-1]
-    kind = last.verdict.kind
-    noticed = watch.alarms[0][0] if watch.alarms else None
-    fine = kind in stage.right and ("diverging" not in stage.right or (noticed is not None and noticed <= NOTICED)) and ("diverging" in stage.right or noticed is None)
-    reading = last.reading
+    lane, folder = served(replace(stage, steps=max(40, round(stage.steps * steps))), desk)
+    told = {kind: [data for name, data in lane.events if name == kind] for kind in ("verdict", "probe")}
+    reading = told["probe"][-1]
+    alarms = [json.loads(entry) for entry in (folder / "journal.jsonl").read_text(encoding="utf-8").splitlines()] if (folder / "journal.jsonl").is_file() else []
+    alarms = [entry for entry in alarms if entry["ask"] == "alarm" and "text" in entry["data"]]
+    noticed = alarms[0]["step"] if alarms else None
+    last = {"kind": SENTENCES[alarms[-1]["data"]["text"]], **alarms[-1]["data"]} if alarms else told["verdict"][-1]
+    wild = "diverging" in stage.right
     return {
         "stage": stage.name,
         "expected": " or ".join(stage.right),
-        "verdict": kind,
+        "verdict": last["kind"],
         "alarm": noticed,
-        "train": _finite(reading.train),
-        "held": _finite(reading.held),
-        "said": last.verdict.sentence,
-        "right": fine,
-        "measuring": sum(look.seconds for look in watch.looks[1:]) / (time.monotonic() - began),
+        "train": _finite(reading["train"]),
+        "held": _finite(reading["held"]),
+        "said": last["text"].format(**last["values"]),
+        "right": last["kind"] in stage.right and (noticed is not None and noticed <= NOTICED if wild else noticed is None),
+        "seconds": time.monotonic() - began,
     }
 
 
@@ -181,8 +217,10 @@ def main() -> int:
     parser.add_argument("--json", action="store_true", help="the table as JSON")
     options = parser.parse_args()
     torch.set_num_threads(1)
-    with tempfile.TemporaryDirectory() as folder, ModelCache(Paths(Path(folder)).prepare(), device="cpu").lend("") as model:
-        lines = [line(model, stage, 0.6 if options.quick else 1.0) for stage in STAGES]
+    with tempfile.TemporaryDirectory() as folder:
+        paths = Paths(Path(folder)).prepare()
+        desk = Desk(paths, ModelCache(paths, device="cpu"))
+        lines = [line(desk, stage, 0.6 if options.quick else 1.0) for stage in STAGES]
     wrong = [row["stage"] for row in lines if not row["right"]]
     sys.stdout.write(json.dumps({"rows": lines, "wrong": wrong}, indent=1) if options.json else "\n".join(table(lines)))
     sys.stdout.write("\n")
