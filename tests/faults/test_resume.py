@@ -31,7 +31,7 @@ from tests.faults.resume import faults
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="each life is a fork")
-def test_a_run_that_was_killed_ends_bit_for_bit_as_one_that_was_not(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_run_that_was_killed_ends_bit_for_bit_as_one_that_was_not() -> None:
     import torch
 
     threads = torch.get_num_threads()
@@ -39,8 +39,8 @@ def test_a_run_that_was_killed_ends_bit_for_bit_as_one_that_was_not(monkeypatch:
         trials = faults(3, 9, 1)
     finally:
         torch.set_num_threads(threads)
-    assert sum(len(trial.kills) for trial in trials) == 3
     assert [trial.wrong for trial in trials if trial.wrong] == []
+    assert sum(len(trial.kills) for trial in trials) == 3
 
 
 @pytest.fixture
