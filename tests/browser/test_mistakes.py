@@ -113,6 +113,6 @@ def test_the_page_comes_back_by_itself_when_its_server_was_killed_and_the_run_go
     tab(page, "Train")
     expect(page.locator("#train_screen .at-state")).to_contain_text("of 4000", timeout=LONG)
     page.locator("#train_screen .ask-stop").click()
-        expect(page.locator("#train_screen .at-state")).to_contain_text("and saved: write outlives in a prompt", timeout=LONG)
+    expect(page.locator("#train_screen .at-state")).to_contain_text("and saved: write outlives in a prompt", timeout=LONG)
     ended = newest(studio, "train")
     assert (ended.id, ended.state, ended.attempts) == (job.id, "stopped", 1)
