@@ -7,6 +7,7 @@ import torch
 
 from studio.errors import InputError
 from studio.formats.embedding import Embedding, read_embedding, write_embedding
+from studio.formats.embedding_writing import default_suffix
 from studio.jobs import Lane
 from studio.requests.average import AverageRequest
 from studio.services.desk import Desk
@@ -28,7 +29,7 @@ def run(request: AverageRequest, lane: Lane, desk: Desk) -> dict[str, Any]:
         lane.emit("warning", text=f"The run has the weights of {len(used)} steps, so those are averaged in the place of {request.count}.")
     mean = averaged([read_embedding(path) for path in used.values()])
     name = request.name or f"{config_of(folder).get('embedding') or mean.name.rpartition('-')[0]}-avg{len(used)}"
-    path = desk.paths.embeddings / f"{name}.pt"
+    path = desk.paths.embeddings / f"{name}{default_suffix(len(mean.parts))}"
     check_free(desk.paths, path, request.overwrite)
     path.parent.mkdir(parents=True, exist_ok=True)
     write_embedding(path, replace(mean, name=name))

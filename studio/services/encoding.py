@@ -4,7 +4,7 @@ import time
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
@@ -29,6 +29,8 @@ AT_ONCE = 4 * 512 * 512
 """Pixels that visit the autoencoder of a graphics card together: four pictures of 512 by 512."""
 TELL_SECONDS = 0.25
 """Least time between two tellings of how far the encoding is."""
+FEW = 8
+"""Fewer pictures than this are measured on their mirror images."""
 SHOWN = 5
 """File names that one warning spells out."""
 
@@ -122,11 +124,6 @@ def pictures_of(config: TextualInversionConfig, run: Run, model: Model, lane: La
     return _pictures(look, run, lane, 0 if model.device.type == "cpu" else AT_ONCE)
 
 
-def samples_of(folder: Run, store: LatentStore, data: Path, lane: Lane) -> tuple[Sample, ...]:
-    """The pictures to learn from alone, neither mirrored nor masked nor in buckets; see `pictures_of`."""
-    return _pictures(Look(data, store), folder, lane, 0).train
-
-
 def _pictures(look: Look, run: Run, lane: Lane, area: int) -> Pictures:
     """The pictures that were noted, else those of the folder, which are noted then."""
     encoder = Encoder(look.store, area)
@@ -143,8 +140,13 @@ def _pictures(look: Look, run: Run, lane: Lane, area: int) -> Pictures:
 
 
 def _read(look: Look, lane: Lane, encoder: Encoder) -> list[Entry]:
-    """Encode all pictures of the folder; nothing when a stop is asked. Raises InputError when none can be learned."""
+    """Encode all pictures of the folder; nothing when a stop is asked. Raises InputError when none can be learned.
+
+    Few pictures of which none is held out are encoded mirrored too: what is never learned is what the probe is measured on.
+    """
     learned, held = divided(look.data)
+    if not held and len(learned) < FEW:
+        look = replace(look, flip=True)
     entries, problems, told = [], 0, 0.0
     for number, path in enumerate([*learned, *held]):
         if lane.stopping():

@@ -7,7 +7,6 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import torch
 from PIL import Image
 from torch import Tensor
 
@@ -25,11 +24,9 @@ from studio.services import generation
 from studio.services.desk import Desk
 from studio.services.encoding import size_of
 from studio.services.gallery import infotext
-from studio.services.generation import paint
 from studio.services.rows import AT_ONCE, Shot, paint_row
 from studio.services.run_folders import numbered
 from studio.services.wardrobe import Worn, dressed
-from studio.training.methods.trainable import Trainable
 
 PROMPT = "a photo of [name]"
 """What is painted where no prompt is given."""
@@ -181,23 +178,6 @@ def write(path: Path, picture: Image.Image, text: str) -> None:
     """Write a picture as PNG with its infotext, whole or not at all."""
     with atomic_write(path) as temporary:
         picture.save(temporary, format="PNG", pnginfo=png_info(text))
-
-
-class Painter:
-    """Previews: the same path as every other picture, with the live words and a fixed seed."""
-
-    def __init__(self, request: GenerateRequest, model: Model, learner: Trainable, others: Mapping[str, Tensor], folder: Path) -> None:
-        self.request, self.model, self.learner, self.others, self.folder = request, model, learner, others, folder
-
-    def __call__(self, step: int) -> tuple[Path, str]:
-        """Paint samples/<step>.png and return its path and prompt."""
-        words = {**self.others, **{name: vectors.detach() for name, vectors in self.learner.words().items()}}
-        path = self.folder / f"{step:06d}.png"
-        with torch.no_grad():
-            picture = paint(self.model, self.request, words)[0]
-        text = infotext(self.model, self.request)
-        write(path, picture, text)
-        return path, self.request.prompt
 
 
 def preview_request(config: TextualInversionConfig, model: Model, name: str) -> GenerateRequest:

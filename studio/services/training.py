@@ -9,6 +9,7 @@ import torch
 
 from studio.dataset.batches import Batches, Sample, read_template
 from studio.diffusion.model import Model
+from studio.formats.embedding_optim import optim_path, read_optim
 from studio.jobs import Lane
 from studio.requests.train import TextualInversionConfig, TrainRequest
 from studio.services.desk import Desk
@@ -21,7 +22,7 @@ from studio.training.course import Course
 from studio.training.loop import Plan, train
 from studio.training.methods import method_of
 from studio.training.methods.trainable import Trainable
-from studio.training.optim import build
+from studio.training.optim import build, restore_optimizer
 from studio.training.preparation import prepared
 from studio.training.run import Checkpoint, Run
 from studio.training.watch import Rhythm, Watch, starting
@@ -41,7 +42,7 @@ def run(request: TrainRequest, lane: Lane, desk: Desk, rhythm: Rhythm = USUAL) -
     with Ending(folder) as ending:
         kept = folder.latest()
         if kept is None:
-            check(request.config, desk.paths)
+            check(request.config, desk.paths, desk.cache.device.type)
         config = request.config if kept is None else going_on(folder, request)
         with desk.cache.lend(config.checkpoint) as model:
             ending.result = _run(_Work(request, config, folder, kept, model, rhythm), lane, desk)
@@ -70,6 +71,7 @@ def _run(work: _Work, lane: Lane, desk: Desk) -> dict[str, Any]:
     watch = _watch(work, (learner, plan, pictures), Course(config, first), shelf, lane, desk)
     if kept is None:
         _warn(plan.batches, pictures, watch)
+        _remember(start, shelf, config, watch)
     else:
         _take_up(kept, watch)
     with _shown(desk, learner), prepared(model, config.gradient_checkpointing, config.compile, watch.note) as network:
@@ -139,6 +141,18 @@ def _take_up(kept: Checkpoint, watch: Watch) -> None:
         steps = ", ".join(map(str, sorted(damaged)))
         watch.note("warning", f"The checkpoint of step {steps} was damaged, as after a power cut; going on from step {kept.step}, the newest that is whole.")
     watch.note("log", f"Going on from step {kept.step}.")
+
+
+def _remember(start: Path, shelf: Path, config: TextualInversionConfig, watch: Watch) -> None:
+    """Take up what A1111's optimiser remembered beside an embedding that was trained there; say why not when it cannot be."""
+    if config.optimizer != "AdamW" or not optim_path(shelf).is_file():
+        return
+    tensors, reason = read_optim(optim_path(shelf), start)
+    if tensors is None:
+        watch.note("log", reason)
+        return
+    restore_optimizer(watch.optimizer, tensors)
+    watch.note("log", f"The optimiser goes on from {optim_path(shelf).name}.")
 
 
 def _warn(batches: Batches, pictures: Pictures, watch: Watch) -> None:

@@ -6,7 +6,7 @@ import torch
 
 from studio.diffusion.model import Model
 from studio.training.methods.trainable import Trainable
-from studio.training.optim import clip, set_rate
+from studio.training.optim import clip, effective_rate, set_rate
 from studio.training.passes import Passes, Plan, draw, unscaled
 from studio.training.watch import Step, Watch
 
@@ -31,6 +31,6 @@ def train(model: Model, learner: Trainable, optimizer: torch.optim.Optimizer, pl
         if used:
             clip(learner.parameters(), *plan.clip)
             optimizer.step()
-            learner.after_step(rate)
+            learner.after_step(effective_rate(optimizer))
         watch.stepped(Step(step + 1, loss, rate, prompt, used))
     return True

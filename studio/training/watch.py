@@ -12,6 +12,7 @@ import torch
 
 from studio.errors import InputError, StudioError
 from studio.jobs import Lane
+from studio.runs.sentences import BROKEN
 from studio.training import watchdog
 from studio.training.appraisal import Appraisal, Appraiser
 from studio.training.course import Course
@@ -205,13 +206,11 @@ class Watch:
         """Tell a measurement and its verdict, keep the best, and end the run where a rule says so."""
         if found is None:
             return
-        reading, verdict = asdict(found.reading), found.verdict
-        said = {"step": self.step, "kind": verdict.kind, "text": verdict.text, "values": dict(verdict.values), "since": verdict.since}
+        reading = asdict(found.reading)
         self.rest.patiently(partial(self.run.count, "probe", tuple(reading.values())), "the log")
-        self.rest.patiently(partial(self.run.tell, "verdicts", said), "the log")
         self.teller.flush()
         self.lane.emit("probe", **found.event)
-        self.lane.emit("verdict", **said)
+        self._judged(found.verdict)
         for listener in self.listeners:
             listener.measured(self.step, reading)
         if found.best:
@@ -219,6 +218,12 @@ class Watch:
         if found.reason is not None:
             self.ended = found.reason.sentence
             self.note("log", self.ended)
+
+    def _judged(self, verdict: Verdict) -> None:
+        """Tell a verdict."""
+        said = {"step": self.step, "kind": verdict.kind, "text": verdict.text, "values": dict(verdict.values), "since": verdict.since}
+        self.rest.patiently(partial(self.run.tell, "verdicts", said), "the log")
+        self.lane.emit("verdict", **said)
 
     def _keep_best(self) -> None:
         """Keep the best words so far as a file of their own, unless a better one is there: one that this run reached before it was killed."""
@@ -349,7 +354,9 @@ class Watch:
         good = self.run.latest(good=True) or self.run.latest()
         if good is None:
             raise InputError(f"{reason} There is no checkpoint to go back to.", "Begin again with a lower learning rate.")
-        facts = {} if verdict is None else {"text": verdict.text, "values": dict(verdict.values)}
+        verdict = verdict or Verdict("diverging", BROKEN, {"count": self.tally.bad, "window": self.tally.bad, "rate": f"{self.rate():.3g}"}, self.step)
+        self._judged(verdict)
+        facts = {"text": verdict.text, "values": dict(verdict.values)}
         self._write("alarm", {"reason": reason, "back": good.step, **facts})
         self.note("warning", reason)
         self.take_up(good)

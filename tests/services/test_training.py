@@ -14,6 +14,7 @@ from studio.diffusion.cache import ModelCache
 from studio.diffusion.model import Model
 from studio.errors import InputError
 from studio.formats.embedding import Embedding, read_embedding, write_embedding
+from studio.formats.embedding_optim import optim_path, write_optim
 from studio.formats.infotext import infotext_of, read_infotext
 from studio.jobs import SilentLane
 from studio.requests.train import CreateEmbeddingRequest, TrainRequest
@@ -21,6 +22,7 @@ from studio.services.desk import Desk
 from studio.services.library import create_embedding
 from studio.services.training import run
 from studio.settings import Paths
+from studio.training.run import Run
 from studio.training.watch import Rhythm
 
 
@@ -233,6 +235,20 @@ def test_a_run_goes_on_when_its_folder_and_template_are_gone(desk: Desk, data: P
     data.rmdir()
     run(request(data, template="own", steps=4), SilentLane("killed"), desk)
     assert torch.equal(shelf(desk).vectors, wanted)
+
+
+def test_the_memory_of_another_programs_optimiser_is_taken_up(desk: Desk, data: Path, lane: SilentLane) -> None:
+    shelf = desk.paths.embeddings / "gnarl.pt"
+    vectors = torch.nn.Parameter(read_embedding(shelf).vectors.clone())
+    other = torch.optim.AdamW([vectors], lr=0.01)
+    vectors.grad = torch.ones_like(vectors)
+    other.step()
+    write_optim(optim_path(shelf), read_embedding(shelf).vectors, other.state_dict())
+    told = run(request(data, steps=1), lane, desk)
+    assert "The optimiser goes on from gnarl.pt.optim." in [e["text"] for kind, e in lane.events if kind == "log"]
+    kept = Run(Path(told["run"])).latest()
+    assert kept is not None
+    assert kept.tensors["optimizer.0.step"] == 2  # one step there, one here
 
 
 def test_a_run_that_is_over_gives_the_same_again(desk: Desk, data: Path, lane: SilentLane) -> None:
