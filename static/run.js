@@ -26,6 +26,7 @@
         this.job = this.live ? data.job : data.job_state || null;
         this.run = this.live ? data.run : data;
         this.before = data.before || 0;
+        this.measuring = data.probe_seconds;
         this.draw();
       } catch (error) {
         if (error.status === 404) put(this.places.state, note("bad", error.message));
@@ -50,7 +51,7 @@
       this.place("state", [this.state, run && [run.step, run.end, run.speed, run.eta, run.error, run.log.filter((l) => l.kind === "warning").slice(-3)], job && job.error, this.before, this.said], () => status(this));
       if (this.live) this.place("asks", [this.state, run && run.id], () => buttons(this));
       this.place("chart", run && [run.id, run.curve.length, run.curve[run.curve.length - 1], run.probe.length, run.best, run.end, this.mode], () => chart(this));
-      this.place("figures", run && [run.metric, run.prompt, run.config.steps], () => figures(run));
+      this.place("figures", run && [run.metric, run.prompt, run.config.steps, this.measuring], () => figures(run, this.measuring));
       if (run) window.studio.runPreviews.draw(this.places.previews, this);
       else put(this.places.previews);
       this.place("ways", run && [run.id, run.previews.length, this.state], () => ways(this));
@@ -175,11 +176,12 @@
     return [el("div", { class: "run-head" }, pick, el("span", { class: "small" }, explain)), svg, run && run.probe.length ? el("details", {}, el("summary", { class: "small" }, t("As a table")), window.studio.runChart.table(run)) : null];
   }
 
-  function figures(run) {
+  function figures(run, measuring) {
     const m = run.metric || {};
     if (m.step === undefined) return null;
     const digits = (value, places) => (value === null || value === undefined ? "–" : value.toFixed(places));
     const boxes = [[t("Loss"), digits(m.loss, 4)], [t("Smoothed"), digits(m.smoothed, 4)], [t("Learning rate"), m.learn_rate === undefined || m.learn_rate === null ? "–" : Number(m.learn_rate.toPrecision(3)).toString()], [t("Vector norm"), digits(m.norm, 3)], [t("Distance from start"), digits(m.distance, 3)]];
+    if (measuring) boxes.push([t("One measurement"), `${measuring.toPrecision(2)} s`]);
     return [el("div", { class: "figures" }, boxes.map(([label, value]) => el("div", {}, el("span", {}, label), el("b", {}, value)))), run.prompt ? el("div", { class: "lastprompt" }, `${t("Last prompt")}: ${run.prompt}`) : null];
   }
 

@@ -15,16 +15,17 @@ router = APIRouter(prefix="/studio/v1/training", tags=["runs"])
 
 @router.get("")
 def training(request: Request, here: Here) -> dict[str, Any]:
-    """The job of the newest training, how many wait before it, and its run; both null while there is none."""
+    """The job of the newest training, how many wait before it, its run (both null while there is none), and the seconds its newest measurement took."""
     engine = here.engine
     job = engine.active("train") or next(iter(engine.jobs(1, "train")), None)
     if job is None:
-        return {"job": None, "run": None, "before": 0}
+        return {"job": None, "run": None, "before": 0, "probe_seconds": None}
     folder = _folder(engine, job)
     return {
         "job": _shown(job),
         "run": None if folder is None else view(folder, job, _readers(request), engine.latest(job.id, "metric")),
         "before": engine.before(job) if job.state is State.QUEUED else 0,
+        "probe_seconds": engine.latest(job.id, "probe").get("seconds"),
     }
 
 

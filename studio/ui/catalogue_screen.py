@@ -24,6 +24,7 @@ SCREEN: dict[str, str] = {
     "No training is running.": "没有正在进行的训练。",
     "Noise bands": "噪声分段",
     "Nothing was measured yet.": "还没有测量。",
+    "One measurement": "一次测量",
     "Paint": "绘制",
     "Paint with the embedding as it is now": "用现在的嵌入绘制",
     "Pause": "暂停",

@@ -51,6 +51,7 @@ FORECAST: dict[str, str] = {
     "Time": "时间",
     "Time of one step": "每步时间",
     "Share of previews": "预览占比",
+    "Share of measurements": "测量占比",
     "Memory": "内存",
     "Nothing speaks against it.": "没有发现问题。",
     "{count} tokens": "{count} 个词元",

@@ -41,11 +41,18 @@ def _told(lang: str, job: Job, result: dict[str, Any]) -> str:
         ("Time", duration(result["seconds"])),
         ("Time of one step", f"{result['seconds_per_step']:.3g} s"),
         ("Share of previews", f"{100 * result['preview_share']:.0f} %"),
+        ("Share of measurements", f"{100 * result['parts']['probe'] / result['seconds']:.0f} %" if result["seconds"] else "–"),
         ("Memory", f"{result['memory'] / 2**30:.1f} GB"),
     ]
     cells = "".join(f"<div><span>{escape(tell(lang, label))}</span><b>{escape(value)}</b></div>" for label, value in boxes)
-    problems = "".join(note("bad" if p["severity"] == "problem" else "warn", tell(lang, p["text"], **p.get("values", {}))) for p in result["problems"])
+    problems = "".join(_problem(lang, p) for p in result["problems"])
     good = "" if problems else note("good", tell(lang, "Nothing speaks against it."))
     lines = "".join(f'<div class="lastprompt">{escape(p["prompt"])} · {escape(tell(lang, "{count} tokens", count=p["tokens"]))}</div>' for p in result["prompts"])
     head = f"<div class='small'>{escape(tell(lang, 'Forecast for {name}', name=job.request['config']['embedding']))}</div>"
     return f'{head}<div class="figures">{cells}</div>{problems}{good}<details><summary class="small">{escape(tell(lang, "Prompts it will be trained with"))}</summary>{lines}</details>'
+
+
+def _problem(lang: str, problem: dict[str, Any]) -> str:
+    """What speaks against a training, and what mends it."""
+    mended = " " + tell(lang, problem["fix"]) if problem.get("fix") else ""
+    return note({"problem": "bad", "hint": ""}.get(problem["severity"], "warn"), tell(lang, problem["text"], **problem.get("values", {})) + mended)
