@@ -66,20 +66,20 @@ def build(page: Page, key: str) -> None:
                 to = gr.Textbox(label=say("New name"), info=say("Name of what is made, or the new name; empty means its own name, which needs Replace."), elem_id="room_to")
                 replace = gr.Checkbox(label=say("Replace"), info=say("Put an embedding of that name into the trash, where it can be brought back from."), elem_id="room_replace")
                 names = ("rename", "duplicate", "delete")
-                buttons = {name: gr.Button(say(_LABELS[name]), elem_id=f"room_{name}", size="sm") for name in names}
+                buttons = {name: gr.Button(say(_LABELS[name]), elem_id=f"room_{name}", size="md") for name in names}
             with gr.Column(min_width=260):
                 keep = gr.Textbox(label=say("Vectors to keep"), info=say("Numbers of the vectors, such as 1, 3, in the order they are to stand."), elem_id="room_keep")
-                buttons["prune"] = gr.Button(say("Prune"), elem_id="room_prune", size="sm")
+                buttons["prune"] = gr.Button(say("Prune"), elem_id="room_prune", size="md")
                 layout = gr.Radio(LAYOUTS, value="safetensors", label=say("Layout"), elem_id="room_layout")
                 on_shelf = gr.Checkbox(label=say("Put it on the shelf"), info=say("Usable in prompts at once; otherwise it is written to be given away."), elem_id="room_shelf")
-                buttons["convert"] = gr.Button(say("Convert"), elem_id="room_convert", size="sm")
+                buttons["convert"] = gr.Button(say("Convert"), elem_id="room_convert", size="md")
             with gr.Column(min_width=260):
                 others = gr.Dropdown([], value=[], multiselect=True, allow_custom_value=True, label=say("Merge with"), elem_id="room_others")
                 how = gr.Radio([(say("One after another"), "join"), (say("Weighted average"), "average")], value="join", label=say("How"), elem_id="room_how")
                 weights = gr.Textbox(label=say("Weights"), info=say("How much each counts, the chosen one first, such as 0.7, 0.3; empty means the same for all."), elem_id="room_weights")
-                buttons["merge"] = gr.Button(say("Merge"), elem_id="room_merge", size="sm")
+                buttons["merge"] = gr.Button(say("Merge"), elem_id="room_merge", size="md")
                 trash = gr.Dropdown([], value=None, allow_custom_value=True, label=say("In the trash"), elem_id="room_trash")
-                buttons["restore"] = gr.Button(say("Bring it back"), elem_id="room_restore", size="sm")
+                buttons["restore"] = gr.Button(say("Bring it back"), elem_id="room_restore", size="md")
         reason = gr.HTML(elem_id="room_reason")
         status = gr.HTML(elem_id="room_status")
     room = Room(chosen, again, look, to, replace, keep, others, how, weights, layout, on_shelf, buttons, trash, reason, gr.State(""), status)
