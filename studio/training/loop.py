@@ -7,7 +7,7 @@ import torch
 from studio.diffusion.model import Model
 from studio.training.methods.trainable import Trainable
 from studio.training.optim import clip, effective_rate, set_rate
-from studio.training.passes import Passes, Plan, draw, unscaled
+from studio.training.passes import Passes, Plan, drawn, unscaled
 from studio.training.watch import Step, Watch
 
 __all__ = ["Plan", "train"]
@@ -23,9 +23,8 @@ def train(model: Model, learner: Trainable, optimizer: torch.optim.Optimizer, pl
         set_rate(optimizer, rate)
         optimizer.zero_grad(set_to_none=True)
         loss, prompt = 0.0, ""
-        for part in range(plan.batches.parts):
-            batch = draw(plan, step, part)
-            loss += passes.add(batch, watch.scale) / plan.batches.parts
+        for batch in drawn(plan, step):
+            loss += passes.add(batch, watch.scale)
             prompt = batch.prompts[0]
         used = unscaled(learner.parameters(), watch.scale) and math.isfinite(loss)
         if used:

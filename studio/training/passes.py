@@ -18,6 +18,8 @@ from studio.training.objective import add_noise, offset, squared_errors, target,
 
 SHIFT = 40
 """Purpose of the noise offset's randomness, apart from those of the batches."""
+SMALL = 2 * 32 * 32
+"""Cells of latents that pass together: parts of a step that are no larger than two pictures of 256 px. Weights are read once for all of them, and memory stays below that of one picture of 512 px."""
 
 
 @dataclass(frozen=True)
@@ -41,6 +43,31 @@ def draw(plan: Plan, step: int, part: int) -> Batch:
     first = part * plan.batches.size
     shifts = torch.stack([normal(batch.noise.shape[1:2], dice(plan.batches.seed, SHIFT, step, first + i)) for i in range(len(batch.noise))])
     return replace(batch, noise=offset(batch.noise, shifts, plan.noise_offset))
+
+
+def drawn(plan: Plan, step: int) -> list[Batch]:
+    """The batches of a step: its parts, small neighbours of one size joined. The gradients are the same but for rounding, and which parts are joined follows from their sizes alone."""
+    found: list[Batch] = []
+    for part in range(plan.batches.parts):
+        batch = draw(plan, step, part)
+        last = found[-1] if found else None
+        if last is not None and last.size == batch.size and _cells(last) + _cells(batch) <= SMALL:
+            found[-1] = _joined(last, batch)
+        else:
+            found.append(batch)
+    return found
+
+
+def _cells(batch: Batch) -> int:
+    """Cells of a batch's latents."""
+    return len(batch.prompts) * batch.latents.shape[-2] * batch.latents.shape[-1]
+
+
+def _joined(a: Batch, b: Batch) -> Batch:
+    """Two batches of one size as one."""
+    tensors = {name: torch.cat([getattr(a, name), getattr(b, name)]) for name in ("latents", "noise", "times")}
+    masks = None if a.weights is None and b.weights is None else torch.cat([torch.ones_like(one.latents[:, :1]) if one.weights is None else one.weights for one in (a, b)])
+    return replace(a, prompts=a.prompts + b.prompts, weights=masks, **tensors)
 
 
 def losses(model: Model, learner: Trainable, plan: Plan, batch: Batch) -> tuple[Tensor, Tensor]:
@@ -71,15 +98,16 @@ class Passes:
     at_once: int = 0
 
     def add(self, batch: Batch, scale: float) -> float:
-        """Add the gradients of one batch, times `scale`, to those of the parameters; returns its mean squared error.
+        """Add the gradients of one batch of a step, times `scale`, to those of the parameters; returns what it adds to the step's mean squared error.
 
         When memory runs out the batch is halved until it fits, with the same gradients but for rounding; raises StudioError when one picture does not fit.
         """
         count = len(batch.prompts)
+        batches = self.plan.batches.size * self.plan.batches.parts / count
         while True:
             kept = [(p, p.grad) for p in self.learner.parameters()]
             try:
-                return sum(self._portion(portion, scale, len(portion.prompts) / count) for portion in portions(batch, self.at_once or count))
+                return sum(self._portion(portion, scale, len(portion.prompts) / count, batches) for portion in portions(batch, self.at_once or count)) / batches
             except (RuntimeError, MemoryError) as error:
                 if not is_out_of_memory(error):
                     raise
@@ -87,10 +115,10 @@ class Passes:
                 parameter.grad = gradient
             self._halve(min(self.at_once or count, count))
 
-    def _portion(self, batch: Batch, scale: float, share: float) -> float:
-        """The same for a portion that is `share` of its batch; gradients are added as one, or not at all."""
+    def _portion(self, batch: Batch, scale: float, share: float, batches: float) -> float:
+        """The same for a portion that is `share` of its batch, of which the step has as many as `batches`; gradients are added as one, or not at all."""
         errors, weight = losses(self.model, self.learner, self.plan, batch)
-        loss = (errors * weight).mean() / self.plan.batches.parts * share
+        loss = (errors * weight).mean() / batches * share
         if loss.requires_grad:  # a batch without the word has nothing to teach
             parameters = self.learner.parameters()
             for parameter, gradient in zip(parameters, torch.autograd.grad(loss * scale, parameters, allow_unused=True), strict=True):

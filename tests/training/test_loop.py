@@ -17,7 +17,7 @@ from studio.training import passes
 from studio.training.loop import Plan, train
 from studio.training.methods.textual_inversion import TextualInversion
 from studio.training.optim import build
-from studio.training.passes import Passes, draw, losses
+from studio.training.passes import Passes, draw, drawn, losses
 from studio.training.preparation import Compiled, prepared
 from tests.diffusion.small import made
 
@@ -103,6 +103,18 @@ def test_smaller_portions_come_to_the_same_gradients(small: Model) -> None:
     whole = gradient(small, knobs)
     near(gradient(small, knobs, at_once=1), whole)
     near(gradient(small, knobs, at_once=2), whole)
+
+
+def test_small_parts_of_a_step_pass_together_with_the_same_gradients(small: Model) -> None:
+    apart, knobs = gradient(small, plan(size=1, parts=4, edge=8, noise_offset=0.1)), plan(size=1, parts=4, edge=8, noise_offset=0.1)
+    (batch,) = drawn(knobs, 0)
+    assert batch.prompts == tuple(draw(knobs, 0, part).prompts[0] for part in range(4))
+    learner = word(small)
+    loss = Passes(small, learner, knobs, lambda _kind, _text: None).add(batch, 1.0)
+    near(learner.vectors.grad, apart)
+    parts = [Passes(small, word(small), knobs, lambda _kind, _text: None).add(draw(knobs, 0, part), 1.0) for part in range(4)]
+    assert loss == pytest.approx(sum(parts), rel=1e-5)
+    assert [len(batch.prompts) for batch in drawn(plan(size=1, parts=5, edge=32), 0)] == [2, 2, 1]
 
 
 def test_a_batch_that_does_not_fit_is_halved_once_and_told_once(small: Model, monkeypatch: pytest.MonkeyPatch) -> None:
