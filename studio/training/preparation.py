@@ -2,10 +2,14 @@
 
 import copy
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
+from functools import partial
 
 import torch
-from torch import nn
+from diffusers.models.attention import FeedForward
+from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
+from transformers.models.clip.modeling_clip import CLIPMLP
 
 from studio.diffusion.model import Model
 from studio.diffusion.offload import is_out_of_memory
@@ -19,19 +23,45 @@ def prepared(model: Model, checkpointing: bool = False, compile: bool = False, n
     """The model as a run's loop should use it; previews use the one they have.
 
     With `checkpointing` the UNet keeps only what enters its blocks and computes the rest again on the way back (Chen et al. 2016, arXiv 1604.06174):
-    the same gradients, less memory. With `compile` the UNet of the loop is compiled on a graphics card; `note` tells when it is not.
+    the same gradients, less memory. On a CPU, feed-forwards alone are computed again: they hold half of what is kept and are a tenth of the work, and what they free lets
+    small parts of a step pass together (see `passes.SMALL`), which is far more than that tenth faster. With `compile` the UNet of the loop is compiled on a graphics card; `note` tells when it is not.
     """
     if compile and model.device.type not in COMPILERS:
         note("log", f"The network is not compiled: that helps on graphics cards only, and this run is on {model.device.type}.")
     seen = _compiled(model, note) if compile and model.device.type in COMPILERS else model
-    if not checkpointing or model.unet.is_gradient_checkpointing:  # a run in whose pauses this one is taken keeps what it has
+    if model.unet.is_gradient_checkpointing:  # a run in whose pauses this one is taken keeps what it has
         yield seen
+        return
+    if not checkpointing:
+        with _recomputed(model.unet, *model.text_encoders) if model.device.type == "cpu" else nullcontext():
+            yield seen
         return
     model.unet.enable_gradient_checkpointing()
     try:
         yield seen
     finally:
         model.unet.disable_gradient_checkpointing()
+
+
+@contextmanager
+def _recomputed(*networks: nn.Module) -> Iterator[None]:
+    """Let the feed-forwards of networks keep only what enters them; those that do so already are left alone."""
+    found = [module for network in networks for module in network.modules() if isinstance(module, FeedForward | CLIPMLP) and "forward" not in vars(module)]
+    for module in found:
+        module.forward = partial(_again, module.forward)
+    try:
+        yield
+    finally:
+        for module in found:
+            del module.forward
+
+
+def _again(forward: Callable[..., Tensor], states: Tensor) -> Tensor:
+    """A part of a network that is computed again on the way back."""
+    if not (torch.is_grad_enabled() and states.requires_grad):
+        return forward(states)
+    answer: Tensor = checkpoint(forward, states, use_reentrant=False, preserve_rng_state=False)
+    return answer
 
 
 def _compiled(model: Model, note: Callable[[str, str], None]) -> Model:

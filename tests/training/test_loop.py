@@ -178,6 +178,16 @@ def kept_bytes() -> Callable[[Model, Plan], int]:
     return count
 
 
+def test_feed_forwards_are_computed_again_on_a_cpu_with_the_same_bits(tiny: Model, kept_bytes: Callable[[Model, Plan], int]) -> None:
+    knobs = plan(size=2, parts=1)
+    whole, kept = gradient(tiny, knobs), kept_bytes(tiny, knobs)
+    with prepared(tiny) as network:
+        assert torch.equal(gradient(network, knobs), whole)
+        assert kept_bytes(network, knobs) < 0.8 * kept
+    assert torch.equal(gradient(tiny, knobs), whole)
+    assert kept_bytes(tiny, knobs) == kept
+
+
 @pytest.mark.parametrize("family", ["small", "tiny", "xl"])
 def test_checkpointing_keeps_far_less_and_gives_the_same_gradients(family: str, request: pytest.FixtureRequest, kept_bytes: Callable[[Model, Plan], int]) -> None:
     model = made(SDXL, 40) if family == "xl" else request.getfixturevalue(family)
