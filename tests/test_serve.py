@@ -67,7 +67,7 @@ def test_a_killed_server_does_not_end_the_training(root: Paths, workers_end: Non
     made = httpx.post(f"{base}/create_embedding", json={"name": "hero", "initialization_text": "monster"}).json()["id"]
     until(lambda: httpx.get(f"{base}/{made}").json()["state"] == "done")
     data = str(shelves.sample_pictures())
-    config = {"embedding": "hero", "data": data, "steps": 100_000, "preview_every": 0, "width": 128, "height": 128, "learn_rate": "0.01"}
+    config = {"embedding": "hero", "data": data, "steps": 100_000, "preview_every": 0, "width": 64, "height": 64, "learn_rate": "0.01"}
     training = httpx.post(f"{base}/train", json={"config": config}).json()["id"]
 
     def told() -> int:

@@ -61,7 +61,7 @@ def start_training(engine: Engine, folder: str, total: int) -> str:
     """Create an embedding and start to teach it."""
     made = engine.wait(engine.submit(CreateEmbeddingRequest(name="hero", initialization_text="monster", vectors=2)), PATIENCE)
     assert made.state is State.DONE, made.error
-    values = {"embedding": "hero", "data": folder, "steps": total, "learn_rate": "0.01", "batch_size": 2, "preview_every": 0, "width": 128, "height": 128}
+    values = {"embedding": "hero", "data": folder, "steps": total, "learn_rate": "0.01", "batch_size": 2, "preview_every": 0, "width": 64, "height": 64}
     return engine.submit(TrainRequest.check({"config": values}))
 
 
@@ -72,15 +72,15 @@ def hero(engine: Engine) -> torch.Tensor:
 
 
 def test_a_killed_worker_comes_back_and_finishes(engine: Engine, tmp_path: Path) -> None:
-    job = start_training(engine, pictures(tmp_path / "pictures"), 120)
+    job = start_training(engine, pictures(tmp_path / "pictures"), 60)
     first = hero(engine)
-    until(lambda: max(steps(engine, job), default=0) >= 40)
+    until(lambda: max(steps(engine, job), default=0) >= 30)
     os.kill(engine.device()["pid"], signal.SIGKILL)
     hero(engine)
     ended = engine.wait(job, PATIENCE)
     assert ended.state is State.DONE, ended.error
     assert ended.attempts == 2
-    assert ended.result["steps"] == 120
+    assert ended.result["steps"] == 60
     assert not torch.equal(hero(engine), first)
 
 

@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from studio.embedding_shelf import check_idle
 from studio.errors import Conflict, InputError, NotFound, OutOfSpace, StudioError
 from studio.files import atomic_write, sha256
 from studio.jobs import Job
@@ -121,7 +122,7 @@ def trashed(paths: Paths) -> list[str]:
 def weights_of(folder: Path, which: str | int) -> Path:
     """The file of a run's weights: "best", a step, or a path in the folder; raises NotFound naming the steps there are."""
     if isinstance(which, int) or str(which).isdigit():
-        copies = {int(f.stem.rpartition("-")[2]): f for f in (folder / "embeddings").glob("*.pt") if f.stem.rpartition("-")[2].isdigit()}
+        copies = {int(f.stem.rpartition("-")[2]): f for f in (folder / "embeddings").glob("*") if f.suffix in WEIGHTS and f.stem.rpartition("-")[2].isdigit()}
         if int(which) not in copies:
             raise NotFound(f"{folder.name} kept no weights of step {which}.", f"There are: {', '.join(map(str, sorted(copies))) or 'none'}.")
         return inside(folder, f"embeddings/{copies[int(which)].name}")
@@ -141,6 +142,7 @@ def use(paths: Paths, name: str, which: str | int, new_name: str = "") -> dict[s
     folder = run_folder(paths, name)
     source = weights_of(folder, which)
     word = _word(new_name or str(clone(folder).get("embedding", "")))
+    check_idle(paths, word, "replaced")
     there = [file for suffix in WEIGHTS if (file := paths.embeddings / f"{word}{suffix}").exists()]
     if new_name and there:
         raise Conflict(f"There is an embedding {word!r} already.", "Choose another name.")

@@ -13,7 +13,7 @@ from studio import __version__, shelves
 from studio.errors import InputError, NotFound, Unreadable
 from studio.projects.archive import Archive
 from studio.requests.train import TextualInversionConfig
-from studio.runs.acts import clone, inside, run_folder
+from studio.runs.acts import WEIGHTS, clone, inside, run_folder
 from studio.runs.chunks import text_of, with_text
 from studio.runs.reading import view
 from studio.runs.tails import read_object
@@ -102,7 +102,7 @@ def _files(folder: Path, pictures: bool) -> Iterable[tuple[str, Path]]:
     with contextlib.suppress(NotFound):
         yield "preview.png", picture(folder)
     best = read_object(folder / "best.json").get("path")
-    copies = sorted((folder / "embeddings").glob("*.pt"), key=lambda f: f.stat().st_mtime)
+    copies = sorted((f for f in (folder / "embeddings").glob("*") if f.suffix in WEIGHTS), key=lambda f: f.stat().st_mtime)
     weights = folder / best if isinstance(best, str) and (folder / best).is_file() else copies[-1] if copies else None
     if weights is not None:
         file = inside(folder, str(weights.relative_to(folder)))

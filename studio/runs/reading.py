@@ -189,7 +189,7 @@ def _moment(text: Any) -> float | None:
 def _saved(folder: Path) -> list[dict[str, Any]]:
     """Copies of the weights in a run, by step."""
     try:
-        files = sorted((folder / "embeddings").glob("*.pt"))
+        files = sorted(file for file in (folder / "embeddings").glob("*") if file.suffix in (".pt", ".safetensors"))
     except OSError:
         return []
     found = [{"step": int(tail), "path": f"embeddings/{file.name}"} for file in files if (tail := file.stem.rpartition("-")[2]).isdigit()]

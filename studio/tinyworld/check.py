@@ -48,7 +48,7 @@ class Sizes:
     steps: int = 250
 
 
-QUICK = Sizes(prompts=16, pictures=64, concepts=1, steps=60)
+QUICK = Sizes(prompts=10, pictures=32, concepts=1, steps=40)
 
 
 @dataclass

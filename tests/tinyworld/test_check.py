@@ -59,7 +59,7 @@ def test_words_that_mean_nothing_are_refused(words: list[str]) -> None:
 
 def test_a_part_can_be_trained_for_a_moment_and_taken_up_again(tmp_path: Path) -> None:
     words = [sys.executable, "-m", "studio.tinyworld", "train", "--part", "autoencoder", "--out", str(tmp_path / "models"), "--state", str(tmp_path / "state"), "--threads", "1"]
-    done = subprocess.run([*words, "--hours", "0.002"], cwd=REPO, capture_output=True, text=True, check=False)
+    done = subprocess.run([*words, "--hours", "0.0005"], cwd=REPO, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert (tmp_path / "models" / "Stable-diffusion" / "tiny-world" / "vae" / "config.json").is_file()
     assert "dB" in done.stdout
