@@ -89,7 +89,7 @@ def test_a_run_goes_on_as_a_training_in_its_folder(http: TestClient, engine: Eng
     engine.ask(job.id, "stop")
     assert http.post(f"{RUNS}/{HERO}/extend", json={"steps": 40}).status_code == 422
     assert engine.job(http.post(f"{RUNS}/{HERO}/resume").json()["id"]).request["config"]["steps"] == 100
-    assert http.post(f"{RUNS}/{OTHER}/resume").status_code == 422, "its pictures are gone"
+    assert http.post(f"{RUNS}/{OTHER}/resume").status_code == 409, "another training of the same embedding waits"
 
 
 def test_the_queue_is_put_in_another_order(http: TestClient, engine: Engine) -> None:
