@@ -129,7 +129,7 @@ SCRIPTED: dict[str, str] = {
     "Training": "训练方式",
     "Trigger word": "触发词",
     "Undo “{name}” (Ctrl+Z)": "撤销“{name}”（Ctrl+Z）",
-    "Use this one": "使用这一条",
+    "Use this one": "就用这个",
     "Vectors per token": "每词向量数 Vectors per token",
     "What": "操作",
     "What the crop follows": "裁剪依据",
