@@ -205,7 +205,7 @@ def become(words):
 def plan(words):
     """The words for .venv's Python, by what was typed after launch.py."""
     if words[:1] == ["test"]:
-        return ["-m", "pytest", *words[1:]]
+        return ["-m", "pytest", *words[1:]] if words[1:] else ["tests/whole.py"]
     if not words or (words[0].startswith("-") and words[0] not in ("-h", "--help", "--version")):
         words = ["serve", *words]
     if words[0] == "serve":

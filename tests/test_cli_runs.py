@@ -55,7 +55,6 @@ def test_runs_are_used_trashed_and_given_away(runs: Paths, capsys: pytest.Captur
         (["export", "abc", "card.txt"], "neither"),
         (["import", "nothing.zip"], "no file"),
         (["extend", "abc", "40"], "leaves nothing to do"),
-        (["resume", "abc"], "not a folder"),
         (["compare", "abc"], "1 runs"),
     ],
 )

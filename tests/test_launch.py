@@ -98,7 +98,7 @@ def test_the_range_of_pythons_is_the_one_of_the_project(launch: ModuleType) -> N
         (["serve", "--no-browser"], ["-m", "studio", "serve", "--no-browser", "--listen"]),
         (["generate", "--prompt", "a cat"], ["-m", "studio", "generate", "--prompt", "a cat"]),
         (["--help"], ["-m", "studio", "--help"]),
-        (["test"], ["-m", "pytest"]),
+        (["test"], ["tests/whole.py"]),
         (["test", "-q", "tests/test_jobs.py"], ["-m", "pytest", "-q", "tests/test_jobs.py"]),
     ],
 )

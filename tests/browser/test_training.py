@@ -43,7 +43,7 @@ def opened(browser: Browser, studio: Studio) -> Page:
 
 def begin(page: Page, steps: int, rate: str) -> None:
     """Fill the form and start."""
-    values = {"learn_rate": rate, "steps": str(steps), "batch_size": "4", "preview_every": "10", "save_every": "0"}
+    values = {"learn_rate": rate, "steps": str(steps), "batch_size": "2", "preview_every": "10", "save_every": "0"}
     for field, value in values.items():
         fill(page, f"train_{field}", value)
     choose(page, "train_template", "subject")
@@ -151,7 +151,7 @@ def use_a_step(page: Page, served: Studio, live: Job) -> None:
 
 def test_two_runs_side_by_side(browser: Browser, served: Studio) -> None:
     page = opened(browser, served)
-    begin(page, newest(served, "train").result["steps"] + 30, "0.002")
+    begin(page, newest(served, "train").result["steps"] + 12, "0.002")
     screen = page.locator("#train_screen")
     expect(screen.locator(".at-state")).to_contain_text("Finished at step", timeout=LONG)
     tab(page, "Runs")

@@ -14,7 +14,7 @@
 | 25 | traversal | api/test_datasets_api, api/test_room_pictures_api, api/test_room_api, projects/test_data_sets; the corpus of 200: here |
 | 26 | another page's requests | api/test_jobs_api, api/test_access_api, api/test_datasets_api |
 | 28 | accounts | api/test_access_api, api/test_datasets_api |
-| 29 | markup in captions, names and drawings | api/test_room_api, api/test_room_pictures_api, api/test_datasets_api, ui/test_chart |
+| 29 | markup in captions, names and drawings | api/test_room_api, api/test_room_pictures_api, api/test_datasets_api |
 | 35 | very many files, twins by case, no right to make links | projects/test_importing, projects/test_exporting, projects/test_names, bench/grid; 20,000 files and no links: here |
 | 36 | a set deleted, a picture replaced | services/test_training, training/test_batches, projects/test_project, services/test_examination; from the grid to the written copy: here |
 | 37 | one picture, no captions, all alike, empty validation | projects/test_doctor, projects/test_findings; from the doctor to the written copies: here |
