@@ -65,6 +65,13 @@
     return t("{h} h {m} min", { h: Math.floor(s / 3600), m: Math.floor((s % 3600) / 60) });
   }
 
+  // A sentence of the server with {places}, its numbers as short as they can be read.
+  function sentence(said) {
+    if (!said) return "";
+    const short = (v) => (typeof v === "number" && !Number.isInteger(v) ? (Math.abs(v) < 10 ? v.toFixed(1) : v.toFixed(0)) : v);
+    return t(said.text, Object.fromEntries(Object.entries(said.values || {}).map(([name, value]) => [name, short(value)])));
+  }
+
   // A dialog of the page; `build(close)` gives what is in it.
   function dialog(title, build) {
     const box = el("dialog", { class: "studio-dialog" });
@@ -76,6 +83,6 @@
     return box;
   }
 
-  const parts = { el, put, t, zh, key, url, ask, duration, dialog };
+  const parts = { el, put, t, zh, key, url, ask, duration, sentence, dialog };
   window.studio = Object.assign(window.studio || {}, { parts });
 })();

@@ -1,16 +1,16 @@
 // The screen of one training: verdict, chart, previews, figures, log, and what can be asked of it. The same for the running one and for one of the past.
 (() => {
   "use strict";
-  const { el, put, t, ask, duration, dialog, url, key } = window.studio.parts;
-  const LOOK = 1000;
+  const { el, put, t, ask, duration, sentence, dialog } = window.studio.parts;
+  const LOOK = 1000, STAYS = 20000;
   const OVER = ["done", "stopped", "failed", "interrupted"], LIVELY = ["running", "paused", "stopping"];
   const screens = new Set();
 
   // A screen in `host`; `address` says where its facts come from, `live` that the newest training is meant.
   class Screen {
     constructor(host, address, live) {
-      Object.assign(this, { host, address, live, run: null, job: null, mode: "learning", all: false, marks: {}, said: "" });
-      this.places = Object.fromEntries(["verdict", "state", "asks", "chart", "figures", "previews", "ways", "log"].map((name) => [name, el("div", { class: `at-${name}` })]));
+      Object.assign(this, { host, address, live, run: null, job: null, mode: "learning", all: false, marks: {} });
+      this.places = Object.fromEntries(["verdict", "said", "state", "asks", "chart", "figures", "previews", "ways", "log"].map((name) => [name, el("div", { class: `at-${name}` })]));
       put(host, el("div", { class: "run-screen" }, Object.values(this.places)));
       screens.add(this);
       this.look();
@@ -48,7 +48,7 @@
       this.host.dataset.state = this.state;
       if (run) this.host.dataset.run = run.id;
       this.place("verdict", [run && run.verdict, this.state], () => verdict(this));
-      this.place("state", [this.state, run && [run.step, run.end, run.speed, run.eta, run.error, run.log.filter((l) => l.kind === "warning").slice(-3)], job && job.error, this.before, this.said], () => status(this));
+      this.place("state", [this.state, run && [run.step, run.end, run.speed, run.eta, run.error, run.log.filter((l) => l.kind === "warning").slice(-3)], job && job.error, this.before], () => status(this));
       if (this.live) this.place("asks", [this.state, run && run.id], () => buttons(this));
       this.place("chart", run && [run.id, run.curve.length, run.curve[run.curve.length - 1], run.probe.length, run.best, run.end, this.mode], () => chart(this));
       this.place("figures", run && [run.metric, run.prompt, run.config.steps, this.measuring], () => figures(run, this.measuring));
@@ -59,11 +59,11 @@
       if (this.live) announce(this);
     }
 
+    // What an act brought about has a place of its own and stays for a while, whatever is looked at in between.
     say(kind, text, ...more) {
-      this.said = text;
-      put(this.places.state, note(kind, text, ...more));
-      this.marks.state = "";
-      setTimeout(() => { if (this.said === text) { this.said = ""; this.draw(); } }, 8000);
+      const said = note(kind, text, ...more);
+      put(this.places.said, said);
+      setTimeout(() => said.remove(), STAYS);
     }
 
     async act(method, path, body) {
@@ -95,8 +95,7 @@
   function verdict({ run, job, state }) {
     const said = run && run.verdict;
     if (!said) return !run && !job ? note("", t("Curve and previews of the training will appear here.")) : null;
-    const values = Object.fromEntries(Object.entries(said.values || {}).map(([k, v]) => [k, typeof v === "number" && !Number.isInteger(v) ? Math.abs(v) < 10 ? v.toFixed(1) : v.toFixed(0) : v]));
-    return el("div", { class: `verdict ${said.kind}`, role: "status", "aria-live": "polite" }, t(said.text, values), !OVER.includes(state) ? el("span", { class: "small" }, " ", t("measured at step {step}", { step: said.step ?? "" })) : null);
+    return el("div", { class: `verdict ${said.kind}`, role: "status", "aria-live": "polite" }, sentence(said), !OVER.includes(state) ? el("span", { class: "small" }, " ", t("measured at step {step}", { step: said.step ?? "" })) : null);
   }
 
   function status({ run, job, state, before }) {
@@ -262,5 +261,5 @@
 
   // The same screen for a run of the past, in any place of the page.
   const runScreen = (host, id) => { for (const s of screens) if (s.host === host) screens.delete(s); return new Screen(host, `runs/${encodeURIComponent(id)}`, false); };
-  window.studio = Object.assign(window.studio || {}, { runScreen, runUrl: url, pageKey: key, notify, cloneRun });
+  window.studio = Object.assign(window.studio || {}, { runScreen, notify, cloneRun });
 })();

@@ -118,5 +118,5 @@
     return el("table", { class: "plain" }, el("thead", {}, el("tr", {}, heads.map((h) => el("th", {}, h)))), el("tbody", {}, run.probe.map((r) => el("tr", {}, el("td", { class: "num" }, String(r[0])), [1, 4, 5, 6, 7, 8].map((i) => cell(r[i]))))));
   }
 
-  window.studio = Object.assign(window.studio || {}, { runChart: { chart, table, percent, ticks } });
+  window.studio = Object.assign(window.studio || {}, { runChart: { chart, table, percent, scale, ticks } });
 })();

@@ -1,7 +1,7 @@
 // Previews of a training: rows are steps, columns are prompts and seeds; large with arrows through time, two steps under one slider, and "use this one".
 (() => {
   "use strict";
-  const { el, put, t, url, key, ask, dialog } = window.studio.parts;
+  const { el, put, t, url, key, dialog } = window.studio.parts;
   const FEW = 8;
 
   const source = (run, preview, size) => url(`runs/${encodeURIComponent(run.id)}/picture`, { path: preview.path, size, v: preview.step, key: key() }).href;
@@ -87,5 +87,5 @@
     });
   }
 
-  window.studio = Object.assign(window.studio || {}, { runPreviews: { draw, source, open, swipe, ask } });
+  window.studio = Object.assign(window.studio || {}, { runPreviews: { draw } });
 })();

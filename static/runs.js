@@ -1,7 +1,7 @@
 // The Runs tab: a table of all runs, what can be done with the chosen one, several beside each other, and the queue. Everything is asked of /studio/v1/runs and /studio/v1/queue.
 (() => {
   "use strict";
-  const { el, put, t, ask, url, key, duration, dialog } = window.studio.parts;
+  const { el, put, t, ask, url, key, duration, sentence, dialog } = window.studio.parts;
   const LOOK = 1500, MOST = 6;
   const LIVE = ["queued", "running", "paused", "stopping"];
   const STATES = ["queued", "running", "paused", "stopping", "done", "stopped", "failed", "interrupted"], VERDICTS = ["learning", "flat", "memorising", "diverging", "not_learning", "early"];
@@ -94,13 +94,6 @@
 
   const titled = (name) => t(name[0].toUpperCase() + name.slice(1).replaceAll("_", " "));
 
-  // A verdict in words, its numbers as short as they can be read.
-  function sentence(said) {
-    if (!said) return "";
-    const values = Object.fromEntries(Object.entries(said.values || {}).map(([name, v]) => [name, typeof v === "number" && !Number.isInteger(v) ? (Math.abs(v) < 10 ? v.toFixed(1) : v.toFixed(0)) : v]));
-    return t(said.text || "", values);
-  }
-
   function table(rows) {
     if (!room.rows.length) return el("p", { class: "runs-none" }, t("No run yet. Start one in Train, or import a recipe card."));
     if (!rows.length) return el("p", { class: "runs-none" }, t("No run is like that."));
@@ -185,5 +178,5 @@
   }
   new MutationObserver(mount).observe(document.documentElement, { childList: true, subtree: true });
   setInterval(() => room.look(), LOOK);
-  window.studio = Object.assign(window.studio || {}, { runsRoom: room, runSentence: sentence, runTitled: titled });
+  window.studio = Object.assign(window.studio || {}, { runsRoom: room, runTitled: titled });
 })();

@@ -1,23 +1,14 @@
 // Two to six runs beside each other: probe curves in one chart, what was set differently, and pictures of the same prompt under one slider of steps.
 (() => {
   "use strict";
-  const { el, put, t, ask, duration } = window.studio.parts;
+  const { el, put, t, ask, duration, sentence } = window.studio.parts, { percent, scale, ticks } = window.studio.runChart;
   const W = 760, H = 280, LEFT = 56, RIGHT = 14, TOP = 14, BOTTOM = 30;
   const DASHES = ["", "7 3", "2 3", "10 3 2 3", "4 4", "1 4"];
-  const scale = (low, high, start, end) => (value) => start + ((value - low) / (high - low || 1)) * (end - start);
-
-  // Round numbers between two, about so many.
-  function ticks(low, high, most) {
-    const span = high - low || 1, raw = span / most, power = 10 ** Math.floor(Math.log10(raw)), size = [1, 2, 5, 10].map((m) => m * power).find((s) => s >= raw);
-    const found = [];
-    for (let at = Math.ceil(low / size) * size; at <= high + size / 1e6; at += size) found.push(Math.abs(at) < size / 1e6 ? 0 : at);
-    return found;
-  }
 
   // The line of a run: what the probe measured, or the smoothed loss where no run was measured.
   const measured = (runs) => runs.some((run) => run.probe.length);
   const lineOf = (run, probing) => (probing ? run.probe.map((row) => [row[0], row[1]]) : run.curve.map((row) => [row[0], row[2] ?? row[1]])).filter((point) => point[1] !== null && isFinite(point[1]));
-  const shown = (value, probing) => (value === null || value === undefined ? "–" : probing ? `${value > 0 ? "+" : ""}${value.toFixed(1)} %` : value.toFixed(4));
+  const shown = (value, probing) => (value === null || value === undefined ? "–" : probing ? percent(value) : value.toFixed(4));
 
   function nearest(line, step) {
     let best = null;
@@ -64,7 +55,7 @@
 
   function settings(found) {
     const heads = el("tr", {}, el("th", { scope: "col" }, t("Setting")), found.runs.map((run, i) => el("th", { scope: "col" }, el("span", { class: `swatch run-${i}` }), run.label)));
-    const outcome = [[t("State"), (run) => window.studio.runTitled(run.state)], [t("Steps"), (run) => `${run.step} / ${run.end}`], [t("Time"), (run) => duration(run.seconds)], [t("Verdict"), (run) => window.studio.runSentence(run.verdict)]];
+    const outcome = [[t("State"), (run) => window.studio.runTitled(run.state)], [t("Steps"), (run) => `${run.step} / ${run.end}`], [t("Time"), (run) => duration(run.seconds)], [t("Verdict"), (run) => sentence(run.verdict)]];
     return [el("h4", {}, t("What differs")),
       el("table", { class: "plain runs-settings" }, el("thead", {}, heads), el("tbody", {}, outcome.map(([label, of]) => el("tr", {}, el("td", {}, label), found.runs.map((run) => el("td", {}, of(run) || "–")))),
         found.settings.map((row) => el("tr", { dataset: { setting: row.name } }, el("td", {}, t(row.label)), row.values.map((v) => el("td", {}, value(v))))))),

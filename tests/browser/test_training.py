@@ -140,10 +140,10 @@ def use_a_step(page: Page, served: Studio, live: Job) -> None:
     before = shelf.read_bytes()
     row = page.locator("#train_screen .row-step", has=page.get_by_text("20", exact=True))
     row.locator(".use").click()
-    expect(page.locator("#train_screen .at-state")).to_contain_text(f"{NAME} is now as it was at step 20")
+    expect(page.locator("#train_screen .at-said")).to_contain_text(f"{NAME} is now as it was at step 20")
     assert shelf.read_bytes() == (run / "embeddings" / f"{NAME}-20.pt").read_bytes() != before
-    page.locator("#train_screen .at-state .link").click()
-    expect(page.locator("#train_screen .at-state")).to_contain_text("as it was before")
+    page.locator("#train_screen .at-said .link").click()
+    expect(page.locator("#train_screen .at-said")).to_contain_text("as it was before")
     assert shelf.read_bytes() == before
     again = Image.open(live.result["images"][0])
     assert np.asarray(again).std() > 5
