@@ -1,0 +1,1 @@
+"""Settings to begin with: presets by intent, what a card can do, and settings taken over from other programs' files."""
