@@ -1,6 +1,6 @@
 """What a service works with: the folders and the loaded models."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 
 from torch import Tensor
@@ -8,19 +8,23 @@ from torch import Tensor
 from studio import shelves
 from studio.diffusion.cache import ModelCache
 from studio.errors import StudioError
+from studio.formats.adapter import Adapter
 from studio.formats.embedding import read_embedding
 from studio.formats.hashes import remembered_sha256
+from studio.formats.hypernetwork import Hypernetwork
 from studio.preferences import Preferences, current_preferences
 from studio.settings import Paths
 
 
 @dataclass(frozen=True)
 class Desk:
-    """One per worker; `live` holds the vectors of an embedding that is being trained."""
+    """One per worker; what is being trained is live, by name: the vectors of an embedding, and what gives a LoRA or a hypernetwork as it is now."""
 
     paths: Paths
     cache: ModelCache
     live: dict[str, Tensor] = field(default_factory=dict)
+    live_adapters: dict[str, Callable[[], Adapter]] = field(default_factory=dict)
+    live_hypernetworks: dict[str, Callable[[], Hypernetwork]] = field(default_factory=dict)
 
     def preferences(self) -> Preferences:
         """What a person has set, as it is now; raises StudioError when settings.json is damaged."""
