@@ -1,20 +1,10 @@
 """Ahead of a training: what it will take, measured on this machine, and what speaks against it."""
 
-from typing import Literal
-
-from pydantic import Field
-
-from studio.config import Config
-from studio.requests.train import TextualInversionConfig
+from studio.requests.train import MethodRequest
 
 
-class ForecastRequest(Config):
+class ForecastRequest(MethodRequest):
     """Take a few steps that change nothing, and tell what the whole training will take."""
-
-    method: Literal["textual_inversion"] = "textual_inversion"
-    """What would learn."""
-    config: TextualInversionConfig = Field()
-    """Its knobs, as they would be trained with."""
 
 
 MISTAKE = "{mistake}"

@@ -1,11 +1,14 @@
-"""Training: create an embedding, and teach it."""
+"""Training: create an embedding, and every method that can be asked for with its knobs."""
 
-from typing import Literal
+from collections.abc import Mapping
+from typing import Any, ClassVar, Literal, Self
 
-from pydantic import Field, field_validator
+from pydantic import Field, SerializeAsAny, field_validator, model_validator
 
 from studio.config import Config
-from studio.requests.generate import PROMPT_LIMIT, Sampler
+from studio.requests.training_knobs import TrainConfig, check_schedule
+
+__all__ = ["CONFIGS", "CreateEmbeddingRequest", "TrainConfig", "TrainRequest", "check_name", "check_schedule", "config_class", "subject_of"]
 
 _FORBIDDEN = set('/\\:*?"<>|\0\n\r\t')
 _RESERVED = {"con", "prn", "aux", "nul", *(f"com{i}" for i in range(1, 10)), *(f"lpt{i}" for i in range(1, 10))}
@@ -46,108 +49,16 @@ class CreateEmbeddingRequest(Config):
         return check_name(value)
 
 
-class TextualInversionConfig(Config):
-    """The knobs of textual inversion, in A1111's order."""
+class TextualInversionConfig(TrainConfig):
+    """The knobs of textual inversion: a word's vectors learn."""
+
+    method: ClassVar[str] = "textual_inversion"
+    title: ClassVar[str] = "Textual inversion"
 
     embedding: str = Field()
     """The embedding that learns; create it first."""
-    learn_rate: str = Field("0.005", max_length=500, title="Embedding Learning rate")
-    """A number, or a schedule such as "0.005:100, 1e-3:1000, 1e-5": each rate until that step."""
-    batch_size: int = Field(1, ge=1, le=64)
-    """Pictures looked at in one go."""
-    gradient_accumulation: int = Field(1, ge=1, le=64, title="Gradient accumulation steps")
-    """Goes before the embedding is changed once; steadier, and slower."""
-    data: str = Field(min_length=1, title="Dataset directory")
-    """Folder of prepared pictures with their captions."""
-    rate_shape: Literal["constant", "cosine", "linear"] = Field("constant", title="Rate falls")
-    """Constant keeps the written rates; cosine and linear let them fall to nothing toward the last step."""
-    warmup: int = Field(0, ge=0, le=100_000, title="Warm-up steps")
-    """Steps over which the rate rises from nothing to what is written."""
-    optimizer: Literal["AdamW", "AdamW 8-bit", "Prodigy", "Adafactor", "Lion"] = "AdamW"
-    """What turns gradients into steps. Prodigy finds its own rate: write 1."""
-    clip_grad_mode: Literal["disabled", "value", "norm"] = Field("disabled", title="Gradient clipping")
-    """Keep single pictures from pushing too hard: cap each number of the gradient, or its length."""
-    clip_grad_value: float = Field(0.1, gt=0, le=1000, title="Gradient clip value")
-    """Where gradients are capped."""
     norm_relaxation: float = Field(0.0, ge=0, le=1, title="Norm relaxation", json_schema_extra={"step": 0.05})
     """Draw each vector's length softly toward that of an ordinary word (cloneofsimo's clip_ti_decay); 0 = off, 1 = as there."""
-    template: str = Field("subject_filewords", title="Prompt template")
-    """File of training prompts; [name] is the embedding, [filewords] the caption."""
-    width: int = Field(0, ge=0, le=2048, json_schema_extra={"step": 8})
-    """Pixels, a multiple of 8; 0 = the checkpoint's own."""
-    height: int = Field(0, ge=0, le=2048, json_schema_extra={"step": 8})
-    """Pixels, a multiple of 8; 0 = the checkpoint's own."""
-    steps: int = Field(1000, ge=1, le=1_000_000, title="Max steps")
-    """Stop at this step, counted from the embedding's first step ever."""
-    save_every: int = Field(100, ge=0, title="Save a copy of embedding every N steps")
-    """Keep a copy this often; 0 = only at the end."""
-    preview_every: int = Field(100, ge=0, title="Save an image every N steps")
-    """Paint a preview this often; 0 = never."""
-    preview_prompt: str = Field("", max_length=PROMPT_LIMIT)
-    """Prompts of the previews, one in each line, with [name] for the embedding; empty means "a photo of [name]"."""
-    preview_images: int = Field(1, ge=1, le=4, title="Previews of each prompt")
-    """Pictures of each prompt, at the seed and those after it."""
-    preview_negative_prompt: str = Field("", max_length=PROMPT_LIMIT)
-    """Negative prompt of the previews."""
-    preview_seed: int = Field(1, ge=0, le=2**32 - 1)
-    """Seed of the previews: the same at every step, so that they can be compared."""
-    preview_sampler: Sampler = "DPM++ 2M"
-    """Sampling method of the previews."""
-    preview_steps: int = Field(15, ge=1, le=150)
-    """Sampling steps of the previews."""
-    preview_cfg_scale: float = Field(4.0, ge=1, le=30)
-    """CFG scale of the previews."""
-    shuffle_tags: bool = Field(False, title="Shuffle tags by ','")
-    """Put the caption's tags in a new order each time."""
-    drop_out_tags: float = Field(0.0, ge=0, le=1, title="Drop out tags when creating prompts", json_schema_extra={"step": 0.1})
-    """Leave each tag out with this probability."""
-    caption_dropout: float = Field(0.0, ge=0, le=1, title="Caption dropout", json_schema_extra={"step": 0.05})
-    """Train on the name alone, without the caption, with this probability."""
-    flip: bool = Field(False, title="Flip pictures at random")
-    """Show each picture mirrored half of the time; not for faces, writing or anything that has a side."""
-    buckets: bool = Field(False, title="Aspect buckets")
-    """Keep each picture's shape: pictures of like shape are learned together, and nothing but the edge is cut off."""
-    use_masks: bool = Field(False, title="Use masks as loss weight")
-    """Learn only where a mask is light: a -masklabel.png beside the picture, one painted in the data set room, or the picture's transparency."""
-    mask_floor: float = Field(0.0, ge=0, le=1, title="Weight of what is masked off", json_schema_extra={"step": 0.05})
-    """How much the dark parts of masks count."""
-    latent_sampling: Literal["once", "deterministic", "random"] = Field("once", title="Latent sampling method")
-    """Draw each picture's latent once, take its mean, or draw anew every time."""
-    min_snr_gamma: float = Field(5.0, ge=0, le=100)
-    """Weigh noise levels so that none drowns the others (Hang et al. 2023); 0 = off."""
-    noise_offset: float = Field(0.0, ge=0, le=1, title="Noise offset", json_schema_extra={"step": 0.01})
-    """Shift the noise of whole pictures, so that very dark and very light ones can be learned; 0.03 to 0.1 where it is used."""
-    gradient_checkpointing: bool = Field(False, title="Gradient checkpointing")
-    """Needs far less memory, and about a fifth more time."""
-    compile: bool = Field(False, title="Compile the network")
-    """Faster steps on a graphics card after a first one that takes minutes."""
-    probe_every: int = Field(25, ge=0, le=100_000, title="Measure the probe every N steps")
-    """How often the fixed test of what was learned is made, which draws the curve and the verdict; 0 = never."""
-    stop_rule: Literal["never", "flat", "patience"] = Field("never", title="Stop by itself")
-    """Never; when the curve has gone flat (DVAR, Voronov et al. 2023); or when the best measurement is several measurements old."""
-    patience: int = Field(5, ge=1, le=1000)
-    """Measurements without a better one, after which patience stops."""
-    tensorboard: bool = Field(False, title="Write TensorBoard logs")
-    """Write the curves for TensorBoard too, into the run's folder."""
-    clip_skip: int = Field(1, ge=1, le=4, title="Clip skip")
-    """Must match how the picture will be made later."""
-    checkpoint: str = ""
-    """Checkpoint to train on; empty means the default one."""
-    seed: int = Field(0, ge=0, le=2**32 - 1)
-    """Everything random in the run follows from this number."""
-
-    @field_validator("width", "height")
-    @classmethod
-    def _eighth(cls, value: int) -> int:
-        if value and (value % 8 or value < 64):
-            raise ValueError(f"must be a multiple of 8 and at least 64; try {max(64, round(value / 8) * 8)}.")
-        return value
-
-    @field_validator("learn_rate")
-    @classmethod
-    def _rate(cls, value: str) -> str:
-        check_schedule(value)
-        return value
 
     @field_validator("embedding")
     @classmethod
@@ -156,32 +67,264 @@ class TextualInversionConfig(Config):
             raise ValueError("no embedding is selected; create one first.")
         return value.strip()
 
-
-def check_schedule(text: str) -> list[tuple[float, int]]:
-    """`"0.005:100, 1e-3"` as (rate, until step) pairs, -1 for no end; raises ValueError in words."""
-    pairs: list[tuple[float, int]] = []
-    for part in (p.strip() for p in text.split(",")):
-        if not part:
-            continue
-        rate, _, until = part.partition(":")
-        try:
-            pair = float(rate), int(until) if until.strip() else -1
-        except ValueError:
-            raise ValueError(f'{part!r} is not "rate" or "rate:step"; write for example 0.005:100, 0.001') from None
-        if not 0 < pair[0] <= 1000:
-            raise ValueError(f"the rate {rate.strip()!r} must be greater than 0 and at most 1000.")
-        pairs.append(pair)
-    if not pairs:
-        raise ValueError("the learning rate is empty; write for example 0.005")
-    return pairs
+    @property
+    def subject(self) -> str:
+        """The embedding."""
+        return self.embedding
 
 
-class TrainRequest(Config):
+class NamedConfig(TrainConfig):
+    """What learns gets a file of its own."""
+
+    name: str = Field()
+    """File name of the result, by which prompts call it."""
+    trigger: str = Field("", max_length=200, title="Trigger word")
+    """The word that [name] stands for in training prompts and that you write later; empty means the name."""
+    start_from: str = Field("", max_length=300, title="Go on from")
+    """Name of a finished one to train further; empty begins anew."""
+    overwrite: bool = Field(False, title="Overwrite what has this name")
+    """Let the result take the place of a file of the same name."""
+    weight_decay: float = Field(0.0, ge=0, le=10, title="Weight decay", json_schema_extra={"step": 0.01})
+    """Draw weights toward nothing, as AdamW does; 0.01 where it is used, 0 = off."""
+
+    @field_validator("name")
+    @classmethod
+    def _name(cls, value: str) -> str:
+        return check_name(value)
+
+    @property
+    def subject(self) -> str:
+        """The file's name."""
+        return self.name
+
+    @property
+    def word(self) -> str:
+        """The trigger word, else the name."""
+        return self.trigger.strip() or self.name
+
+
+class PriorConfig(NamedConfig):
+    """A class word, and what keeps the rest of its class as it was (Ruiz et al. 2023)."""
+
+    class_word: str = Field("", max_length=200, title="Class word")
+    """What kind of thing it is, such as "person" or "dog"; it follows the trigger word in training prompts."""
+    prior: Literal["none", "class pictures", "prediction"] = Field("none", title="Prior preservation")
+    """Keep the class as it was: by pictures of it that the checkpoint paints first, or by what the untouched network says, which needs no pictures."""
+    prior_loss_weight: float = Field(1.0, ge=0, le=10, title="Prior loss weight", json_schema_extra={"step": 0.1})
+    """How much keeping the class counts beside learning."""
+    class_pictures: int = Field(100, ge=1, le=5000, title="Class pictures")
+    """How many pictures of the class are painted once and kept for later trainings."""
+    class_prompt: str = Field("", max_length=1000, title="Class prompt")
+    """What the class pictures show; empty means "a photo of a" and the class word."""
+
+    @property
+    def word(self) -> str:
+        """The trigger word with the class word after it."""
+        return f"{super().word} {self.class_word.strip()}".strip()
+
+    @property
+    def prior_prompt(self) -> str:
+        """The prompt of the class."""
+        return self.class_prompt.strip() or f"a photo of a {self.class_word.strip()}"
+
+    @model_validator(mode="after")
+    def _classed(self) -> Self:
+        if self.prior != "none" and not (self.class_word.strip() or self.class_prompt.strip()):
+            raise ValueError("Class word: prior preservation keeps a class as it was, and none is named; write for example person.")
+        return self
+
+
+Layers = Literal["attention", "attention+MLP", "full"]
+
+
+class NetworkConfig(PriorConfig):
+    """What small networks beside the layers of a checkpoint have in common."""
+
+    learn_rate: str = Field("1e-4", max_length=500, title="Learning rate")
+    """A number, or a schedule such as "1e-4:500, 5e-5": each rate until that step; the UNet's."""
+    text_encoder_rate: float = Field(5e-5, ge=0, le=1000, title="Text encoder learning rate")
+    """The text encoder's rate, which falls as the UNet's does; 0 leaves it as it is."""
+    rank: int = Field(16, ge=1, le=1024)
+    """How much it can hold; 4 to 16 for a person or object, 16 to 64 for a style."""
+    alpha: float = Field(8.0, ge=0, le=1024, json_schema_extra={"step": 0.5})
+    """How strongly it acts: by alpha divided by the rank; 0 = as the rank."""
+    layers: Layers = Field("attention+MLP", title="Layers")
+    """Attention alone, with the layers between (as kohya's trainer has it), or every layer of the blocks."""
+    conv_rank: int = Field(0, ge=0, le=1024, title="Convolution rank")
+    """Rank for the 3x3 convolutions too (LoCon); 0 = leave them."""
+    conv_alpha: float = Field(0.0, ge=0, le=1024, title="Convolution alpha", json_schema_extra={"step": 0.5})
+    """Alpha of the convolutions; 0 = as their rank."""
+    block_ranks: str = Field("", max_length=1000, title="Rank of each block")
+    """17 or 26 numbers between commas (SDXL 12 or 20), BASE first, each times the rank; 0 leaves a block as it is."""
+    block_rates: str = Field("", max_length=1000, title="Rate of each block")
+    """As many numbers, each times the learning rate."""
+    plus_ratio: float = Field(1.0, ge=1, le=64, title="LoRA+ ratio")
+    """The second matrix of each pair learns this many times faster (Hayou et al. 2024); 16 there, 1 = off."""
+    dora: bool = Field(False, title="DoRA")
+    """Learn direction and length apart (Liu et al. 2024); slower, and often closer at a low rank."""
+    dropout: float = Field(0.0, ge=0, lt=1, title="Dropout", json_schema_extra={"step": 0.05})
+    """Leave out this share of what passes through it, so that it does not learn pictures by heart."""
+    rank_dropout: float = Field(0.0, ge=0, lt=1, title="Rank dropout", json_schema_extra={"step": 0.05})
+    """Leave out this share of its ranks in each step."""
+    module_dropout: float = Field(0.0, ge=0, lt=1, title="Module dropout", json_schema_extra={"step": 0.05})
+    """Leave out whole layers this often."""
+    save_precision: Literal["fp16", "bf16", "fp32"] = Field("fp16", title="Saved as")
+    """Precision of the numbers in the file."""
+
+
+class LoraConfig(NetworkConfig):
+    """The knobs of a LoRA (Hu et al. 2021): two thin matrices beside every chosen layer."""
+
+    method: ClassVar[str] = "lora"
+    title: ClassVar[str] = "LoRA"
+
+
+class LycorisConfig(NetworkConfig):
+    """The knobs of LyCORIS (Yeh et al. 2023): kin of LoRA that hold more in as many numbers."""
+
+    method: ClassVar[str] = "lycoris"
+    title: ClassVar[str] = "LyCORIS"
+
+    algorithm: Literal["LoCon", "LoHa", "LoKr", "(IA)3"] = "LoKr"
+    """LoCon adds convolutions; LoHa and LoKr multiply small matrices; (IA)3 only scales, and Forge and ComfyUI do not read it."""
+    conv_rank: int = Field(8, ge=0, le=1024, title="Convolution rank")
+    """Rank for the 3x3 convolutions too; 0 = leave them."""
+    tucker: bool = Field(False, title="Tucker decomposition")
+    """Split convolutions into a core and two matrices, which makes the file smaller."""
+    factor: int = Field(8, ge=-1, le=1024, title="LoKr factor")
+    """Size of LoKr's first matrix; -1 = near the square root of the layer's size."""
+    full_matrix: bool = Field(False, title="LoKr with a full matrix")
+    """Leave LoKr's second matrix whole, which ignores the rank and holds the most."""
+
+
+class HypernetworkConfig(NamedConfig):
+    """The knobs of a hypernetwork: small networks that change what attention is told."""
+
+    method: ClassVar[str] = "hypernetwork"
+    title: ClassVar[str] = "Hypernetwork"
+
+    learn_rate: str = Field("0.00001", max_length=500, title="Hypernetwork Learning rate")
+    """A number, or a schedule such as "1e-5:1000, 5e-6": each rate until that step."""
+    modules: tuple[Literal["768", "1024", "320", "640", "1280", "2048"], ...] = Field(("768", "1024", "320", "640", "1280"), title="Modules")
+    """Widths of context it acts on; those that the checkpoint has not are left out."""
+    layer_structure: str = Field("1, 2, 1", max_length=200, title="Hypernetwork layer structure")
+    """Width of each layer as a multiple of the context's; the first and the last must be 1."""
+    activation: Literal["linear", "relu", "leakyrelu", "elu", "swish", "tanh", "sigmoid"] = Field("linear", title="Activation function")
+    """What bends what passes; relu, leakyrelu and swish are usual."""
+    weight_init: Literal["Normal", "KaimingUniform", "KaimingNormal", "XavierUniform", "XavierNormal"] = Field("Normal", title="Layer weights initialization")
+    """How its numbers begin; Kaiming for relu and its kin, Xavier for tanh and sigmoid."""
+    layer_norm: bool = Field(False, title="Add layer normalization")
+    """Put a normalising layer after each."""
+    dropout_structure: str = Field("", max_length=200, title="Hypernetwork dropout structure")
+    """A rate for each layer, such as "0, 0.3, 0"; empty = none."""
+
+
+class DreamboothConfig(PriorConfig):
+    """The knobs of DreamBooth (Ruiz et al. 2023): the whole network learns one subject, and its class is kept."""
+
+    method: ClassVar[str] = "dreambooth"
+    title: ClassVar[str] = "DreamBooth"
+
+    learn_rate: str = Field("2e-6", max_length=500, title="Learning rate")
+    """A number, or a schedule such as "2e-6:500, 1e-6": each rate until that step."""
+    prior: Literal["none", "class pictures", "prediction"] = Field("class pictures", title="Prior preservation")
+    """Keep the class as it was: by pictures of it that the checkpoint paints first, or by what the untouched network says, which needs no pictures."""
+    text_encoder_rate: float = Field(0.0, ge=0, le=1000, title="Text encoder learning rate")
+    """The text encoder's rate, which falls as the UNet's does; 0 leaves it as it is."""
+    result: Literal["checkpoint", "LoRA"] = Field("checkpoint", title="Train into")
+    """A whole checkpoint, or a LoRA of the rank below."""
+    rank: int = Field(32, ge=1, le=1024)
+    """Rank of the LoRA, when it is trained into one."""
+    ema_decay: float = Field(0.0, ge=0, lt=1, title="EMA decay", json_schema_extra={"step": 0.0001})
+    """Paint and save a running average of the weights; 0.9999 for long trainings, 0 = off."""
+    save_folder: bool = Field(False, title="Save a diffusers folder too")
+    """Write the result as a diffusers folder beside the single file."""
+    save_precision: Literal["fp16", "bf16", "fp32"] = Field("fp16", title="Saved as")
+    """Precision of the numbers in the file."""
+
+
+class FineTuneConfig(NamedConfig):
+    """The knobs of the full fine-tune: the whole network learns from pictures and captions."""
+
+    method: ClassVar[str] = "fine_tune"
+    title: ClassVar[str] = "Full fine-tune"
+
+    learn_rate: str = Field("1e-5", max_length=500, title="Learning rate")
+    """A number, or a schedule such as "1e-5:1000, 5e-6": each rate until that step."""
+    text_encoder_rate: float = Field(0.0, ge=0, le=1000, title="Text encoder learning rate")
+    """The text encoder's rate, which falls as the UNet's does; 0 leaves it as it is."""
+    trained_layers: Literal["all", "attention", "cross-attention"] = Field("all", title="Layers that learn")
+    """All of the UNet, or its attention alone, which needs far less memory."""
+    ema_decay: float = Field(0.0, ge=0, lt=1, title="EMA decay", json_schema_extra={"step": 0.0001})
+    """Paint and save a running average of the weights; 0.9999 for long trainings, 0 = off."""
+    save_folder: bool = Field(False, title="Save a diffusers folder too")
+    """Write the result as a diffusers folder beside the single file."""
+    save_precision: Literal["fp16", "bf16", "fp32"] = Field("fp16", title="Saved as")
+    """Precision of the numbers in the file."""
+
+
+class TogetherConfig(NetworkConfig):
+    """The knobs of an embedding and a LoRA that learn together: the word names what the LoRA knows how to draw."""
+
+    method: ClassVar[str] = "together"
+    title: ClassVar[str] = "Embedding + LoRA"
+
+    text_encoder_rate: float = Field(0.0, ge=0, le=1000, title="Text encoder learning rate")
+    """The text encoder's rate, which falls as the UNet's does; 0 leaves it as it is, since the words learn instead."""
+    initialization_text: str = Field("*", max_length=1000)
+    """Words the embedding starts from, such as "monster" or "woman"; empty starts from zero."""
+    vectors: int = Field(2, ge=1, le=75, title="Number of vectors per token")
+    """How many of the prompt's 75 places the embedding takes."""
+    embedding_rate: float = Field(5e-3, gt=0, le=1000, title="Embedding learning rate")
+    """The embedding's rate, which falls as the LoRA's does."""
+    order: Literal["joint", "words first", "LoRA first"] = Field("joint", title="Order")
+    """Both at once, or one after the other."""
+    switch: float = Field(0.5, gt=0, lt=1, title="Where it changes over", json_schema_extra={"step": 0.05})
+    """Part of all steps after which the second one takes over, when one comes after the other."""
+    words_end: int = Field(0, ge=0, le=1_000_000, title="Words learn until step")
+    """The embedding stays as it is from this step on; 0 = it learns to the end."""
+    bundle: bool = Field(False, title="Bundle the embedding into the LoRA too")
+    """Write a third file, which A1111 reads as both."""
+
+
+CONFIGS: tuple[type[TrainConfig], ...] = tuple(found for found in list(vars().values()) if isinstance(found, type) and issubclass(found, TrainConfig) and "method" in vars(found) and found.method)
+"""The knobs of every method, in the order a person sees them: each class above that names one."""
+
+
+def config_class(method: str) -> type[TrainConfig]:
+    """The knobs of a method; raises ValueError naming those there are."""
+    for cls in CONFIGS:
+        if cls.method == method:
+            return cls
+    raise ValueError(f"there is no {method!r}; choose one of {', '.join(cls.method for cls in CONFIGS)}.")
+
+
+def subject_of(config: Mapping[str, Any]) -> str:
+    """The name of what learns, from a request that was stored; empty when it says none."""
+    return str(config.get("embedding") or config.get("name") or "")
+
+
+class MethodRequest(Config):
+    """A method and its knobs."""
+
+    method: str = Field("textual_inversion", json_schema_extra={"enum": [cls.method for cls in CONFIGS]})
+    """What learns."""
+    config: SerializeAsAny[TrainConfig]
+    """Its knobs."""
+
+    @field_validator("method")
+    @classmethod
+    def _method(cls, value: str) -> str:
+        return config_class(value).method
+
+    @field_validator("config", mode="before")
+    @classmethod
+    def _config(cls, value: Any, info: Any) -> Any:
+        return config_class(info.data.get("method", "textual_inversion")).model_validate(value) if isinstance(value, Mapping) else value
+
+
+class TrainRequest(MethodRequest):
     """One press of Start training."""
 
-    method: Literal["textual_inversion"] = "textual_inversion"
-    """What learns."""
-    config: TextualInversionConfig
-    """Its knobs."""
     run: str = Field("", max_length=300)
     """Folder name of a run to go on with, such as one that ended and shall learn for more steps; empty begins a new one."""
