@@ -18,6 +18,8 @@ ROOMS: dict[str, tuple[int, str]] = {
     "studio.requests": (1, "words"),
     "studio.shelves": (1, "words"),
     "studio.embedding_shelf": (1, "words"),
+    "studio.trash": (1, "words"),
+    "studio.networks": (1, "words"),
     "studio.peeking": (1, "words"),
     "studio.preferences": (1, "words"),
     "studio.tokens": (1, "words"),

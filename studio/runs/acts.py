@@ -1,23 +1,20 @@
 """What a person does to a run that is kept: name it, note something, use its weights, move it to the trash and back, clone its settings."""
 
 import json
-import os
 import re
-import shutil
-import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from studio.embedding_shelf import check_idle
-from studio.errors import Conflict, InputError, NotFound, OutOfSpace, StudioError
+from studio.errors import Conflict, InputError, NotFound
 from studio.files import atomic_write, sha256
 from studio.jobs import Job
 from studio.requests.train import TextualInversionConfig, check_name
 from studio.runs.reading import job_of, settled, view
 from studio.runs.tails import Tail, objects, read_object
 from studio.settings import Paths
+from studio.trash import copy, free, move, of, stamped, told
 
 LONGEST_TITLE, LONGEST_NOTE = 120, 20_000
 WEIGHTS = (".pt", ".safetensors")
@@ -64,7 +61,7 @@ def note(folder: Path, text: str) -> dict[str, Any]:
 def _say(folder: Path, **values: Any) -> dict[str, Any]:
     """Change some facts that a person gave a run."""
     said = {**read_object(folder / "run.json"), **values}
-    with _told(folder.name), atomic_write(folder / "run.json") as temporary:
+    with told(f"{folder.name} was not changed"), atomic_write(folder / "run.json") as temporary:
         temporary.write_text(json.dumps(said, indent=2, ensure_ascii=False), encoding="utf-8")
     return said
 
@@ -97,24 +94,30 @@ def trash(paths: Paths, name: str, jobs: Sequence[Job]) -> dict[str, str]:
     job = job_of(name, jobs)
     if job is not None and not job.state.over:
         raise Conflict(f"{name} is {job.state}.", "Stop it first; then it can be moved to the trash.")
-    place = paths.outputs / "trash" / "runs"
-    return {"id": name, "trashed": _move(folder, _free(place / name)).name}
+    place = of(paths, "runs")
+    target = free(place / name)
+    with told(f"{name} was not moved"):
+        place.mkdir(parents=True, exist_ok=True)
+        move([(folder, target)])
+    return {"id": name, "trashed": target.name}
 
 
 def restore(paths: Paths, trashed: str) -> dict[str, str]:
     """Bring a run back from the trash; raises NotFound, and Conflict when its place is taken."""
-    source = paths.outputs / "trash" / "runs" / trashed
+    source = of(paths, "runs") / trashed
     if not trashed or Path(trashed).name != trashed or trashed.startswith(".") or not source.is_dir():
         raise NotFound(f"There is no run {trashed[:120]!r} in the trash.")
     name = re.sub(r"~\d+$", "", trashed)
     if (paths.runs / name).exists():
         raise Conflict(f"There is a run {name} already.", "Move that one to the trash first.")
-    return {"id": _move(source, paths.runs / name).name}
+    with told(f"{name} was not brought back"):
+        move([(source, paths.runs / name)])
+    return {"id": name}
 
 
 def trashed(paths: Paths) -> list[str]:
     """Runs in the trash, newest first."""
-    place = paths.outputs / "trash" / "runs"
+    place = of(paths, "runs")
     found = [folder for folder in place.iterdir() if folder.is_dir()] if place.is_dir() else []
     return [folder.name for folder in sorted(found, key=lambda f: f.stat().st_mtime, reverse=True)]
 
@@ -146,11 +149,11 @@ def use(paths: Paths, name: str, which: str | int, new_name: str = "") -> dict[s
     there = [file for suffix in WEIGHTS if (file := paths.embeddings / f"{word}{suffix}").exists()]
     if new_name and there:
         raise Conflict(f"There is an embedding {word!r} already.", "Choose another name.")
-    with _told(word):
+    with told(f"{word} was not changed"):
         target = paths.embeddings / f"{word}{source.suffix}"
         replaced = sha256(there[0])[:10] if there else ""
-        kept = _copy(there[0], _free(_old(paths) / _stamped(there[0]))).name if there else ""
-        _copy(source, target)
+        kept = _kept(paths, there[0]) if there else ""
+        copy(source, target)
         for other in there:
             if other != target:
                 other.unlink()
@@ -164,9 +167,9 @@ def undo_use(paths: Paths, kept: str) -> dict[str, str]:
         raise NotFound(f"The embedding {kept[:120]!r} is not in the trash.")
     word = _word(said["name"])
     there = next((file for suffix in WEIGHTS if (file := paths.embeddings / f"{word}{suffix}").exists()), None)
-    with _told(word):
-        now = _copy(there, _free(_old(paths) / _stamped(there))).name if there else ""
-        target = _copy(source, paths.embeddings / f"{word}{source.suffix}")
+    with told(f"{word} was not changed"):
+        now = _kept(paths, there) if there else ""
+        target = copy(source, paths.embeddings / f"{word}{source.suffix}")
         if there is not None and there != target:
             there.unlink()
     return {"name": word, "path": str(target), "hash": sha256(target)[:10], "kept": now}
@@ -182,44 +185,9 @@ def _word(name: str) -> str:
 
 def _old(paths: Paths) -> Path:
     """Where replaced embeddings lie."""
-    return paths.outputs / "trash" / "embeddings"
+    return of(paths, "embeddings")
 
 
-def _stamped(file: Path) -> str:
-    """A file's name with the time."""
-    return f"{file.stem}~{time.strftime('%Y%m%d-%H%M%S')}{file.suffix}"
-
-
-def _free(path: Path) -> Path:
-    """The path, or one with a number when it is taken."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    number, tried = 2, path
-    while tried.exists():
-        tried = path.with_name(f"{path.stem}~{number}{path.suffix}") if path.suffix in WEIGHTS else path.with_name(f"{path.name}~{number}")
-        number += 1
-    return tried
-
-
-def _copy(source: Path, target: Path) -> Path:
-    """Copy a file whole or not at all."""
-    with atomic_write(target) as temporary:
-        shutil.copyfile(source, temporary)
-    return target
-
-
-def _move(source: Path, target: Path) -> Path:
-    """Move a folder on its disk; raises StudioError in words."""
-    with _told(source.name):
-        os.replace(source, target)
-    return target
-
-
-@contextmanager
-def _told(name: str) -> Iterator[None]:
-    """Say in words what the disk refused."""
-    try:
-        yield
-    except OSError as error:
-        if error.errno == 28:
-            raise OutOfSpace(f"The disk is full: {name} was not changed.", "Free some space and try again.") from error
-        raise StudioError(f"{name} could not be changed ({error.strerror}).", "Is the disk read-only, or the file open in another program?") from error
+def _kept(paths: Paths, file: Path) -> str:
+    """Copy an embedding into the trash, under its name with the time; returns that."""
+    return copy(file, free(_old(paths) / f"{stamped(file.stem)}{file.suffix}", file.suffix)).name
