@@ -19,6 +19,7 @@ from studio.requests.residence import ResidenceRequest
 from studio.requests.run_grid import RunGridRequest
 from studio.requests.scripts import PlotRequest, PromptMatrixRequest, PromptsFromFileRequest
 from studio.requests.sheet import SheetRequest
+from studio.requests.tools import BakeLoraRequest, ConvertRequest, ExtractLoraRequest, MergeLoraRequest, MergeRequest, ResizeLoraRequest
 from studio.requests.train import CreateEmbeddingRequest, TrainRequest
 from studio.requests.transfer import ExportRequest, ImportRequest
 from studio.requests.write import WriteRequest
@@ -49,6 +50,12 @@ REQUESTS: tuple[tuple[str, type[Config]], ...] = (
     ("sheet", SheetRequest),
     ("average", AverageRequest),
     ("run_grid", RunGridRequest),
+    ("merge", MergeRequest),
+    ("merge_lora", MergeLoraRequest),
+    ("extract_lora", ExtractLoraRequest),
+    ("resize_lora", ResizeLoraRequest),
+    ("bake_lora", BakeLoraRequest),
+    ("convert", ConvertRequest),
 )
 """Kind of job and the request it carries."""
 

@@ -7,6 +7,7 @@ from studio.ui.catalogue_painting import PAINTING
 from studio.ui.catalogue_room import SCRIPTED
 from studio.ui.catalogue_runs import RUNS
 from studio.ui.catalogue_screen import SCREEN
+from studio.ui.catalogue_tools import TOOLS
 from studio.ui.catalogue_training import FORECAST, TRAINING
 from studio.ui.catalogue_words import WORDS
 
@@ -22,6 +23,7 @@ ZH: dict[str, str] = {
     **PROBLEMS,
     **RUNS,
     **EMBEDDING,
+    **TOOLS,
     # the frame
     "Checkpoint": "模型 Checkpoint",
     "The engine is starting …": "引擎正在启动…",
