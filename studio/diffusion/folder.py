@@ -46,7 +46,7 @@ class Folder:
 
     def weights_file(self) -> Path | None:
         """The file whose hash stands for the whole: the UNet's first one."""
-        files = _files(self.path / "unet")
+        files = weight_files(self.path / "unet")
         return files[0] if files else None
 
     def _text_encoder(self, name: str, pooled: bool, dtype: torch.dtype) -> nn.Module:
@@ -82,7 +82,7 @@ class Folder:
 
 def folder_part(folder: Path, name: str, what: str, make: Callable[[], nn.Module], dtype: torch.dtype) -> nn.Module:
     """One network from a folder with config.json and weights; raises Unreadable naming what is missing."""
-    files = _files(folder)
+    files = weight_files(folder)
     if not files:
         raise Unreadable(f"{name} holds no weights.", _HINT)
     state: State = {}
@@ -93,7 +93,7 @@ def folder_part(folder: Path, name: str, what: str, make: Callable[[], nn.Module
     if what == "the text encoder":
         wanted, state = canonical(wanted), canonical(state)
     elif "VAE" in what:
-        state = {_modern(key): tensor for key, tensor in state.items()}
+        state = {modern_name(key): tensor for key, tensor in state.items()}
     check(name, what, shapes_of(wanted), shapes_of(state), strict=what == "the UNet")
     return fill(module, state, dtype)
 
@@ -107,7 +107,7 @@ def folder_vae(path: Path, scale: float, dtype: torch.dtype) -> nn.Module:
     return folder_part(path, path.name, "the autoencoder (VAE)", lambda: empty_vae({"scaling_factor": scale, **config}), dtype)
 
 
-def _files(folder: Path) -> list[Path]:
+def weight_files(folder: Path) -> list[Path]:
     """The weight files of one network: .safetensors before .bin, all pieces of one that was split, full precision before other variants."""
     for suffix in ("safetensors", "bin"):
         found = sorted(p for p in folder.glob(f"*.{suffix}") if p.is_file())
@@ -121,7 +121,7 @@ def _files(folder: Path) -> list[Path]:
     return []
 
 
-def _modern(name: str) -> str:
+def modern_name(name: str) -> str:
     """An autoencoder's tensor name as diffusers spells it now."""
     for old, new in _OLD_ATTENTION.items():
         name = name.replace(old, new)
