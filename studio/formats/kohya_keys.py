@@ -5,6 +5,7 @@ Parts are called as in a diffusers folder: "unet", "text_encoder", "text_encoder
 """
 
 from collections.abc import Iterable
+from functools import lru_cache
 
 from studio.formats.keys import XL_LEVELS, Levels, levels_of, text_name, translate, unet_table
 
@@ -54,4 +55,10 @@ def module_paths(family_is_xl: bool, part: str, paths: Iterable[str]) -> dict[st
 
 def _original(path: str, levels: Levels) -> str:
     """A UNet's module path under its original name; a path that is none of diffusers' stays."""
-    return translate(path, {there: here for here, there in unet_table(levels).items()}) or path
+    return translate(path, _inverse(levels)) or path
+
+
+@lru_cache(maxsize=8)
+def _inverse(levels: Levels) -> dict[str, str]:
+    """diffusers' module name to the original for a UNet of these levels."""
+    return {there: here for here, there in unet_table(levels).items()}
