@@ -203,8 +203,8 @@ def _data(origin: Provenance) -> dict[str, str]:
 
 def _modelspec(name: str, family: str, origin: Provenance, kept: Mapping[str, str]) -> dict[str, str]:
     """modelspec 1.0.1; nothing for a family it has no name for, or where the file said it and nothing newer is known."""
-    if family not in _ARCHITECTURES or ("modelspec.architecture" in kept and not origin.family):
-        return {}
+    if family not in _ARCHITECTURES or (not origin.family and (family == "SD2" or "modelspec.architecture" in kept)):
+        return {}  # tensors do not show which of SD2's two architectures they are for
     velocity = origin.prediction == "v_prediction"
     native = 768 if family == "SD2" and velocity else _NATIVE[family]
     width, height = origin.resolution or (native, native)

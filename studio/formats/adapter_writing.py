@@ -1,6 +1,7 @@
 """Writing an adapter as one .safetensors file in kohya's and LyCORIS's layout, as A1111, Forge, ComfyUI, kohya's tools and diffusers read it."""
 
 import hashlib
+import json
 import struct
 from collections.abc import Mapping
 from pathlib import Path
@@ -20,8 +21,8 @@ from studio.formats.provenance import Provenance
 
 _WEIGHTED = frozenset({"lora_up", "lora_down", "lora_mid", "a1", "a2", "b1", "b2", "bm"})
 """Tensors whose names end with `.weight` in a file."""
-_FIRST = ("lora_up", "hada_w1_a", "lokr_w1", "lokr_w1_a", "b2")
-"""The tensor of a change that takes up a number which multiplies the whole of it."""
+_WHOLE = ("lokr_w1", "diff", "weight", "w_norm")
+"""Where a kind without a rank takes up a number that multiplies its change."""
 _SCALED = frozenset({"LoRA", "LoHa", "LoKr", "GLoRA"})
 """Kinds that every reader scales by alpha / rank."""
 _LEGACY = (0x100000, 0x10000)
@@ -40,6 +41,7 @@ def write_adapter(path: Path, adapter: Adapter, provenance: Provenance | None = 
     with atomic_write(path) as temporary:
         _save(tensors, temporary, {key: value for key, value in metadata.items() if key.startswith("ss_")}, path.name)
         _save(tensors, temporary, {**metadata, **_hashes(temporary)}, path.name)
+        _put_in_order(temporary)
 
 
 def adapter_tensors(adapter: Adapter, dtype: torch.dtype = torch.float16) -> dict[str, Tensor]:
@@ -53,15 +55,14 @@ def delta_tensors(delta: Delta, dtype: torch.dtype = torch.float16) -> dict[str,
     parts = dict(delta.tensors)
     if "ia3_l" in parts:
         parts = _ia3(parts)
-    constant = float(parts.pop("scalar", 1.0)) * (delta.scale if delta.rank is None else 1.0)
-    if constant != 1.0:
-        first = next(part for part in _FIRST if part in parts)
-        parts[first] = parts[first].float() * constant
+    constant, rank = float(parts.pop("scalar", 1.0)) * delta.scale, delta.rank
+    if rank is None and constant != 1.0:
+        parts |= {part: parts[part].float() * constant for part in _WHOLE if part in parts}
     if "lora_down" in parts and "dora_scale" in parts:
         parts["dora_scale"] = _lengths(parts["dora_scale"], parts["lora_down"])
     alpha = parts.pop("constraint", None)
     if delta.kind.name in _SCALED:
-        alpha = torch.tensor(delta.scale * delta.rank if delta.factor is not None and delta.rank else delta.alpha or float(delta.rank or 1))
+        alpha = torch.tensor(float(f"{constant * rank:.7g}") if rank else 1.0)
     if alpha is not None:
         parts["alpha"] = alpha.to(dtype) if float(alpha.to(dtype)) == float(alpha) else alpha.float()
     return {f"{part}.weight" if part in _WEIGHTED else part: tensor for part, tensor in parts.items()}
@@ -108,6 +109,18 @@ def _save(tensors: Mapping[str, Tensor], path: Path, metadata: Mapping[str, str]
         if "space" not in str(error).lower():
             raise
         raise OutOfSpace(f"The disk is full: {name} was not written.", "Free some space and try again; the file that was there before is untouched.") from error
+
+
+def _put_in_order(path: Path) -> None:
+    """Sort the metadata in a file's header, in its place: safetensors writes them in another order each time, and what is the same should be the same bytes."""
+    with path.open("r+b") as file:
+        (length,) = struct.unpack("<Q", file.read(8))
+        header = json.loads(file.read(length))
+        header["__metadata__"] = dict(sorted(header["__metadata__"].items()))
+        text = json.dumps(header, ensure_ascii=False, separators=(",", ":")).encode()
+        if len(text) <= length:
+            file.seek(8)
+            file.write(text.ljust(length))
 
 
 def _hashes(path: Path) -> dict[str, str]:
