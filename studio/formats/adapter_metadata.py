@@ -63,8 +63,7 @@ def adapter_metadata(adapter: Adapter, provenance: Provenance | None = None) -> 
     shapes = {name: {part: tuple(t.shape) for part, t in delta.tensors.items()} for name, delta in adapter.modules.items()}
     family = origin.family or adapter.family or family_of(shapes, adapter.metadata) or ""
     fields = {**kept, **_network(adapter, origin.config), **_base(family, origin, kept), **_training(origin), **_data(origin), **_modelspec(adapter.name, family, origin, kept), **_cover(origin.cover)}
-    if provenance is not None or "ss_output_name" not in kept:
-        fields["ss_output_name"] = origin.name or adapter.name
+    fields["ss_output_name"] = origin.name or adapter.name  # the alias of prompts: never that of the file it came from
     return {key: clean(value) for key, value in {**fields, **{k: v for k, v in origin.extra.items() if k not in HASHES}}.items()}
 
 
