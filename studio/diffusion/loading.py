@@ -91,10 +91,10 @@ def save_model(model: Model, path: Path, half: bool = True, metadata: Mapping[st
     parts = {part: modules[name].state_dict() for name, part in model.family.parts.items()}
     velocity = model.prediction_type == "v_prediction"
     markers = [V_MARKER] * (velocity and model.family.prediction != "v_prediction") + [ZERO_SNR_MARKER] * bool(model.schedule.get("rescale_betas_zero_snr"))
-    write_checkpoint(path, parts, half, {**_modelspec(model.family, path.stem, velocity), **(metadata or {})}, markers)
+    write_checkpoint(path, parts, half, {**modelspec(model.family, path.stem, velocity), **(metadata or {})}, markers)
 
 
-def _modelspec(family: Family, title: str, velocity: bool) -> dict[str, str]:
+def modelspec(family: Family, title: str, velocity: bool) -> dict[str, str]:
     """What modelspec 1.0.1 asks a checkpoint to say about itself."""
     return {
         "modelspec.sai_model_spec": "1.0.1",
