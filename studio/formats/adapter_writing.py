@@ -80,9 +80,9 @@ def _lengths(magnitude: Tensor, down: Tensor) -> Tensor:
 
 
 def _stored(key: str, tensor: Tensor, dtype: torch.dtype) -> Tensor:
-    """A tensor as it goes into a file: a copy on the CPU, in one piece; raises InputError when it is not finite."""
+    """A tensor as it goes into a file: a copy on the CPU (one without numbers stays so), in one piece; raises InputError when it is not finite."""
     wanted = dtype if tensor.is_floating_point() and not key.endswith(".alpha") else tensor.dtype
-    kept = tensor.detach().to("cpu", wanted, copy=True).contiguous()
+    kept = tensor.detach().to("meta" if tensor.is_meta else "cpu", wanted, copy=True).contiguous()
     if kept.is_floating_point() and not kept.is_meta and not bool(torch.isfinite(kept).all()):
         if bool(torch.isfinite(tensor).all()):
             raise InputError(f"{key} holds numbers up to {tensor.detach().abs().max():.3g}, too large for {str(dtype).removeprefix('torch.')}; nothing was saved.", "Save it as bf16 or fp32.")
