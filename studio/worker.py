@@ -20,6 +20,7 @@ from studio.errors import StudioError
 from studio.jobs import Job, JobStore, State, Watch
 from studio.preferences import read_preferences
 from studio.requests import request_of
+from studio.requests.train import subject_of
 from studio.settings import Paths
 
 log = logging.getLogger("studio.worker")
@@ -50,6 +51,12 @@ SERVICES: tuple[tuple[str, str], ...] = (
     ("sheet", "studio.services.sheets"),
     ("average", "studio.services.averaging"),
     ("run_grid", "studio.services.run_grid"),
+    ("merge", "studio.services.merging"),
+    ("merge_lora", "studio.services.joining"),
+    ("extract_lora", "studio.services.extracting"),
+    ("resize_lora", "studio.services.resizing"),
+    ("bake_lora", "studio.services.baking"),
+    ("convert", "studio.services.converting"),
 )
 """Kind of job and the module whose `run(request, lane, desk)` does it."""
 SHORT = (
@@ -69,7 +76,7 @@ SHORT = (
     "run_grid",
 )
 """Jobs that may run between two steps of a training."""
-ASIDE = ("import", "examine", "write", "export", "download", "sheet")
+ASIDE = ("import", "examine", "write", "export", "download", "sheet", "merge", "merge_lora", "extract_lora", "resize_lora", "bake_lora", "convert")
 """Jobs that need no model: a thread beside the lane does them with processes of its own, so that pictures can be prepared while a training runs."""
 LANE = tuple(kind for kind, _ in SERVICES if kind not in ASIDE)
 """Jobs of the lane."""
@@ -278,7 +285,7 @@ class Worker:
     def _tell(self, name: str, text: str, address: str) -> None:
         """Post the message."""
         job = self.store.job(name)
-        subject = job.request["config"]["embedding"]
+        subject = subject_of(job.request["config"])
         problem = webhook.send(address, f"Training of {subject}: {text or job.error or job.state}", name=subject, state=str(job.state), job=job.id, steps=(job.result or {}).get("steps"))
         self.store.emit(name, "log", {"text": problem or "The webhook was told."})
 

@@ -14,6 +14,7 @@ from studio.engine import Engine
 from studio.errors import InputError
 from studio.jobs import Job
 from studio.requests import TrainRequest, request_of
+from studio.requests.train import subject_of
 from studio.runs import acts, card
 from studio.runs.comparing import MOST, comparison
 from studio.runs.listing import Rows, listing
@@ -103,7 +104,7 @@ def _shown(job: Job | None) -> dict[str, Any] | None:
     """The job of a run as JSON."""
     if job is None:
         return None
-    return {"id": job.id, "state": job.state, "error": job.error, "name": job.request["config"]["embedding"], "created": job.created, "started": job.started, "ended": job.ended}
+    return {"id": job.id, "state": job.state, "error": job.error, "name": subject_of(job.request["config"]), "created": job.created, "started": job.started, "ended": job.ended}
 
 
 @router.get("")
@@ -229,7 +230,7 @@ def waiting(here: Here) -> list[dict[str, Any]]:
 def about(job: Job) -> str:
     """What a job is about, in its own words."""
     asked = job.request
-    return str((asked.get("config") or {}).get("embedding") or asked.get("prompt") or asked.get("name") or asked.get("run") or asked.get("destination") or asked.get("folder") or "")[:200]
+    return str(subject_of(asked.get("config") or {}) or asked.get("prompt") or asked.get("name") or asked.get("run") or asked.get("destination") or asked.get("folder") or "")[:200]
 
 
 @queue.post("/jobs/{name}/move")

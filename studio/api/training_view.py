@@ -8,6 +8,7 @@ from fastapi import APIRouter, Request
 from studio.api.waiting import Here
 from studio.engine import Engine
 from studio.jobs import Job, State
+from studio.requests.train import subject_of
 from studio.runs.reading import Cache, job_of, view
 
 router = APIRouter(prefix="/studio/v1/training", tags=["runs"])
@@ -31,7 +32,7 @@ def training(request: Request, here: Here) -> dict[str, Any]:
 
 def _shown(job: Job) -> dict[str, Any]:
     """A job as the page shows it."""
-    return {"id": job.id, "state": job.state, "error": job.error, "name": job.request["config"]["embedding"], "created": job.created, "started": job.started, "ended": job.ended}
+    return {"id": job.id, "state": job.state, "error": job.error, "name": subject_of(job.request["config"]), "created": job.created, "started": job.started, "ended": job.ended}
 
 
 def _folder(engine: Engine, job: Job) -> Path | None:

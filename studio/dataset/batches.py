@@ -27,13 +27,14 @@ def read_template(path: Path) -> tuple[str, ...]:
 
 @dataclass(frozen=True)
 class Batch:
-    """Latents and noise [b, 4, h, w], timesteps [b] and one prompt for each, on the CPU; `weights` [b, 1, h, w] say how much each cell counts, None = all alike."""
+    """Latents and noise [b, 4, h, w], timesteps [b] and one prompt for each, on the CPU; `weights` [b, 1, h, w] say how much each cell counts, None = all alike; `prior` keeps a class."""
 
     latents: Tensor
     noise: Tensor
     times: Tensor
     prompts: tuple[str, ...]
     weights: Tensor | None = None
+    prior: bool = False
 
     @property
     def size(self) -> Size:

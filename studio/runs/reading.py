@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from studio.jobs import Job
+from studio.requests.train import subject_of
 from studio.runs.tails import Line, Tail, numbers, objects, read_object
 
 LOG = 200
@@ -122,7 +123,7 @@ def heading(folder: Path, job: Job | None) -> dict[str, Any]:
     if not asked and job is not None:
         asked = job.request
     config, facts = _object(asked.get("config")), _object(asked.get("facts"))
-    embedding, title = str(config.get("embedding") or ""), str(said.get("title") or "")
+    embedding, title = subject_of(config), str(said.get("title") or "")
     started = _moment(facts.get("started")) or (job.started if job else None)
     return {
         "id": folder.name,
@@ -208,7 +209,7 @@ def made_of(folder: Path) -> list[str]:
 def old_previews(folder: Path, config: Mapping[str, Any]) -> list[dict[str, Any]]:
     """Previews of a run that kept no list of them: samples/<step>.png, with the copy of that step where there is one."""
     copies = {copy["step"]: copy["path"] for copy in _saved(folder)}
-    prompt = str(config.get("preview_prompt") or "a photo of [name]").replace("[name]", str(config.get("embedding", "")))
+    prompt = str(config.get("preview_prompt") or "a photo of [name]").replace("[name]", subject_of(config))
     pictures = sorted(file for file in (folder / "samples").glob("*.png") if file.stem.isdigit())
     return [{"step": int(f.stem), "path": f"samples/{f.name}", "prompt": prompt, "column": 0, "seed": config.get("preview_seed"), "weights": copies.get(int(f.stem))} for f in pictures]
 

@@ -16,7 +16,7 @@ from studio.errors import StudioError
 from studio.files import atomic_write
 from studio.formats.embedding import read_embedding
 from studio.formats.embedding_png import write_picture
-from studio.requests.train import TextualInversionConfig
+from studio.requests.train import TrainConfig
 from studio.settings import Paths
 
 COLUMNS = ("step", "epoch", "epoch_step", "loss", "learn_rate")
@@ -33,7 +33,7 @@ class A1111Log:
     Nothing here can end a training: what the disk refuses comes back as a sentence, once until it works again; an empty text means that all is well.
     """
 
-    def __init__(self, paths: Paths, name: str, started: datetime, config: TextualInversionConfig) -> None:
+    def __init__(self, paths: Paths, name: str, started: datetime, config: TrainConfig) -> None:
         self.root, self.name, self.started, self.config = paths.outputs / "textual_inversion", name, started, config
         self._told = f"settings-{started:%Y-%m-%d-%H-%M-%S}.json"
         self.folder = self._place()

@@ -19,7 +19,7 @@ from studio.dataset.folder import open_upright
 from studio.diffusion.model import Model
 from studio.jobs import Lane
 from studio.projects.facts import Size
-from studio.requests.train import TextualInversionConfig
+from studio.requests.train import TrainConfig
 from studio.services.desk import Desk
 from studio.services.previewing import Previews
 from studio.training.appraisal import Appraiser, Rules
@@ -42,7 +42,7 @@ BEAT = 0.005
 class Scene:
     """All that dry steps need."""
 
-    config: TextualInversionConfig
+    config: TrainConfig
     model: Model
     learner: Trainable
     optimizer: torch.optim.Optimizer
@@ -108,7 +108,7 @@ def take(scene: Scene, rate: float) -> Dry:
     """Let the real loop take steps on what learns, which is a copy that nothing else sees."""
     batches = scene.plan.batches
     dry = Dry(scene.lane, scene.learner, batches.size * batches.parts, rate)
-    with prepared(scene.model, scene.config.gradient_checkpointing, scene.config.compile, dry.note) as network:
+    with scene.learner.attached(), prepared(scene.model, scene.config.gradient_checkpointing, scene.config.compile, dry.note) as network:
         dry.begin()
         train(network, scene.learner, scene.optimizer, scene.plan, dry)
     return dry
@@ -121,7 +121,8 @@ def previews_seconds(scene: Scene, desk: Desk) -> float:
         config = scene.config.model_copy(update={"preview_steps": steps})
         with tempfile.TemporaryDirectory() as folder:
             previews = Previews(config, scene.model, scene.learner.words, scene.plan.others, Path(folder), desk)
-            previews.paint(0)
+            with scene.learner.attached(), scene.learner.shown():
+                previews.paint(0)
             return previews.seconds
 
     return extrapolated(row, scene.config.preview_steps)
@@ -145,8 +146,10 @@ def probe_seconds(scene: Scene, first: int, end: int, held: int) -> float:
     kept = tuple(replace(samples[number % len(samples)], key=f"held {number}") for number in range(held))
     appraiser = Appraiser.of(scene.model, scene.learner, scene.plan, kept, Rules(scene.config.probe_every, end))
     every = appraiser.rules.every
-    appraiser.look(first)
-    return appraiser.look(first).seconds * (1 + end // every - first // every + bool(end % every))
+    with scene.learner.attached(), scene.learner.shown():
+        appraiser.look(first)
+        seconds = appraiser.look(first).seconds
+    return seconds * (1 + end // every - first // every + bool(end % every))
 
 
 def encoding_seconds(model: Model, pictures: Sequence[tuple[Path, Size]]) -> float:

@@ -21,7 +21,7 @@ from studio.jobs import Lane
 from studio.projects.captions import caption_of
 from studio.projects.cropping import nearest_bucket
 from studio.projects.facts import Size
-from studio.requests.train import TextualInversionConfig
+from studio.requests.train import TrainConfig
 from studio.settings import Paths
 from studio.training.run import Run
 
@@ -99,12 +99,12 @@ class Look:
         return Entry(key, caption, picture.name, sha256(data).hexdigest(), size, mirrored, mask, held)
 
 
-def size_of(config: TextualInversionConfig, model: Model) -> tuple[int, int]:
+def size_of(config: TrainConfig, model: Model) -> tuple[int, int]:
     """Width and height in pixels; what the checkpoint was made for where the config says 0."""
     return config.width or model.native_size, config.height or model.native_size
 
 
-def latent_store(config: TextualInversionConfig, paths: Paths, model: Model) -> LatentStore:
+def latent_store(config: TrainConfig, paths: Paths, model: Model) -> LatentStore:
     """Where this model's encoded pictures lie; another autoencoder, precision or device has latents of its own."""
     width, height = size_of(config, model)
     mark = sha256(f"{model.dtype} {model.device.type}".encode())
@@ -113,7 +113,7 @@ def latent_store(config: TextualInversionConfig, paths: Paths, model: Model) -> 
     return LatentStore(paths.latents, model.encode_images, mark.hexdigest(), width, height)
 
 
-def pictures_of(config: TextualInversionConfig, run: Run, model: Model, lane: Lane, paths: Paths) -> Pictures:
+def pictures_of(config: TrainConfig, run: Run, model: Model, lane: Lane, paths: Paths) -> Pictures:
     """The pictures of a run, encoded once; those that cannot be read are told and left out, none at all raises InputError.
 
     A run that goes on uses what it began with, even when the folder has changed or gone since; a picture whose latent is lost and that is not there any more raises InputError.

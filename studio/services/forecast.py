@@ -15,22 +15,22 @@ from studio.dataset.folder import Item, divided
 from studio.dataset.masks import header
 from studio.diffusion.model import Model
 from studio.errors import InputError, StudioError
-from studio.formats.embedding import Embedding, read_embedding
 from studio.jobs import Lane
 from studio.projects.captions import caption_of
 from studio.projects.cropping import nearest_bucket
 from studio.projects.facts import Size
 from studio.requests import forecast as say
 from studio.requests.forecast import ForecastRequest
-from studio.requests.train import TextualInversionConfig
+from studio.requests.train import TrainConfig
 from studio.services.desk import Desk
 from studio.services.dry_steps import Dry, Peak, Scene, encoding_seconds, previews_seconds, probe_seconds, take
 from studio.services.encoding import latent_store, size_of
 from studio.services.forecast_problems import Material, by_weight, problem, problems, prompts
-from studio.services.library import find_embedding
+from studio.services.training import planned, varied, word_of
 from studio.services.training_checks import mistakes, template_of
 from studio.training.loop import Plan
 from studio.training.methods import method_of
+from studio.training.methods.trainable import Trainable
 from studio.training.optim import Schedule, build
 
 SHOWN = 5
@@ -78,46 +78,46 @@ def run(request: ForecastRequest, lane: Lane, desk: Desk) -> dict[str, Any]:
     found = [problem(say.MISTAKE, mistake=mistake) for mistake in wrong]
     result: dict[str, Any] = {**NOTHING, "problems": found, "stopped": False}
     if not wrong:
-        shelf = find_embedding(paths, config.embedding)
-        with desk.cache.lend(config.checkpoint) as model:
+        with desk.cache.lend(config.checkpoint, private=method_of(request.method).private(config)) as model:
             try:
-                result |= _forecast(request, lane, (desk, model, shelf))
+                result |= _forecast(request, lane, (desk, model))
             except InputError as error:
                 result["problems"] = [problem(say.MISTAKE, mistake=str(error))]
     lane.emit("forecast", **result)
     return result
 
 
-def _forecast(request: ForecastRequest, lane: Lane, rest: tuple[Desk, Model, Path]) -> dict[str, Any]:
-    """The forecast with a model; raises InputError where the embedding or the pictures do not fit."""
-    config, (desk, model, shelf) = request.config, rest
-    embedding = read_embedding(shelf)
-    ahead = _ahead(config, embedding, shelf.stem, desk)
+def _forecast(request: ForecastRequest, lane: Lane, rest: tuple[Desk, Model]) -> dict[str, Any]:
+    """The forecast with a model; raises InputError where what learns or the pictures do not fit."""
+    config, (desk, model) = request.config, rest
+    method = method_of(request.method)
+    start = method.start(desk.paths, config)
+    learner = method.attach(model, start, config)
+    ahead = _ahead(config, learner, method.first(start) if start else 0, desk)
     found = problems(config, ahead.material, model.device.type)
-    learner = method_of(request.method).attach(model, shelf, config)
-    plan = _plan(config, model, ahead, desk)
-    optimizer = build(config.optimizer, learner.parameters(), ahead.schedule.at(ahead.first))
+    plan = _plan(config, model, ahead, (learner, desk))
+    optimizer = build(config.optimizer, [list(group.parameters) for group in learner.groups()], ahead.schedule.at(ahead.first))
     scene = Scene(config, model, learner, optimizer, plan, lane)
     lane.emit("progress", step=0, total=ahead.steps, rate=0.0, eta=None, text="Measuring some steps")
     with Peak(model.device) as peak:
         dry = take(scene, ahead.schedule.at(ahead.first))
         parts = _parts(scene, dry, ahead, desk)
-    disk, free = _disk(config, embedding, ahead, desk)
+    disk, free = _disk(config, learner, ahead, desk)
     if free < MARGIN * disk:
         found = by_weight([*found, problem(say.SPACE, free=round(free / 2**30, 1), needed=round(disk / 2**30, 1))])
     return {**_figures(dry, ahead, parts), **peak.figures(), "disk": disk, "disk_free": free, **_prompts(ahead.material), "problems": found, "stopped": lane.stopping()}
 
 
-def _ahead(config: TextualInversionConfig, embedding: Embedding, name: str, desk: Desk) -> Ahead:
+def _ahead(config: TrainConfig, learner: Trainable, first: int, desk: Desk) -> Ahead:
     """What the training would begin with; raises InputError."""
-    first = embedding.step or 0
     schedule = Schedule.parse(config.learn_rate, config.steps, first, config.rate_shape, config.warmup)
     unread: list[str] = []
     items, held = (_items(paths, unread) for paths in divided(Path(config.data)))
     if not items:
         raise InputError(f"Dataset directory: none of the {len(unread)} files in {config.data!r} is a picture that can be read.", "Prepare pictures first.")
     lines = read_template(template_of(config, desk.paths))
-    return Ahead(schedule, first, Material(name, len(embedding.vectors), items, unread, lines, schedule.end - first), held)
+    vectors = sum(len(vectors) for vectors in learner.words().values())
+    return Ahead(schedule, first, Material(word_of(config, learner), vectors, items, unread, lines, schedule.end - first), held)
 
 
 def _items(paths: Sequence[Path], unread: list[str]) -> list[Item]:
@@ -132,7 +132,7 @@ def _items(paths: Sequence[Path], unread: list[str]) -> list[Item]:
     return items
 
 
-def sizes_of(config: TextualInversionConfig, model: Model, items: Sequence[Item]) -> list[Size]:
+def sizes_of(config: TrainConfig, model: Model, items: Sequence[Item]) -> list[Size]:
     """The pixels each picture would be cut to."""
     size = size_of(config, model)
     if not config.buckets:
@@ -141,7 +141,7 @@ def sizes_of(config: TextualInversionConfig, model: Model, items: Sequence[Item]
     return [nearest_bucket(header(item.image)[0], sizes) for item in items]
 
 
-def _plan(config: TextualInversionConfig, model: Model, ahead: Ahead, desk: Desk) -> Plan:
+def _plan(config: TrainConfig, model: Model, ahead: Ahead, rest: tuple[Trainable, Desk]) -> Plan:
     """What each step would do, with noise of the right shape in the place of pictures: a step takes the same time for both."""
     material = ahead.material
     sizes = sizes_of(config, model, material.items)
@@ -151,22 +151,7 @@ def _plan(config: TextualInversionConfig, model: Model, ahead: Ahead, desk: Desk
         Sample(f"{number}", item.caption, latents[size], torch.ones_like(latents[size]), (latents[size], torch.ones_like(latents[size])) if config.flip else None, weights[size])
         for number, (item, size) in enumerate(zip(material.items, sizes, strict=True))
     )
-    batches = Batches(
-        samples,
-        tuple(material.lines),
-        material.name,
-        config.batch_size,
-        config.seed,
-        config.gradient_accumulation,
-        config.shuffle_tags,
-        config.drop_out_tags,
-        config.latent_sampling,
-        config.flip,
-        config.caption_dropout,
-    )
-    text = "\n".join([*material.lines, *(item.caption for item in material.items), config.preview_prompt, config.preview_negative_prompt])
-    others = {word: vectors.to(model.device) for word, vectors in desk.words(text).items() if word != material.name}
-    return Plan(batches, config.min_snr_gamma, config.noise_offset, (config.clip_grad_mode, config.clip_grad_value), config.clip_skip, others, config.gradient_checkpointing)
+    return planned(config, model, Batches(samples, tuple(material.lines), material.name, config.batch_size, config.seed, config.gradient_accumulation, *varied(config)), rest)
 
 
 def _parts(scene: Scene, dry: Dry, ahead: Ahead, desk: Desk) -> dict[str, float]:
@@ -207,14 +192,14 @@ def _figures(dry: Dry, ahead: Ahead, parts: dict[str, float]) -> dict[str, Any]:
     }
 
 
-def _disk(config: TextualInversionConfig, embedding: Embedding, ahead: Ahead, desk: Desk) -> tuple[int, int]:
-    """Bytes the training writes, and bytes that are free: three checkpoints of four times the vectors, a copy for each row of previews and each saved one, pictures, and a line for each step."""
-    vectors = embedding.vectors.numel() * 4
+def _disk(config: TrainConfig, learner: Trainable, ahead: Ahead, desk: Desk) -> tuple[int, int]:
+    """Bytes the training writes, and bytes that are free: three checkpoints of three times what learns, a copy for each row of previews and each saved one, pictures, and a line for each step."""
+    vectors = sum(parameter.numel() * 4 for parameter in learner.parameters())
     rows = ahead.steps // config.preview_every + 1 if config.preview_every else 0
     copies = ahead.steps // config.save_every if config.save_every else 0
     prompts_ = max(1, len([line for line in config.preview_prompt.splitlines() if line.strip()]))
     side = (config.width or 512) * (config.height or 512)
-    need = 3 * 4 * vectors + (copies + rows + 2) * (vectors + 2000) + rows * prompts_ * config.preview_images * side * 2 + 120 * ahead.steps + len(ahead.material.items) * side // 2
+    need = 3 * 3 * vectors + (copies + rows * learner.copies + 2) * (vectors + 2000) + rows * prompts_ * config.preview_images * side * 2 + 120 * ahead.steps + len(ahead.material.items) * side // 2
     return int(need), shutil.disk_usage(desk.paths.outputs if desk.paths.outputs.is_dir() else tempfile.gettempdir()).free
 
 

@@ -11,7 +11,7 @@ from studio.projects.filling import fill
 from studio.projects.final_prompts import FinalPrompt, final_prompt
 from studio.prompts.chunks import CHUNK
 from studio.requests import forecast as say
-from studio.requests.train import TextualInversionConfig, check_schedule
+from studio.requests.train import TrainConfig, check_schedule
 
 Problem = dict[str, Any]
 """text, values, severity ("problem", "warning" or "hint") and fix."""
@@ -44,7 +44,7 @@ def problem(text: str, **values: Any) -> Problem:
     return {"text": text, "values": values, "severity": say.SEVERITIES.get(text, "warning"), "fix": say.FIXES[text]}
 
 
-def problems(config: TextualInversionConfig, material: Material, device: str) -> list[Problem]:
+def problems(config: TrainConfig, material: Material, device: str) -> list[Problem]:
     """Everything that speaks against a training on a kind of device, the worst first."""
     found = [*_words(config, material), *_rates(config, material.steps), *_pictures(config, material), *_vectors(material)]
     if config.compile and device != "cuda":
@@ -65,7 +65,7 @@ def prompts(material: Material) -> list[FinalPrompt]:
     return [final_prompt(line, material.name, caption, known) for line, caption in dict.fromkeys(pairs[::step])]
 
 
-def _words(config: TextualInversionConfig, material: Material) -> Iterator[Problem]:
+def _words(config: TrainConfig, material: Material) -> Iterator[Problem]:
     """Prompts that do not hold the name, captions that miss, prompts that are too long."""
     texts = [fill(line, material.name, item.caption).lower() for line in material.lines for item in material.items]
     holding = sum(material.name.lower() in text for text in texts)
@@ -82,7 +82,7 @@ def _words(config: TextualInversionConfig, material: Material) -> Iterator[Probl
         yield problem(say.LONG, count=len(long), total=len(every), most=max(long))
 
 
-def _rates(config: TextualInversionConfig, steps: int) -> Iterator[Problem]:
+def _rates(config: TrainConfig, steps: int) -> Iterator[Problem]:
     """Rates that the optimiser cannot do much with."""
     rates = [rate for rate, _ in check_schedule(config.learn_rate)]
     most, name = max(rates), config.optimizer
@@ -98,7 +98,7 @@ def _rates(config: TextualInversionConfig, steps: int) -> Iterator[Problem]:
         yield problem(say.WARMING, warmup=config.warmup, steps=steps)
 
 
-def _pictures(config: TextualInversionConfig, material: Material) -> Iterator[Problem]:
+def _pictures(config: TrainConfig, material: Material) -> Iterator[Problem]:
     """Too few pictures, pictures that cannot be read, masks that are not there."""
     count, wanted = len(material.items), config.batch_size * config.gradient_accumulation
     if count < wanted:

@@ -19,7 +19,7 @@ from studio.formats.infotext import png_info
 from studio.pasting import write_hashes
 from studio.prompts.networks import networks
 from studio.requests.generate import GenerateRequest
-from studio.requests.train import TextualInversionConfig
+from studio.requests.train import TrainConfig
 from studio.services import generation
 from studio.services.desk import Desk
 from studio.services.encoding import size_of
@@ -52,7 +52,7 @@ class Previews:
     any embedding and LoRA of the shelf, and memory is made where it is missing. `seconds` is what the last row took.
     """
 
-    config: TextualInversionConfig
+    config: TrainConfig
     model: Model
     learner_words: Callable[[], Mapping[str, Tensor]]
     others: Mapping[str, Tensor]
@@ -65,8 +65,8 @@ class Previews:
 
     @property
     def name(self) -> str:
-        """The word that learns."""
-        return next(iter(self.learner_words()))
+        """What stands for [name]: the word that learns, as it is written on the shelf, or the trigger word."""
+        return next((word for word in self.learner_words() if word.lower() == self.config.word.lower()), self.config.word)
 
     @property
     def prompts(self) -> tuple[str, ...]:
@@ -169,7 +169,7 @@ class Previews:
         return {key: write_hashes(hashes) for key, hashes in found.items() if hashes}
 
 
-def _asked(config: TextualInversionConfig, model: Model, name: str, painted: Painted) -> GenerateRequest:
+def _asked(config: TrainConfig, model: Model, name: str, painted: Painted) -> GenerateRequest:
     """What one preview asks of the generation."""
     return preview_request(config, model, name).model_copy(update={"prompt": painted.prompt, "seed": painted.seed})
 
@@ -180,7 +180,7 @@ def write(path: Path, picture: Image.Image, text: str) -> None:
         picture.save(temporary, format="PNG", pnginfo=png_info(text))
 
 
-def preview_request(config: TextualInversionConfig, model: Model, name: str) -> GenerateRequest:
+def preview_request(config: TrainConfig, model: Model, name: str) -> GenerateRequest:
     """What a preview paints."""
     width, height = size_of(config, model)
     return GenerateRequest(

@@ -14,6 +14,7 @@ from studio.formats.carriers import write_picture
 from studio.jobs import Lane
 from studio.requests.scripts import Label
 from studio.requests.sheet import SheetRequest
+from studio.requests.train import subject_of
 from studio.runs.reading import old_previews
 from studio.runs.tails import objects
 from studio.services.desk import Desk
@@ -36,7 +37,7 @@ class Strip:
 def run(request: SheetRequest, lane: Lane, desk: Desk) -> dict[str, Any]:
     """Write exports/sheet-<n> into the run's folder; raises NotFound and InputError in words. Needs no model."""
     folder = run_folder(desk.paths, request.run)
-    title = request.title or str(config_of(folder).get("embedding") or folder.name)
+    title = request.title or (subject_of(config_of(folder)) or folder.name)
     strip = strip_of(folder, request)
     lane.emit("progress", step=0, total=1, text=f"{len(strip.steps)} steps")
     path = numbered(folder / "exports", "sheet", f".{request.format.lower()}")

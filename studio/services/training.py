@@ -1,7 +1,6 @@
 """Training as a job: check, open the run, lend the model, encode the pictures, learn, and put the result on the shelf."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,12 +10,15 @@ from studio.dataset.batches import Batches, Sample, read_template
 from studio.diffusion.model import Model
 from studio.formats.embedding_optim import optim_path, read_optim
 from studio.jobs import Lane
-from studio.requests.train import TextualInversionConfig, TrainRequest
+from studio.requests.train import TrainConfig, TrainRequest
 from studio.services.desk import Desk
 from studio.services.encoding import Pictures, pictures_of
 from studio.services.previewing import Previews
+from studio.services.priors import prior_of
 from studio.services.training_checks import check, template_of
-from studio.services.training_folder import Ending, described, going_on, listeners_of, opened, start_file
+from studio.services.training_folder import Ending, described, going_on, listeners_of, opened, shelves_of, start_file
+from studio.services.training_origin import Origin
+from studio.services.training_seats import Aside, shown, within
 from studio.training.appraisal import Appraiser, Rules, afford
 from studio.training.course import Course
 from studio.training.loop import Plan, train
@@ -25,7 +27,7 @@ from studio.training.methods.trainable import Trainable
 from studio.training.optim import build, restore_optimizer
 from studio.training.preparation import prepared
 from studio.training.run import Checkpoint, Run
-from studio.training.watch import Rhythm, Watch, starting
+from studio.training.watch import Rhythm, Tally, Watch
 
 USUAL = Rhythm()
 """Checkpoints as often as anybody wants them."""
@@ -34,7 +36,7 @@ FP16_SCALE = 2.0**14
 
 
 def run(request: TrainRequest, lane: Lane, desk: Desk, rhythm: Rhythm = USUAL) -> dict[str, Any]:
-    """Train, or go on where this job was killed or where an earlier one ended; stopped or finished, the embedding is saved and usable at once.
+    """Train, or go on where this job was killed or where an earlier one ended; stopped or finished, what was learned is saved and usable at once.
 
     `rhythm` says how often the run becomes one that can go on.
     """
@@ -44,7 +46,7 @@ def run(request: TrainRequest, lane: Lane, desk: Desk, rhythm: Rhythm = USUAL) -
         if kept is None:
             check(request.config, desk.paths, desk.cache.device.type)
         config = request.config if kept is None else going_on(folder, request)
-        with desk.cache.lend(config.checkpoint) as model:
+        with desk.cache.lend(config.checkpoint, private=method_of(request.method).private(config)) as model:
             ending.result = _run(_Work(request, config, folder, kept, model, rhythm), lane, desk)
     return ending.result
 
@@ -52,29 +54,35 @@ def run(request: TrainRequest, lane: Lane, desk: Desk, rhythm: Rhythm = USUAL) -
 class _Work:
     """What a job trains: the request, the knobs in force when its run began, the folder, the checkpoint it goes on from, the model, and the rhythm of checkpoints."""
 
-    def __init__(self, request: TrainRequest, config: TextualInversionConfig, folder: Run, kept: Checkpoint | None, model: Model, rhythm: Rhythm) -> None:
+    def __init__(self, request: TrainRequest, config: TrainConfig, folder: Run, kept: Checkpoint | None, model: Model, rhythm: Rhythm) -> None:
         self.request, self.config, self.folder, self.kept, self.model, self.rhythm = request, config, folder, kept, model, rhythm
 
 
 def _run(work: _Work, lane: Lane, desk: Desk) -> dict[str, Any]:
     """Learn on a lent model, and say how it ended."""
     config, folder, kept, model = work.config, work.folder, work.kept, work.model
-    start, shelf, first = start_file(folder, config, desk.paths)
-    first = int(kept.facts["tally"]["first"]) if kept else first
-    learner = method_of(work.request.method).attach(model, start, config)
+    method = method_of(work.request.method)
+    start, shelves = start_file(folder, method, config, desk.paths), shelves_of(folder, method, config, desk.paths)
+    shelf = next(iter(shelves.values()))
+    first = int(kept.facts["tally"]["first"]) if kept else method.first(start) if start else 0
+    learner = method.attach(model, start, config)
     pictures = pictures_of(config, folder, model, lane, desk.paths)
-    result = {"embedding": str(shelf), "run": str(folder.folder), "steps": first, "stopped": True}
+    result = {"embedding": str(shelf), "path": str(shelf), "run": str(folder.folder), "steps": first, "stopped": True}
     if not pictures.train:
         return result
-    plan = _plan(config, folder, model, pictures.train, (shelf.stem, desk))
-    described(folder, work.request, model, pictures.fingerprint, first, kept is not None)
-    watch = _watch(work, (learner, plan, pictures), Course(config, first), shelf, lane, desk)
+    plan = plan_of(config, folder, model, pictures.train, (learner, desk))
+    plan = replace(plan, prior=prior_of(config, plan, work.folder, model, (lane, desk)))
+    if lane.stopping() and kept is None:
+        return result
+    facts = {"first_step": first, "fingerprint": pictures.fingerprint, "pictures": len(pictures.train), "shelves": {end: within(desk.paths.root, path) for end, path in shelves.items()}}
+    described(folder, work.request, model, facts, kept is not None)
+    watch = _watch(work, (learner, plan, pictures), Course(config, first), shelf, Aside(lane, learner), desk)
     if kept is None:
-        _warn(plan.batches, pictures, watch)
+        _warn(plan.batches, pictures, learner, watch)
         _remember(start, shelf, config, watch)
     else:
         _take_up(kept, watch)
-    with _shown(desk, learner), prepared(model, config.gradient_checkpointing, config.compile, watch.note) as network:
+    with learner.attached(), shown(desk, learner, config), prepared(model, config.gradient_checkpointing, config.compile, watch.note) as network:
         watch.begin(resumed=kept is not None)
         train(network, learner, watch.optimizer, plan, watch)
         watch.finish()
@@ -82,53 +90,58 @@ def _run(work: _Work, lane: Lane, desk: Desk) -> dict[str, Any]:
     return {**result, "steps": watch.step, "stopped": stopped, **({"reason": watch.ended} if watch.ended else {})}
 
 
-@contextmanager
-def _shown(desk: Desk, learner: Trainable) -> Iterator[None]:
-    """Let prompts painted between two steps use the live vectors."""
-    desk.live.update(learner.words())
-    try:
-        yield
-    finally:
-        for name in learner.words():
-            desk.live.pop(name, None)
-
-
-def _plan(config: TextualInversionConfig, folder: Run, model: Model, samples: tuple[Sample, ...], rest: tuple[str, Desk]) -> Plan:
+def plan_of(config: TrainConfig, folder: Run, model: Model, samples: tuple[Sample, ...], rest: tuple[Trainable, Desk]) -> Plan:
     """What each step does; the template's lines are noted, so that editing the file does not change a run that goes on."""
-    name, desk = rest
+    learner, desk = rest
     lines = tuple(folder.noted("template") or ())
     if not lines:
         lines = read_template(template_of(config, desk.paths))
         folder.note("template", lines)
-    knobs = (config.shuffle_tags, config.drop_out_tags, config.latent_sampling, config.flip, config.caption_dropout)
-    batches = Batches(samples, lines, name, config.batch_size, config.seed, config.gradient_accumulation, *knobs)
-    text = "\n".join([*lines, *(s.caption for s in samples), config.preview_prompt, config.preview_negative_prompt])
-    others = {word: vectors.to(model.device) for word, vectors in desk.words(text).items() if word != name}
+    return planned(config, model, Batches(samples, lines, word_of(config, learner), config.batch_size, config.seed, config.gradient_accumulation, *varied(config)), (learner, desk))
+
+
+def planned(config: TrainConfig, model: Model, batches: Batches, rest: tuple[Trainable, Desk]) -> Plan:
+    """The plan of a training that looks at `batches`; words of the shelf that its prompts hold come along."""
+    learner, desk = rest
+    text = "\n".join([*batches.templates, *(s.caption for s in batches.samples), config.preview_prompt, config.preview_negative_prompt])
+    others = {word: vectors.to(model.device) for word, vectors in desk.words(text).items() if word not in learner.words()}
     clip = (config.clip_grad_mode, config.clip_grad_value)
     return Plan(batches, config.min_snr_gamma, config.noise_offset, clip, config.clip_skip, others, config.gradient_checkpointing)
+
+
+def varied(config: TrainConfig) -> tuple[bool, float, str, bool, float]:
+    """How pictures and captions vary, in the order Batches takes it."""
+    return (config.shuffle_tags, config.drop_out_tags, config.latent_sampling, config.flip, config.caption_dropout)
+
+
+def word_of(config: TrainConfig, learner: Trainable) -> str:
+    """What stands for [name] in prompts: an embedding as its file spells it, else what the knobs say."""
+    return next((word for word in learner.words() if word.lower() == config.word.lower()), config.word)
 
 
 def _watch(work: _Work, parts: tuple[Trainable, Plan, Pictures], course: Course, shelf: Path, lane: Lane, desk: Desk) -> Watch:
     """The watch of a run: its optimiser, appraiser, previews and listeners."""
     config, model, folder = work.config, work.model, work.folder
     learner, plan, pictures = parts
-    appraiser = Appraiser.of(model, learner, plan, pictures.held, Rules(config.probe_every, course.end, config.stop_rule, config.patience))
+    with learner.attached(), learner.shown():
+        appraiser = Appraiser.of(model, learner, plan, pictures.held, Rules(config.probe_every, course.end, config.stop_rule, config.patience))
     lines = 1 + bool(appraiser.probe.held) + bool(appraiser.probe.generic)
     previews = Previews(config, model, learner.words, plan.others, folder.samples, desk, lambda text: watch.note("warning", text))
     watch = Watch(
         folder,
         lane,
         learner,
-        build(config.optimizer, learner.parameters(), course.rate(course.first)),
+        build(config.optimizer, [list(group.parameters) for group in learner.groups()], course.rate(course.first), getattr(config, "weight_decay", 0.0)),
         shelf,
         course,
         previews,
         appraiser,
-        starting(course, FP16_SCALE if model.dtype == torch.float16 else 1.0),
+        Tally(first=course.first, scale=FP16_SCALE if model.dtype == torch.float16 else 1.0),
         course.first,
         work.rhythm,
         listeners_of(config, folder, desk.paths, lane, (model, learner, len(pictures.train))),
         lambda every: afford(every, config.batch_size, config.gradient_accumulation, lines)[1],
+        origin=Origin(config, folder, model, plan.batches.samples, plan.prior),
     )
     return watch
 
@@ -143,9 +156,9 @@ def _take_up(kept: Checkpoint, watch: Watch) -> None:
     watch.note("log", f"Going on from step {kept.step}.")
 
 
-def _remember(start: Path, shelf: Path, config: TextualInversionConfig, watch: Watch) -> None:
+def _remember(start: Path | None, shelf: Path, config: TrainConfig, watch: Watch) -> None:
     """Take up what A1111's optimiser remembered beside an embedding that was trained there; say why not when it cannot be."""
-    if config.optimizer != "AdamW" or not optim_path(shelf).is_file():
+    if start is None or config.optimizer != "AdamW" or not optim_path(shelf).is_file():
         return
     tensors, reason = read_optim(optim_path(shelf), start)
     if tensors is None:
@@ -155,15 +168,20 @@ def _remember(start: Path, shelf: Path, config: TextualInversionConfig, watch: W
     watch.note("log", f"The optimiser goes on from {optim_path(shelf).name}.")
 
 
-def _warn(batches: Batches, pictures: Pictures, watch: Watch) -> None:
-    """Say when training prompts do not hold the word that should learn, and when pictures are too few or all the same."""
+def _warn(batches: Batches, pictures: Pictures, learner: Trainable, watch: Watch) -> None:
+    """Say what the method says, when training prompts do not hold the word that should learn, and when pictures are too few or all the same."""
+    for sentence in learner.warnings():
+        watch.note("warning", sentence)
     holding, all_ = batches.naming()
-    if holding == 0:
+    if not learner.words():
+        if holding == 0:
+            watch.note("log", f"No training prompt holds {batches.name!r}: what is learned will show without any word.")
+    elif holding == 0:
         watch.note("warning", f"No training prompt holds {batches.name!r}: nothing can be learned. Choose a template with [name].")
     elif holding < all_:
         watch.note("warning", f"Only {holding} of {all_} training prompts hold {batches.name!r}; the others teach it nothing.")
     count = len(pictures.train)
     if count == 1:
-        watch.note("warning", "There is one picture only: the embedding will learn its background and pose too. Add more where you can.")
+        watch.note("warning", "There is one picture only: its background and pose will be learned too. Add more where you can.")
     elif len({sample.key for sample in pictures.train}) == 1:
-        watch.note("warning", f"All {count} pictures are the same one: the embedding will learn its background and pose too. Add others where you can.")
+        watch.note("warning", f"All {count} pictures are the same one: its background and pose will be learned too. Add others where you can.")

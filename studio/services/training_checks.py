@@ -6,21 +6,20 @@ from pathlib import Path
 from studio import shelves
 from studio.dataset.batches import read_template
 from studio.errors import InputError, StudioError
-from studio.formats.embedding import read_embedding
-from studio.requests.train import TextualInversionConfig
-from studio.services.library import find_embedding
+from studio.requests.train import TrainConfig
 from studio.settings import Paths
+from studio.training.methods import method_of
 from studio.training.optim import Schedule, why_not
 
 
-def check(config: TextualInversionConfig, paths: Paths, device: str = "") -> None:
+def check(config: TrainConfig, paths: Paths, device: str = "") -> None:
     """Raise InputError naming everything that keeps this training from starting; needs no model. `device` is the kind it would run on ("cuda", "cpu") where that is known."""
     wrong = mistakes(config, paths, device)
     if wrong:
         raise InputError(" ".join(wrong))
 
 
-def mistakes(config: TextualInversionConfig, paths: Paths, device: str = "") -> list[str]:
+def mistakes(config: TrainConfig, paths: Paths, device: str = "") -> list[str]:
     """Sentences about everything that keeps this training from starting."""
     first, wrong = _begun(config, paths)
     wrong += _ended(config, first) or _said(lambda: Schedule.parse(config.learn_rate, config.steps, first, config.rate_shape, config.warmup))
@@ -47,22 +46,24 @@ def _said(ask: Callable[[], object]) -> list[str]:
     return []
 
 
-def _begun(config: TextualInversionConfig, paths: Paths) -> tuple[int, list[str]]:
-    """The step the embedding was trained to, and what is wrong with it."""
+def _begun(config: TrainConfig, paths: Paths) -> tuple[int, list[str]]:
+    """The step that what learns was trained to, and what is wrong with it."""
     try:
-        return read_embedding(find_embedding(paths, config.embedding)).step or 0, []
+        method = method_of(config.method)
+        start = method.start(paths, config)
+        return (method.first(start) if start else 0), method.mistakes(paths, config)
     except StudioError as error:
         return 0, [str(error)]
 
 
-def _ended(config: TextualInversionConfig, first: int) -> list[str]:
-    """What to say when the embedding has been trained as far as is wanted."""
+def _ended(config: TrainConfig, first: int) -> list[str]:
+    """What to say when it has been trained as far as is wanted."""
     if first < config.steps:
         return []
-    return [f"Max steps: {config.embedding!r} has been trained to step {first} already, and Max steps is {config.steps}; enter a number above {first}."]
+    return [f"Max steps: {config.subject!r} has been trained to step {first} already, and Max steps is {config.steps}; enter a number above {first}."]
 
 
-def template_of(config: TextualInversionConfig, paths: Paths) -> Path:
+def template_of(config: TrainConfig, paths: Paths) -> Path:
     """The file of the prompt template; raises InputError."""
     path = shelves.template_file(paths, config.template)
     if path is None:

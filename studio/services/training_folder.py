@@ -15,16 +15,14 @@ import torch
 from studio import __version__
 from studio.diffusion.model import Model
 from studio.errors import InputError, NotFound, StudioError
-from studio.formats.embedding import read_embedding
 from studio.jobs import Lane
-from studio.requests.train import TextualInversionConfig, TrainRequest
+from studio.requests.train import TrainConfig, TrainRequest, subject_of
 from studio.services.a1111_log import A1111Log
 from studio.services.encoding import size_of
-from studio.services.library import find_embedding
 from studio.settings import Paths
 from studio.training.course import CHANGEABLE, Course
 from studio.training.journal import RESTS, Journal
-from studio.training.methods.trainable import Trainable
+from studio.training.methods.trainable import Method, Trainable
 from studio.training.run import Run
 from studio.training.seams import Listener
 
@@ -39,17 +37,19 @@ def opened(request: TrainRequest, paths: Paths, job: str) -> Run:
         if Path(name).name != name or name == ".." or not (paths.runs / name).is_dir():
             raise NotFound(f"Run: there is no {name!r} to go on with.", "It may have been renamed or deleted; choose it again in Runs.")
         noted = Run(paths.runs / name).noted("config")
-        embedding = noted.get("config", {}).get("embedding") if isinstance(noted, dict) else None
-        if embedding is not None and embedding != request.config.embedding:
-            raise InputError(f"Run: {name!r} taught {embedding!r}, and the form names {request.config.embedding!r}.", f"Choose {embedding!r}, or begin a new run.")
-    return Run.open(paths.runs, request.config.embedding, job, name)
+        taught = subject_of(noted.get("config", {})) if isinstance(noted, dict) else ""
+        if taught and taught != request.config.subject:
+            raise InputError(f"Run: {name!r} taught {taught!r}, and the form names {request.config.subject!r}.", f"Choose {taught!r}, or begin a new run.")
+        if isinstance(noted, dict) and noted.get("method", request.method) != request.method:
+            raise InputError(f"Run: {name!r} was a training by {noted['method']}, and this one is by {request.method}.", "Choose the method it began with, or begin a new run.")
+    return Run.open(paths.runs, request.config.subject, job, name)
 
 
-def going_on(folder: Run, request: TrainRequest) -> TextualInversionConfig:
+def going_on(folder: Run, request: TrainRequest) -> TrainConfig:
     """The knobs a run began with; what the request of a new job changes of those that may change is journaled once, from the newest checkpoint on. Raises InputError."""
     noted = folder.noted("config")
     try:
-        base = TextualInversionConfig.check(noted["config"])
+        base = type(request.config).check(noted["config"])
     except (TypeError, KeyError, StudioError):
         base = request.config  # a damaged config.json: the job knows what it asked
     if not request.run:
@@ -73,25 +73,33 @@ def going_on(folder: Run, request: TrainRequest) -> TextualInversionConfig:
     return base
 
 
-def start_file(folder: Run, config: TextualInversionConfig, paths: Paths) -> tuple[Path, Path, int]:
-    """The embedding as it was when the run began, kept in the folder; where it is saved to; and the step it began at."""
+def start_file(folder: Run, method: Method, config: TrainConfig, paths: Paths) -> Path | None:
+    """The file that the run goes on from as it was when it began, kept in its folder; None where it begins anew. Raises NotFound."""
     kept = sorted((folder.folder / "start").glob("*"))
+    if kept and folder.latest() is not None:
+        return kept[0]
+    source = method.start(paths, config)
+    if source is None:
+        return None
+    target = folder.folder / "start" / source.name
+    target.parent.mkdir(exist_ok=True)
+    shutil.copyfile(source, target)
+    return target
+
+
+def shelves_of(folder: Run, method: Method, config: TrainConfig, paths: Paths) -> dict[str, Path]:
+    """Where the results lie, by suffix; for something deleted or renamed while the run went on, where it lay. Raises NotFound."""
     try:
-        shelf = find_embedding(paths, config.embedding)
-    except NotFound:  # deleted or renamed while the run went on: it is written anew
+        return method.shelves(paths, config)
+    except NotFound:
+        kept = sorted((folder.folder / "start").glob("*"))
         if not kept:
             raise
-        shelf = paths.embeddings / kept[0].name
-    if not kept or folder.latest() is None:
-        target = folder.folder / "start" / shelf.name
-        target.parent.mkdir(exist_ok=True)
-        shutil.copyfile(shelf, target)
-        kept = [target]
-    return kept[0], shelf, read_embedding(kept[0]).step or 0
+        return {kept[0].suffix: paths.embeddings / kept[0].name}
 
 
-def described(folder: Run, request: TrainRequest, model: Model, fingerprint: str, first: int, resumed: bool) -> None:
-    """Write down what this run is made of; a run that goes on must find the checkpoint it began with, else InputError."""
+def described(folder: Run, request: TrainRequest, model: Model, more: dict[str, Any], resumed: bool) -> None:
+    """Write down what this run is made of, `more` besides; a run that goes on must find the checkpoint it began with, else InputError."""
     if resumed:
         facts = (folder.noted("config") or {}).get("facts", {})
         if facts.get("checkpoint_hash", model.hash) != model.hash:
@@ -103,13 +111,12 @@ def described(folder: Run, request: TrainRequest, model: Model, fingerprint: str
     facts = {
         "checkpoint": model.checkpoint,
         "checkpoint_hash": model.hash,
-        "first_step": first,
+        **more,
         "started": datetime.now().astimezone().isoformat(timespec="seconds"),
         "versions": {"studio": __version__, "python": sys.version.split()[0], **{name: found for name in PACKAGES if (found := _version(name))}},
         "system": platform.platform(),
         "device": torch.cuda.get_device_name(model.device) if model.device.type == "cuda" else model.device.type,
         "dtype": str(model.dtype).removeprefix("torch."),
-        "fingerprint": fingerprint,
         "clip_skip": request.config.clip_skip,
     }
     folder.note("config", {**request.model_dump(mode="json"), "facts": facts})
@@ -143,7 +150,7 @@ class Ending:
         kept = self.result.get("steps") if error is None else self._newest()
         facts = {"state": state, "steps": kept, "stopped": self.result.get("stopped", False), "error": cause, "reason": self.result.get("reason")}
         try:
-            self.folder.note("result", {**facts, "seconds": round(self.before + time.monotonic() - self.began, 1), "embedding": self.result.get("embedding")})
+            self.folder.note("result", {**facts, "seconds": round(self.before + time.monotonic() - self.began, 1), "embedding": self.result.get("embedding"), "path": self.result.get("path")})
         except (OSError, StudioError):
             return
 
@@ -201,9 +208,11 @@ class Neighbour:
         self._say(self.log.flush())
 
 
-def listeners_of(config: TextualInversionConfig, folder: Run, paths: Paths, lane: Lane, parts: tuple[Model, Trainable, int]) -> tuple[Listener, ...]:
-    """Who listens to a run: A1111's layout, and TensorBoard where it is wanted."""
+def listeners_of(config: TrainConfig, folder: Run, paths: Paths, lane: Lane, parts: tuple[Model, Trainable, int]) -> tuple[Listener, ...]:
+    """Who listens to a run: A1111's layout where a word learns, and TensorBoard where it is wanted."""
     model, learner, pictures = parts
+    if not learner.words():
+        return _boards(config, folder, lane)
     width, height = size_of(config, model)
     facts = (folder.noted("config") or {}).get("facts", {})
     started = datetime.fromisoformat(facts["started"])
@@ -217,9 +226,14 @@ def listeners_of(config: TextualInversionConfig, folder: Run, paths: Paths, lane
         "training_height": height,
     }
     epoch = max(1, pictures // (config.batch_size * config.gradient_accumulation))
-    neighbour = Neighbour(A1111Log(paths, config.embedding, started, config), lane, epoch, told)
+    neighbour = Neighbour(A1111Log(paths, config.subject, started, config), lane, epoch, told)
+    return (neighbour, *_boards(config, folder, lane))
+
+
+def _boards(config: TrainConfig, folder: Run, lane: Lane) -> tuple[Listener, ...]:
+    """TensorBoard where it is wanted."""
     if not config.tensorboard:
-        return (neighbour,)
+        return ()
     from studio.training.tensorboard import Board
 
-    return neighbour, Board(folder.folder / "tensorboard", lambda text: lane.emit("warning", text=text))
+    return (Board(folder.folder / "tensorboard", lambda text: lane.emit("warning", text=text)),)

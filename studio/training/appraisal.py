@@ -78,7 +78,7 @@ class Appraiser:
     @classmethod
     def of(cls, model: Model, learner: Trainable, plan: Plan, held: tuple[Sample, ...], rules: Rules) -> "Appraiser":
         """The appraiser of a run, made while the network is untouched; its `rules.every` may come out larger than asked, so that measuring stays affordable."""
-        batches, changing = plan.batches, getattr(learner, "changes_network", False)
+        batches, changing = plan.batches, learner.changes_network
         material = Material(batches.samples, held, batches.templates, batches.name, batches.seed, batches.flip)
         lines = 1 + bool(unseen(material)) + changing
         count, every = afford(rules.every, batches.size, batches.parts, lines)

@@ -5,7 +5,7 @@ from functools import cached_property
 from typing import Any
 
 from studio.errors import InputError
-from studio.requests.train import TextualInversionConfig
+from studio.requests.train import TrainConfig
 from studio.training.optim import Schedule
 
 CHANGEABLE = ("learn_rate", "steps", "save_every", "preview_every", "preview_prompt", "probe_every", "stop_rule", "patience")
@@ -19,7 +19,7 @@ class Course:
     A rate that a person writes means what it says: `factor` is 1 again, and as many halvings as `forgiven` no longer count.
     """
 
-    config: TextualInversionConfig
+    config: TrainConfig
     first: int
     factor: float = 1.0
     forgiven: int = 0
@@ -44,7 +44,7 @@ class Course:
         frozen = sorted(set(data) - set(CHANGEABLE))
         if frozen:
             raise InputError(f"{', '.join(frozen)} cannot be changed while a run goes on.", f"These can: {', '.join(CHANGEABLE)}.")
-        course = replace(self, config=TextualInversionConfig.check({**self.config.model_dump(), **data}))
+        course = replace(self, config=type(self.config).check({**self.config.model_dump(), **data}))
         if "learn_rate" in data:
             course = replace(course, factor=1.0, forgiven=halvings)
         if course.end <= step:

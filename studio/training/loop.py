@@ -20,12 +20,13 @@ def train(model: Model, learner: Trainable, optimizer: torch.optim.Optimizer, pl
         if watch.stopping():
             return False
         step, rate = watch.step, watch.rate()
-        set_rate(optimizer, rate)
+        learner.before_step(step)
         optimizer.zero_grad(set_to_none=True)
         loss, prompt = 0.0, ""
         for batch in drawn(plan, step):
             loss += passes.add(batch, watch.scale)
-            prompt = batch.prompts[0]
+            prompt = prompt or batch.prompts[0]
+        set_rate(optimizer, rate, [group.share(step) for group in learner.groups()])
         used = unscaled(learner.parameters(), watch.scale) and math.isfinite(loss)
         if used:
             clip(learner.parameters(), *plan.clip)

@@ -2,7 +2,7 @@
 
 import importlib
 import importlib.util
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -18,44 +18,53 @@ from studio.training.schedule import Schedule
 __all__ = ["OPTIMIZERS", "Schedule", "adamw", "build", "clip", "effective_rate", "optimizer_tensors", "restore_optimizer", "set_rate", "why_not"]
 
 Parameters = list[nn.Parameter]
+Groups = list[Any]
+"""Parameters, or groups of them as torch's optimisers take them."""
 
 
-def adamw(parameters: Iterable[nn.Parameter], rate: float) -> Optimizer:
-    """AdamW (Loshchilov & Hutter 2019) without weight decay: decay would pull words toward nothing."""
-    return torch.optim.AdamW(list(parameters), lr=rate, weight_decay=0.0, foreach=False)
+def adamw(parameters: Groups, rate: float, decay: float = 0.0) -> Optimizer:
+    """AdamW (Loshchilov & Hutter 2019); on a graphics card all tensors in one kernel."""
+    fused = _first(parameters).device.type == "cuda"
+    return torch.optim.AdamW(parameters, lr=rate, weight_decay=decay, **({"fused": True} if fused else {"foreach": False}))
 
 
-def _adamw_8bit(parameters: Parameters, rate: float) -> Optimizer:
+def _first(parameters: Groups) -> nn.Parameter:
+    """The first parameter of all."""
+    first = parameters[0]
+    return first["params"][0] if isinstance(first, dict) else first
+
+
+def _adamw_8bit(parameters: Groups, rate: float, decay: float) -> Optimizer:
     """AdamW whose moments take 8 bits each (Dettmers et al. 2022); tensors below 4096 numbers keep 32. Raises InputError where it cannot be had."""
-    reason = why_not("AdamW 8-bit", parameters[0].device.type)
+    reason = why_not("AdamW 8-bit", _first(parameters).device.type)
     if reason:
         raise InputError(reason)
-    return importlib.import_module("bitsandbytes").optim.AdamW8bit(parameters, lr=rate, weight_decay=0.0)
+    return importlib.import_module("bitsandbytes").optim.AdamW8bit(parameters, lr=rate, weight_decay=decay)
 
 
-def _prodigy(parameters: Parameters, rate: float) -> Optimizer:
+def _prodigy(parameters: Groups, rate: float, decay: float) -> Optimizer:
     """Prodigy (Mishchenko & Defazio 2024): estimates the rate itself and multiplies it with `rate`, so that 1 is right; safe with a warm-up."""
-    return Prodigy(parameters, lr=rate, weight_decay=0.0, use_bias_correction=True, safeguard_warmup=True)
+    return Prodigy(parameters, lr=rate, weight_decay=decay, use_bias_correction=True, safeguard_warmup=True)
 
 
-def _adafactor(parameters: Parameters, rate: float) -> Optimizer:
+def _adafactor(parameters: Groups, rate: float, decay: float) -> Optimizer:
     """Adafactor (Shazeer & Stern 2018) at the rates that are written, as AdamW takes them: neither its own rate nor one relative to the weights."""
-    return Adafactor(parameters, lr=rate, weight_decay=0.0, relative_step=False, scale_parameter=False)
+    return Adafactor(parameters, lr=rate, weight_decay=decay, relative_step=False, scale_parameter=False)
 
 
-def _lion(parameters: Parameters, rate: float) -> Optimizer:
+def _lion(parameters: Groups, rate: float, decay: float) -> Optimizer:
     """Lion (Chen et al. 2023): each number moves by exactly the rate, so it wants a third to a tenth of AdamW's."""
-    return Lion(parameters, lr=rate, weight_decay=0.0)
+    return Lion(parameters, lr=rate, weight_decay=decay)
 
 
-OPTIMIZERS: tuple[tuple[str, Callable[[Parameters, float], Optimizer]], ...] = (
+OPTIMIZERS: tuple[tuple[str, Callable[[Groups, float, float], Optimizer]], ...] = (
     ("AdamW", adamw),
     ("AdamW 8-bit", _adamw_8bit),
     ("Prodigy", _prodigy),
     ("Adafactor", _adafactor),
     ("Lion", _lion),
 )
-"""Every optimiser and what builds it from parameters and a rate; none of them lets words decay."""
+"""Every optimiser and what builds it from parameters, a rate and a weight decay."""
 
 
 def why_not(name: str, device: str) -> str:
@@ -69,18 +78,22 @@ def why_not(name: str, device: str) -> str:
     return ""
 
 
-def build(name: str, parameters: Iterable[nn.Parameter], rate: float) -> Optimizer:
-    """The optimiser called `name` over `parameters`; raises InputError when it is unknown or cannot be used here."""
+def build(name: str, parameters: Iterable[nn.Parameter] | Sequence[Parameters], rate: float, decay: float = 0.0) -> Optimizer:
+    """The optimiser called `name` over `parameters`, or over groups of them, in their order; raises InputError when it is unknown or cannot be used here."""
     maker = dict(OPTIMIZERS).get(name)
     if maker is None:
         raise InputError(f"Optimizer: there is no {name!r}; choose one of {', '.join(known for known, _ in OPTIMIZERS)}.")
-    return maker(list(parameters), rate)
+    return maker([part if isinstance(part, nn.Parameter) else {"params": list(part)} for part in parameters], rate, decay)
 
 
-def set_rate(optimizer: Optimizer, rate: float) -> None:
-    """Use `rate` for the next step."""
-    for group in optimizer.param_groups:
-        group["lr"] = rate
+def set_rate(optimizer: Optimizer, rate: float, shares: Sequence[float] = ()) -> None:
+    """Use `rate` for the next step, times each group's share; an optimiser that finds its own rate knows on and off alone."""
+    for number, group in enumerate(optimizer.param_groups):
+        share = shares[number] if shares else 1.0
+        group["lr"] = rate * (float(share > 0) if "d" in group else share)
+        if not share:
+            for parameter in group["params"]:
+                parameter.grad = None
 
 
 def effective_rate(optimizer: Optimizer) -> float:
@@ -111,7 +124,7 @@ def optimizer_tensors(optimizer: Optimizer) -> dict[str, Tensor]:
 
 
 def restore_optimizer(optimizer: Optimizer, tensors: Mapping[str, Tensor]) -> None:
-    """Make the optimiser remember what `optimizer_tensors` gave; step counters that are tensors stay on the CPU, as AdamW keeps them."""
+    """Make the optimiser remember what `optimizer_tensors` gave; step counters that are tensors stay on the CPU, as AdamW keeps them where it is not fused."""
     parameters = _parameters(optimizer)
     for name, value in tensors.items():
         if not name.startswith("optimizer."):
@@ -124,7 +137,8 @@ def restore_optimizer(optimizer: Optimizer, tensors: Mapping[str, Tensor]) -> No
             optimizer.state[parameters[int(index)]][key] = value.item()
         else:
             parameter = parameters[int(kind)]
-            optimizer.state[parameter][rest] = value.clone() if rest == "step" else value.to(parameter.device).clone()
+            fused = optimizer.param_groups[0].get("fused")
+            optimizer.state[parameter][rest] = value.clone() if rest == "step" and not fused else value.to(parameter.device).clone()
 
 
 def _parameters(optimizer: Optimizer) -> Parameters:

@@ -33,28 +33,40 @@ class Plan:
     clip_skip: int = 1
     others: Mapping[str, Tensor] = field(default_factory=dict)
     checkpointing: bool = False
+    prior: "Prior | None" = None
 
 
-def draw(plan: Plan, step: int, part: int) -> Batch:
-    """One part of a step, its noise offset when the plan says so: a pure function of seed, step and part."""
-    batch = plan.batches.at(step, part)
+@dataclass(frozen=True)
+class Prior:
+    """What keeps the rest of a class as it was: batches of it, how much they count, and whether they are compared with what the untouched network says instead of with their noise."""
+
+    batches: Batches
+    weight: float = 1.0
+    predicted: bool = False
+
+
+def draw(plan: Plan, step: int, part: int, prior: bool = False) -> Batch:
+    """One part of a step, or of what keeps its class, its noise offset when the plan says so: a pure function of seed, step and part."""
+    source = plan.prior.batches if prior and plan.prior else plan.batches
+    batch = replace(source.at(step, part), prior=prior)
     if not plan.noise_offset:
         return batch
-    first = part * plan.batches.size
-    shifts = torch.stack([normal(batch.noise.shape[1:2], dice(plan.batches.seed, SHIFT, step, first + i)) for i in range(len(batch.noise))])
+    first = part * source.size
+    shifts = torch.stack([normal(batch.noise.shape[1:2], dice(source.seed, SHIFT, step, first + i)) for i in range(len(batch.noise))])
     return replace(batch, noise=offset(batch.noise, shifts, plan.noise_offset))
 
 
 def drawn(plan: Plan, step: int) -> list[Batch]:
-    """The batches of a step: its parts, small neighbours of one size joined. The gradients are the same but for rounding, and which parts are joined follows from their sizes alone."""
+    """The batches of a step: its parts, then those of the prior, small neighbours of one size joined. The gradients are the same but for rounding, and sizes alone say which parts are joined."""
     found: list[Batch] = []
-    for part in range(plan.batches.parts):
-        batch = draw(plan, step, part)
-        last = found[-1] if found else None
-        if last is not None and last.size == batch.size and _cells(last) + _cells(batch) <= SMALL:
-            found[-1] = _joined(last, batch)
-        else:
-            found.append(batch)
+    for prior in (False, True)[: 1 + bool(plan.prior)]:
+        for part in range(plan.batches.parts):
+            batch = draw(plan, step, part, prior)
+            last = found[-1] if found else None
+            if last is not None and last.prior == prior and last.size == batch.size and _cells(last) + _cells(batch) <= SMALL:
+                found[-1] = _joined(last, batch)
+            else:
+                found.append(batch)
     return found
 
 
@@ -81,10 +93,15 @@ def losses(model: Model, learner: Trainable, plan: Plan, batch: Batch) -> tuple[
         return condition(model, batch.prompts, words, reading)
 
     guide = checkpoint(read, use_reentrant=False, preserve_rng_state=False) if plan.checkpointing else read()
-    answer = model.predict(add_noise(latents, noise, signal), times, guide).float()
+    noisy = add_noise(latents, noise, signal)
+    answer = model.predict(noisy, times, guide).float()
     mask = None if batch.weights is None else batch.weights.to(model.device)
-    errors = squared_errors(answer, target(model.prediction_type, latents, noise, signal), mask)
-    return errors, weights(model.prediction_type, signal, plan.min_snr_gamma)
+    wanted = target(model.prediction_type, latents, noise, signal)
+    if batch.prior and plan.prior and plan.prior.predicted:
+        with torch.no_grad(), learner.untouched() as base:
+            wanted = base.predict(noisy, times, condition(base, batch.prompts, plan.others, reading)).float()
+    errors = squared_errors(answer, wanted, mask)
+    return errors, weights(model.prediction_type, signal, plan.min_snr_gamma) * (plan.prior.weight if batch.prior and plan.prior else 1.0)
 
 
 @dataclass
@@ -98,7 +115,7 @@ class Passes:
     at_once: int = 0
 
     def add(self, batch: Batch, scale: float) -> float:
-        """Add the gradients of one batch of a step, times `scale`, to those of the parameters; returns what it adds to the step's mean squared error.
+        """Add the gradients of one batch of a step, times `scale`, to those of the parameters; returns what it adds to the step's mean squared error, nothing for the prior's.
 
         When memory runs out the batch is halved until it fits, with the same gradients but for rounding; raises StudioError when one picture does not fit.
         """
@@ -107,9 +124,10 @@ class Passes:
         while True:
             kept = [(p, p.grad) for p in self.learner.parameters()]
             try:
-                return sum(self._portion(portion, scale, len(portion.prompts) / count, batches) for portion in portions(batch, self.at_once or count)) / batches
-            except (RuntimeError, MemoryError) as error:
-                if not is_out_of_memory(error):
+                error = sum(self._portion(portion, scale, len(portion.prompts) / count, batches) for portion in portions(batch, self.at_once or count)) / batches
+                return 0.0 if batch.prior else error
+            except (RuntimeError, MemoryError) as failure:
+                if not is_out_of_memory(failure):
                     raise
             for parameter, gradient in kept:  # outside the handler: what the failed attempt held is free by now
                 parameter.grad = gradient

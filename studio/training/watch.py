@@ -3,14 +3,15 @@
 import math
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 
 from studio.errors import InputError, StudioError
+from studio.formats.provenance import Provenance
 from studio.jobs import Lane
 from studio.runs.sentences import BROKEN
 from studio.training import watchdog
@@ -20,6 +21,7 @@ from studio.training.journal import Journal
 from studio.training.methods.trainable import Trainable
 from studio.training.optim import optimizer_tensors, restore_optimizer
 from studio.training.resting import Rest
+from studio.training.rhythm import Rhythm
 from studio.training.run import Checkpoint, Run
 from studio.training.seams import Listener, Painted, Rows
 from studio.training.telling import Step, Tally, Teller
@@ -27,16 +29,9 @@ from studio.training.verdict import Verdict
 
 __all__ = ["Rhythm", "Step", "Tally", "Watch"]
 
+T = TypeVar("T")
 TENTH = 0.1
 """What is left of the rate after a run went back."""
-
-
-@dataclass(frozen=True)
-class Rhythm:
-    """How often a run becomes one that can go on, in steps and in seconds: a killed run loses at most this much."""
-
-    steps: int = 25
-    seconds: float = 10.0
 
 
 @dataclass
@@ -53,19 +48,20 @@ class Watch:
     appraiser: Appraiser
     tally: Tally = field(default_factory=Tally)
     step: int = 0
-    rhythm: Rhythm = Rhythm()
+    rhythm: Rhythm = field(default_factory=Rhythm)
     listeners: Sequence[Listener] = ()
     afford: Callable[[int], int] = lambda every: every
     ended: str = ""
     discarded: bool = False
+    origin: Callable[[int], Provenance | None] = lambda _step: None
 
     def __post_init__(self) -> None:
         self.journal = Journal.open(self.run.journal)
         self.course = self.journal.course(self.base, self.step)
         self.teller = Teller(self.run, self.lane)
         self.rest = Rest(self.lane, self._answer)
-        self._still, self._pace = watchdog.Stillness(), watchdog.Pace()
-        self._mark, self._tested, self._alarm = 0.0, False, ""
+        self._lookout = watchdog.Lookout()
+        self._mark, self._alarm, self._saving = 0.0, "", 0.0
 
     @property
     def scale(self) -> float:
@@ -106,9 +102,9 @@ class Watch:
         for listener in self.listeners:
             listener.began(self.step)
         self._follow()
-        self._still.look(0, self.learner.parameters())
+        self._lookout.still.look(0, self.learner.parameters())
         if not resumed:
-            self._measured(self.appraiser.begin(self.step))
+            self._measured(self._shown(partial(self.appraiser.begin, self.step)))
             if self.course.config.preview_every:
                 self.preview()
             self.checkpoint()
@@ -154,7 +150,7 @@ class Watch:
             return ""
         halvings = self.tally.halvings
         if not watchdog.all_finite(self.learner.parameters()):
-            return f"The vectors are no longer finite numbers after step {step.done}."
+            return f"What is learned is no longer finite numbers after step {step.done}."
         if watchdog.spoilt(self.tally):
             return f"Step {step.done} gave numbers that are not finite again (loss {step.loss}), though the learning rate was halved {self.tally.halvings} times."
         if self.tally.halvings > halvings:
@@ -176,30 +172,20 @@ class Watch:
         return self.appraiser.stepped(step.loss, step.rate, figures, step.done) if step.used else None
 
     def _look(self, step: Step, seconds: float) -> None:
-        """The self-test of the first step that sees the word, words that do not move, steps that became slow."""
-        parameters = self.learner.parameters()
-        if not self._tested and step.used and any(word.lower() in step.prompt.lower() for word in self.learner.words()):
-            self._tested = True
-            if not watchdog.teaches(parameters):
-                self.note("warning", f"Step {step.done} saw the word, but no gradient reached it: learning is off. Please report this, with the log of this run.")
-        if self._still.look(step.done - self.tally.first, parameters):
-            text = f"The embedding has not moved in {watchdog.STILL} steps: it learns nothing. Check that the template or the captions hold [name] and that the learning rate is not far too small."
-            self.note("warning", text)
-        slower = self._pace.add(seconds)
-        if slower is not None:
-            why = "the card's memory is full and the driver uses system memory; choose a smaller batch or picture size" if watchdog.crowded() else "something else may use this machine"
-            self.note("warning", f"Steps take {slower:.1f} times as long as they did at first: {why}.")
+        """Tell what the lookout sees."""
+        for sentence in self._lookout.look(step, step.done - self.tally.first, seconds, self.learner):
+            self.note("warning", sentence)
 
     def _every(self) -> None:
         """Measurements, previews, copies and checkpoints that are due."""
         config, at = self.course.config, self.step
         if self.appraiser.due(at):
-            self._measured(self.appraiser.look(at))
+            self._measured(self._shown(partial(self.appraiser.look, at)))
         if config.preview_every and at % config.preview_every == 0:
             self.preview()
         if config.save_every and at % config.save_every == 0 and at < self.end:
             self._saved(self.rest_copy())
-        if at % self.rhythm.steps == 0 or self.teller.due("checkpoint", self.rhythm.seconds):
+        if self.rhythm.due(at, self._saving) or self.teller.due("checkpoint", self.rhythm.wait(self._saving)):
             self.checkpoint()
 
     def _measured(self, found: Appraisal | None) -> None:
@@ -232,41 +218,59 @@ class Watch:
         if best is None or (path.is_file() and kept.get("value", math.inf) < best[1]):
             return
         facts = {"step": best[0], "value": best[1], "path": self.run.relative(path)}
-        self.rest.patiently(partial(self.learner.shelve, path, self.step), "the best so far", self._size())
+        if self.learner.copies:
+            self.rest.patiently(partial(self._write_to, path), "the best so far", self._size())
         self.rest.patiently(partial(self.run.note, "best", facts), "the log")
         self.lane.emit("best", **facts)
 
     def preview(self) -> None:
         """Paint a row of the live words, keep the weights it shows, and tell."""
-        row = self.rest.patiently(partial(self.rows.paint, self.step), "a preview", 1 << 20)
+        row = self._shown(partial(self.rest.patiently, partial(self.rows.paint, self.step), "a preview", 1 << 20))
         self._painted(row)
 
     def _painted(self, row: Sequence[Painted]) -> None:
         """Tell of previews and keep their weights."""
         if not row:
             return
-        weights = self.rest_copy()
+        weights = self.rest_copy() if self.learner.copies else None
         self.teller.flush()
         for one in row:
-            facts = {"step": self.step, "path": self.run.relative(one.path), "prompt": one.prompt, "column": one.column, "seed": one.seed, "weights": self.run.relative(weights)}
+            facts = {
+                "step": self.step,
+                "path": self.run.relative(one.path),
+                "prompt": one.prompt,
+                "column": one.column,
+                "seed": one.seed,
+                "weights": "" if weights is None else self.run.relative(weights),
+            }
             self.rest.patiently(partial(self.run.tell, "previews", facts), "the log")
-            self.lane.emit("preview", **{**facts, "path": str(one.path), "weights": str(weights)})
+            self.lane.emit("preview", **{**facts, "path": str(one.path), "weights": str(weights or "")})
             for listener in self.listeners:
-                listener.painted(one.path, weights)
+                listener.painted(one.path, weights or one.path)
 
     def rest_copy(self) -> Path:
         """Keep a copy of the words as they are now, resting while the disk cannot take it."""
-        return self.rest.patiently(self.copy, "a copy of the embedding", self._size())
+        return self.rest.patiently(self.copy, "a copy", self._size())
 
     def copy(self) -> Path:
         """Keep a copy of the words as they are now in the run's folder, and return its path."""
         path = self.run.copies / f"{self.shelf.stem}-{self.step}{self.shelf.suffix}"
-        self.learner.shelve(path, self.step)
+        self._write_to(path)
         return path
 
+    def _write_to(self, path: Path) -> None:
+        """Write what is learned, with what there is to say of it."""
+        self.learner.provenance = self.origin(self.step)
+        self._shown(partial(self.learner.shelve, path, self.step))
+
+    def _shown(self, act: Callable[[], T]) -> T:
+        """Do what looks at what is learned, as a person will use it."""
+        with self.learner.shown():
+            return act()
+
     def shelve(self) -> None:
-        """Save the words where prompts find them."""
-        self.learner.shelve(self.shelf, self.step)
+        """Save what is learned where prompts find it."""
+        self._write_to(self.shelf)
         self._saved(self.shelf)
 
     def _saved(self, path: Path) -> None:
@@ -282,7 +286,9 @@ class Watch:
             return  # never put a spoilt state above a good one
         for listener in self.listeners:
             listener.checkpoint()
+        began = time.monotonic()
         self.rest.patiently(partial(self.run.save, self._moment()), "a checkpoint", self._size())
+        self._saving = time.monotonic() - began
 
     def _moment(self) -> Checkpoint:
         """Everything this run needs to go on."""
@@ -296,10 +302,10 @@ class Watch:
     def _answer(self) -> None:
         """Do what a person asked."""
         while (data := self.lane.take("sample")) is not None:
-            one = self.rest.patiently(partial(self.rows.sample, self.step, str(data.get("prompt") or ""), data.get("seed")), "a preview", 1 << 20)
+            one = self._shown(partial(self.rest.patiently, partial(self.rows.sample, self.step, str(data.get("prompt") or ""), data.get("seed")), "a preview", 1 << 20))
             self._painted([one] if one else [])
         if self.lane.take("save") is not None:
-            self.rest.patiently(self.shelve, "the embedding", self._size())
+            self.rest.patiently(self.shelve, "the result", self._size())
         while (data := self.lane.take("change")) is not None:
             self._change(data)
         if self.lane.take("discard") is not None:
@@ -368,7 +374,7 @@ class Watch:
         data = entry["data"]
         facts = {k: data[k] for k in ("text", "values") if k in data}
         written = len(self.journal.entries)
-        reason = f"{data['reason']} The vectors are again those of step {self.step}. Resume goes on from there with a tenth of the learning rate; stop keeps them."
+        reason = f"{data['reason']} It is again as it was at step {self.step}. Resume goes on from there with a tenth of the learning rate; stop keeps that."
         if not self.rest.until(lambda: self.lane.take("resume") is not None, reason, step=self.step, **facts):
             return
         chosen = any("learn_rate" in e["data"] for e in self.journal.entries[written:])
@@ -387,11 +393,6 @@ class Watch:
             self.discarded = True
         self.checkpoint()
         if not self.discarded:
-            self.rest.patiently(self.shelve, "the embedding", self._size())
+            self.rest.patiently(self.shelve, "the result", self._size())
         for listener in self.listeners:
             listener.ended()
-
-
-def starting(course: Course, scale: float) -> Tally:
-    """The figures of a run that begins."""
-    return replace(Tally(), first=course.first, scale=scale)

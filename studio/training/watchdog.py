@@ -7,10 +7,14 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor, nn
 
-from studio.training.telling import Tally
+from studio.training.methods.trainable import Trainable
+from studio.training.telling import Step, Tally
 
 STILL = 20
 """Steps after which a word that has not moved is reported."""
+UNMOVED = f"What learns has not moved in {STILL} steps: it learns nothing. Check that the template or the captions hold [name] and that the learning rate is not far too small."
+MANY = 4096
+"""Numbers of a parameter that are looked at."""
 HALVINGS = 3
 """How often numbers that are not finite halve the rate; the next time the run goes back."""
 CALM = 100
@@ -63,12 +67,18 @@ class Stillness:
     def look(self, steps: int, parameters: Sequence[Tensor]) -> bool:
         """Whether to say it after `steps` steps of the run."""
         if not self.before or self.said or steps % STILL:
-            self.before = self.before or [p.detach().clone() for p in parameters]
+            self.before = self.before or [_some(p) for p in parameters]
             return False
-        now = [p.detach().clone() for p in parameters]
+        now = [_some(p) for p in parameters]
         self.said = all(torch.equal(a, b) for a, b in zip(now, self.before, strict=True))
         self.before = now
         return self.said
+
+
+def _some(parameter: Tensor) -> Tensor:
+    """At most some thousand numbers of a parameter, spread over it: what learns moves them all."""
+    flat = parameter.detach().flatten()
+    return flat[:: max(1, len(flat) // MANY)].clone()
 
 
 @dataclass
@@ -92,9 +102,36 @@ class Pace:
         return times
 
 
+def crawling(slower: float) -> str:
+    """What to say of steps that take so many times as long as at first."""
+    why = "the card's memory is full and the driver uses system memory; choose a smaller batch or picture size" if crowded() else "something else may use this machine"
+    return f"Steps take {slower:.1f} times as long as they did at first: {why}."
+
+
 def crowded() -> bool:
     """Whether the card's memory is all but full."""
     if not torch.cuda.is_available():
         return False
     free, total = torch.cuda.mem_get_info()
     return free < (1 - CROWDED) * total
+
+
+@dataclass
+class Lookout:
+    """After each step: the self-test of the first one that sees the word, what learns but does not move, steps that became slow."""
+
+    still: Stillness = field(default_factory=Stillness)
+    pace: Pace = field(default_factory=Pace)
+    tested: bool = False
+
+    def look(self, step: Step, taken: int, seconds: float, learner: Trainable) -> list[str]:
+        """Sentences about the step, the run's `taken`th, that took so many seconds."""
+        parameters, words, found = learner.parameters(), learner.words(), []
+        if not self.tested and step.used and (not words or any(word.lower() in step.prompt.lower() for word in words)):
+            self.tested = True
+            if not teaches(parameters):
+                found.append(f"Step {step.done} saw the word, but no gradient reached it: learning is off. Please report this, with the log of this run.")
+        if self.still.look(taken, parameters):
+            found.append(UNMOVED)
+        slower = self.pace.add(seconds)
+        return found if slower is None else [*found, crawling(slower)]

@@ -59,7 +59,7 @@ def test_numbers_that_are_not_finite_halve_the_rate_three_times_then_the_run_res
     assert (result["steps"], result["stopped"]) == (1, True)
     assert [e["step"] for e in events(lane, "warning")] == [2, 3, 4, 5]
     assert [row["learn_rate"] for row in curve(result)] == ["0.005", "0.0025", "0.00125", "0.000625"]
-    assert "The vectors are again those of step 1. Resume goes on from there with a tenth" in events(lane, "paused")[0]["reason"]
+    assert "It is again as it was at step 1. Resume goes on from there with a tenth" in events(lane, "paused")[0]["reason"]
     assert torch.equal(shelf(desk).vectors, before)
 
 

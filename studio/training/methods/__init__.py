@@ -1,5 +1,6 @@
 """What can learn: METHODS, one line per method."""
 
+from studio.errors import InputError
 from studio.training.methods.textual_inversion import TEXTUAL_INVERSION
 from studio.training.methods.trainable import Method
 
@@ -8,5 +9,8 @@ METHODS: tuple[Method, ...] = (TEXTUAL_INVERSION,)
 
 
 def method_of(name: str) -> Method:
-    """The method called `name`; requests allow no other names."""
-    return next(m for m in METHODS if m.name == name)
+    """The method called `name`; raises InputError."""
+    found = next((method for method in METHODS if method.name == name), None)
+    if found is None:
+        raise InputError(f"Method: {name!r} cannot be trained; choose one of {', '.join(method.name for method in METHODS)}.")
+    return found

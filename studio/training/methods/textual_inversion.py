@@ -7,17 +7,19 @@ import torch
 from torch import Tensor, nn
 
 from studio.diffusion.model import Model
+from studio.embedding_shelf import file_of
 from studio.errors import InputError
 from studio.formats.embedding import Embedding, read_embedding, write_embedding
-from studio.requests.train import TextualInversionConfig
-from studio.training.methods.trainable import Method
+from studio.requests.train import TextualInversionConfig, TrainConfig
+from studio.settings import Paths
+from studio.training.methods.trainable import Group, Method, Trainable
 
 
-class TextualInversion:
+class TextualInversion(Trainable):
     """An embedding's vectors [n, d] as one fp32 parameter, spliced into prompts where its name stands; `relaxation` 0..1 draws their lengths to those of words."""
 
     def __init__(self, model: Model, embedding: Embedding, relaxation: float = 0.0) -> None:
-        self.name = embedding.name
+        self.model, self.name = model, embedding.name
         self.checkpoint = (model.hash[:10] or None, model.checkpoint.removesuffix(".safetensors").removesuffix(".ckpt") or None)
         self.first = model.widths[0] if len(model.widths) > 1 else None
         self.vectors = nn.Parameter(embedding.vectors.to(model.device).clone())
@@ -25,9 +27,9 @@ class TextualInversion:
         self.relaxation = relaxation
         self.lengths = tuple(zip(model.widths, model.median_norms, strict=True)) if relaxation else ()
 
-    def parameters(self) -> list[nn.Parameter]:
+    def groups(self) -> list[Group]:
         """The one parameter that learns."""
-        return [self.vectors]
+        return [Group("vectors", (self.vectors,))]
 
     def words(self) -> Mapping[str, Tensor]:
         """The live vectors under the embedding's name."""
@@ -65,15 +67,33 @@ class TextualInversion:
         self.start.copy_(state["start"])
 
 
-def attach(model: Model, path: Path, config: TextualInversionConfig | None = None) -> TextualInversion:
-    """The embedding file at `path` made trainable on `model` with the knobs of `config`; raises InputError when it belongs to another kind of model."""
-    embedding = read_embedding(path)
+def attach(model: Model, start: Path | None, config: TrainConfig | None = None) -> TextualInversion:
+    """The embedding file at `start` made trainable on `model` with the knobs of `config`; raises InputError when it belongs to another kind of model."""
+    if start is None:
+        raise InputError("No embedding is selected.", "Create one first.")
+    embedding = read_embedding(start)
     if embedding.width != model.width:
         raise InputError(
             f"Embedding: {embedding.name!r} has vectors of width {embedding.width}, but {model.checkpoint} needs {model.width}.",
             "Choose the checkpoint it was made for, or create a new embedding.",
         )
-    return TextualInversion(model, embedding, config.norm_relaxation if config else 0.0)
+    return TextualInversion(model, embedding, config.norm_relaxation if isinstance(config, TextualInversionConfig) else 0.0)
 
 
-TEXTUAL_INVERSION = Method("textual_inversion", TextualInversionConfig, attach)
+def _start(paths: Paths, config: TrainConfig) -> Path:
+    """The embedding's file; raises NotFound."""
+    return file_of(paths, config.subject)
+
+
+def _shelves(paths: Paths, config: TrainConfig) -> dict[str, Path]:
+    """The same file."""
+    shelf = file_of(paths, config.subject)
+    return {shelf.suffix: shelf}
+
+
+def _first(path: Path) -> int:
+    """The step an embedding was trained to."""
+    return read_embedding(path).step or 0
+
+
+TEXTUAL_INVERSION = Method(TextualInversionConfig, attach, _shelves, _start, _first)

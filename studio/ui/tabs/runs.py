@@ -9,6 +9,7 @@ from typing import Any
 import gradio as gr
 
 from studio.jobs import Job
+from studio.requests.train import subject_of
 from studio.ui.catalogue import ZH
 from studio.ui.widgets import Page, asked, note, took
 from studio.ui.words import say, tell, titled
@@ -50,7 +51,7 @@ def about(lang: str, job: Job) -> str:
 def _subject(job: Job) -> str:
     """What a job is about."""
     request = job.request
-    return str(request.get("config", {}).get("embedding") or request.get("prompt") or request.get("name") or request.get("destination") or "")
+    return str(subject_of(request.get("config") or {}) or request.get("prompt") or request.get("name") or request.get("destination") or "")
 
 
 def _time(job: Job) -> str:
