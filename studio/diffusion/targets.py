@@ -37,9 +37,13 @@ def layers_of(model: Model, layers: str = WITH_MLP, text: bool = True, convoluti
     "attention+MLP" is what kohya trains: every linear layer and 1x1 convolution of a transformer. "full" adds those of residual blocks and samplers.
     `convolutions` adds 3x3 convolutions, which lie in these alone, to any preset ("full" with them is kohya's `conv_dim`); `norms` adds norms beside the chosen layers.
     """
-    names = ("text_encoder", "text_encoder_2") if text else ()
-    parts = (("unet", model.unet), *zip(names, model.text_encoders, strict=False))
-    return [layer for part, network in parts for layer in _layers(model, part, network) if _chosen(layer, layers, convolutions, norms)]
+    return [layer for part, found in every_layer(model).items() if text or part == "unet" for layer in found if _chosen(layer, layers, convolutions, norms)]
+
+
+def every_layer(model: Model) -> dict[str, list[Layer]]:
+    """All layers with a weight that an adapter could be beside, by part."""
+    parts = (("unet", model.unet), *zip(("text_encoder", "text_encoder_2"), model.text_encoders, strict=False))
+    return {part: list(_layers(model, part, network)) for part, network in parts}
 
 
 def _layers(model: Model, part: str, network: nn.Module) -> Iterator[Layer]:

@@ -109,7 +109,13 @@ def _loha(t: Tensors, weight: Tensor, count: int) -> Tensor:
 
 
 def _lokr(t: Tensors, weight: Tensor, count: int) -> Tensor:
-    """Kronecker product of two matrices, each whole or factored; the second may be a convolution with a Tucker core."""
+    """Kronecker product of two matrices."""
+    first, second = kronecker_factors(t, weight)
+    return torch.kron(first.reshape(*first.shape, *[1] * (second.ndim - 2)), second.contiguous())
+
+
+def kronecker_factors(t: Tensors, weight: Tensor) -> tuple[Tensor, Tensor]:
+    """LoKr's two matrices for a weight W [out, in, ...], each whole or factored; the second is a convolution [c, d, k, k] where W is one, perhaps with a Tucker core."""
     first = t["lokr_w1"] if "lokr_w1" in t else t["lokr_w1_a"] @ t["lokr_w1_b"]
     if "lokr_w2" in t:
         second = t["lokr_w2"]
@@ -119,7 +125,7 @@ def _lokr(t: Tensors, weight: Tensor, count: int) -> Tensor:
         second = t["lokr_w2_a"] @ t["lokr_w2_b"].flatten(1)
     if second.ndim == 2 and weight.ndim == 4:
         second = second.reshape(weight.shape[0] // first.shape[0], -1, *weight.shape[2:])
-    return torch.kron(first.reshape(*first.shape, *[1] * (second.ndim - first.ndim)), second.contiguous())
+    return first, second
 
 
 def _ia3(t: Tensors, weight: Tensor, count: int) -> Tensor:
