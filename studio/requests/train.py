@@ -38,7 +38,7 @@ class CreateEmbeddingRequest(Config):
     """Words the embedding starts from, such as "monster" or "woman"; empty starts from zero."""
     vectors: int = Field(1, ge=1, le=75, title="Number of vectors per token")
     """How many of the prompt's 75 places it takes; 1 to 2 for an object, 4 to 8 for a style or person."""
-    overwrite: bool = Field(False, title="Overwrite Old Embedding")
+    overwrite: bool = Field(False, title="Overwrite Old Embedding", json_schema_extra={"more": True})
     """Replace an embedding of the same name."""
     checkpoint: str = ""
     """Checkpoint whose words it starts from; empty means the default one."""
@@ -55,9 +55,11 @@ class TextualInversionConfig(TrainConfig):
     method: ClassVar[str] = "textual_inversion"
     title: ClassVar[str] = "Textual inversion"
 
+    learn_rate: str = Field("0.005", max_length=500, title="Embedding Learning rate")
+    """A number, or a schedule such as "0.005:100, 1e-3:1000, 1e-5": each rate until that step."""
     embedding: str = Field()
     """The embedding that learns; create it first."""
-    norm_relaxation: float = Field(0.0, ge=0, le=1, title="Norm relaxation", json_schema_extra={"step": 0.05})
+    norm_relaxation: float = Field(0.0, ge=0, le=1, title="Norm relaxation", json_schema_extra={"more": True, "step": 0.05})
     """Draw each vector's length softly toward that of an ordinary word (cloneofsimo's clip_ti_decay); 0 = off, 1 = as there."""
 
     @field_validator("embedding")
@@ -80,11 +82,11 @@ class NamedConfig(TrainConfig):
     """File name of the result, by which prompts call it."""
     trigger: str = Field("", max_length=200, title="Trigger word")
     """The word that [name] stands for in training prompts and that you write later; empty means the name."""
-    start_from: str = Field("", max_length=300, title="Go on from")
+    start_from: str = Field("", max_length=300, title="Go on from", json_schema_extra={"more": True})
     """Name of a finished one to train further; empty begins anew."""
-    overwrite: bool = Field(False, title="Overwrite what has this name")
+    overwrite: bool = Field(False, title="Overwrite what has this name", json_schema_extra={"more": True})
     """Let the result take the place of a file of the same name."""
-    weight_decay: float = Field(0.0, ge=0, le=10, title="Weight decay", json_schema_extra={"step": 0.01})
+    weight_decay: float = Field(0.0, ge=0, le=10, title="Weight decay", json_schema_extra={"more": True, "step": 0.01})
     """Draw weights toward nothing, as AdamW does; 0.01 where it is used, 0 = off."""
 
     @field_validator("name")
@@ -110,11 +112,11 @@ class PriorConfig(NamedConfig):
     """What kind of thing it is, such as "person" or "dog"; it follows the trigger word in training prompts."""
     prior: Literal["none", "class pictures", "prediction"] = Field("none", title="Prior preservation")
     """Keep the class as it was: by pictures of it that the checkpoint paints first, or by what the untouched network says, which needs no pictures."""
-    prior_loss_weight: float = Field(1.0, ge=0, le=10, title="Prior loss weight", json_schema_extra={"step": 0.1})
+    prior_loss_weight: float = Field(1.0, ge=0, le=10, title="Prior loss weight", json_schema_extra={"more": True, "step": 0.1})
     """How much keeping the class counts beside learning."""
-    class_pictures: int = Field(100, ge=1, le=5000, title="Class pictures")
+    class_pictures: int = Field(100, ge=1, le=5000, title="Class pictures", json_schema_extra={"more": True})
     """How many pictures of the class are painted once and kept for later trainings."""
-    class_prompt: str = Field("", max_length=1000, title="Class prompt")
+    class_prompt: str = Field("", max_length=1000, title="Class prompt", json_schema_extra={"more": True})
     """What the class pictures show; empty means "a photo of a" and the class word."""
 
     @property
@@ -152,23 +154,23 @@ class NetworkConfig(PriorConfig):
     """Attention alone, with the layers between (as kohya's trainer has it), or every layer of the blocks."""
     conv_rank: int = Field(0, ge=0, le=1024, title="Convolution rank")
     """Rank for the 3x3 convolutions too (LoCon); 0 = leave them."""
-    conv_alpha: float = Field(0.0, ge=0, le=1024, title="Convolution alpha", json_schema_extra={"step": 0.5})
+    conv_alpha: float = Field(0.0, ge=0, le=1024, title="Convolution alpha", json_schema_extra={"more": True, "step": 0.5})
     """Alpha of the convolutions; 0 = as their rank."""
-    block_ranks: str = Field("", max_length=1000, title="Rank of each block")
+    block_ranks: str = Field("", max_length=1000, title="Rank of each block", json_schema_extra={"more": True})
     """17 or 26 numbers between commas (SDXL 12 or 20), BASE first, each times the rank; 0 leaves a block as it is."""
-    block_rates: str = Field("", max_length=1000, title="Rate of each block")
+    block_rates: str = Field("", max_length=1000, title="Rate of each block", json_schema_extra={"more": True})
     """As many numbers, each times the learning rate."""
-    plus_ratio: float = Field(1.0, ge=1, le=64, title="LoRA+ ratio")
+    plus_ratio: float = Field(1.0, ge=1, le=64, title="LoRA+ ratio", json_schema_extra={"more": True})
     """The second matrix of each pair learns this many times faster (Hayou et al. 2024); 16 there, 1 = off."""
-    dora: bool = Field(False, title="DoRA")
+    dora: bool = Field(False, title="DoRA", json_schema_extra={"more": True})
     """Learn direction and length apart (Liu et al. 2024); slower, and often closer at a low rank."""
-    dropout: float = Field(0.0, ge=0, lt=1, title="Dropout", json_schema_extra={"step": 0.05})
+    dropout: float = Field(0.0, ge=0, lt=1, title="Dropout", json_schema_extra={"more": True, "step": 0.05})
     """Leave out this share of what passes through it, so that it does not learn pictures by heart."""
-    rank_dropout: float = Field(0.0, ge=0, lt=1, title="Rank dropout", json_schema_extra={"step": 0.05})
+    rank_dropout: float = Field(0.0, ge=0, lt=1, title="Rank dropout", json_schema_extra={"more": True, "step": 0.05})
     """Leave out this share of its ranks in each step."""
-    module_dropout: float = Field(0.0, ge=0, lt=1, title="Module dropout", json_schema_extra={"step": 0.05})
+    module_dropout: float = Field(0.0, ge=0, lt=1, title="Module dropout", json_schema_extra={"more": True, "step": 0.05})
     """Leave out whole layers this often."""
-    save_precision: Literal["fp16", "bf16", "fp32"] = Field("fp16", title="Saved as")
+    save_precision: Literal["fp16", "bf16", "fp32"] = Field("fp16", title="Saved as", json_schema_extra={"more": True})
     """Precision of the numbers in the file."""
 
 
@@ -189,11 +191,11 @@ class LycorisConfig(NetworkConfig):
     """LoCon adds convolutions; LoHa and LoKr multiply small matrices; (IA)3 only scales, and Forge and ComfyUI do not read it."""
     conv_rank: int = Field(8, ge=0, le=1024, title="Convolution rank")
     """Rank for the 3x3 convolutions too; 0 = leave them."""
-    tucker: bool = Field(False, title="Tucker decomposition")
+    tucker: bool = Field(False, title="Tucker decomposition", json_schema_extra={"more": True})
     """Split convolutions into a core and two matrices, which makes the file smaller."""
-    factor: int = Field(8, ge=-1, le=1024, title="LoKr factor")
+    factor: int = Field(8, ge=-1, le=1024, title="LoKr factor", json_schema_extra={"more": True})
     """Size of LoKr's first matrix; -1 = near the square root of the layer's size."""
-    full_matrix: bool = Field(False, title="LoKr with a full matrix")
+    full_matrix: bool = Field(False, title="LoKr with a full matrix", json_schema_extra={"more": True})
     """Leave LoKr's second matrix whole, which ignores the rank and holds the most."""
 
 
@@ -211,11 +213,11 @@ class HypernetworkConfig(NamedConfig):
     """Width of each layer as a multiple of the context's; the first and the last must be 1."""
     activation: Literal["linear", "relu", "leakyrelu", "elu", "swish", "tanh", "sigmoid"] = Field("linear", title="Activation function")
     """What bends what passes; relu, leakyrelu and swish are usual."""
-    weight_init: Literal["Normal", "KaimingUniform", "KaimingNormal", "XavierUniform", "XavierNormal"] = Field("Normal", title="Layer weights initialization")
+    weight_init: Literal["Normal", "KaimingUniform", "KaimingNormal", "XavierUniform", "XavierNormal"] = Field("Normal", title="Layer weights initialization", json_schema_extra={"more": True})
     """How its numbers begin; Kaiming for relu and its kin, Xavier for tanh and sigmoid."""
-    layer_norm: bool = Field(False, title="Add layer normalization")
+    layer_norm: bool = Field(False, title="Add layer normalization", json_schema_extra={"more": True})
     """Put a normalising layer after each."""
-    dropout_structure: str = Field("", max_length=200, title="Hypernetwork dropout structure")
+    dropout_structure: str = Field("", max_length=200, title="Hypernetwork dropout structure", json_schema_extra={"more": True})
     """A rate for each layer, such as "0, 0.3, 0"; empty = none."""
 
 
@@ -235,11 +237,11 @@ class DreamboothConfig(PriorConfig):
     """A whole checkpoint, or a LoRA of the rank below."""
     rank: int = Field(32, ge=1, le=1024)
     """Rank of the LoRA, when it is trained into one."""
-    ema_decay: float = Field(0.0, ge=0, lt=1, title="EMA decay", json_schema_extra={"step": 0.0001})
+    ema_decay: float = Field(0.0, ge=0, lt=1, title="EMA decay", json_schema_extra={"more": True, "step": 0.0001})
     """Paint and save a running average of the weights; 0.9999 for long trainings, 0 = off."""
-    save_folder: bool = Field(False, title="Save a diffusers folder too")
+    save_folder: bool = Field(False, title="Save a diffusers folder too", json_schema_extra={"more": True})
     """Write the result as a diffusers folder beside the single file."""
-    save_precision: Literal["fp16", "bf16", "fp32"] = Field("fp16", title="Saved as")
+    save_precision: Literal["fp16", "bf16", "fp32"] = Field("fp16", title="Saved as", json_schema_extra={"more": True})
     """Precision of the numbers in the file."""
 
 
@@ -255,11 +257,11 @@ class FineTuneConfig(NamedConfig):
     """The text encoder's rate, which falls as the UNet's does; 0 leaves it as it is."""
     trained_layers: Literal["all", "attention", "cross-attention"] = Field("all", title="Layers that learn")
     """All of the UNet, or its attention alone, which needs far less memory."""
-    ema_decay: float = Field(0.0, ge=0, lt=1, title="EMA decay", json_schema_extra={"step": 0.0001})
+    ema_decay: float = Field(0.0, ge=0, lt=1, title="EMA decay", json_schema_extra={"more": True, "step": 0.0001})
     """Paint and save a running average of the weights; 0.9999 for long trainings, 0 = off."""
-    save_folder: bool = Field(False, title="Save a diffusers folder too")
+    save_folder: bool = Field(False, title="Save a diffusers folder too", json_schema_extra={"more": True})
     """Write the result as a diffusers folder beside the single file."""
-    save_precision: Literal["fp16", "bf16", "fp32"] = Field("fp16", title="Saved as")
+    save_precision: Literal["fp16", "bf16", "fp32"] = Field("fp16", title="Saved as", json_schema_extra={"more": True})
     """Precision of the numbers in the file."""
 
 
@@ -279,11 +281,11 @@ class TogetherConfig(NetworkConfig):
     """The embedding's rate, which falls as the LoRA's does."""
     order: Literal["joint", "words first", "LoRA first"] = Field("joint", title="Order")
     """Both at once, or one after the other."""
-    switch: float = Field(0.5, gt=0, lt=1, title="Where it changes over", json_schema_extra={"step": 0.05})
+    switch: float = Field(0.5, gt=0, lt=1, title="Where it changes over", json_schema_extra={"more": True, "step": 0.05})
     """Part of all steps after which the second one takes over, when one comes after the other."""
-    words_end: int = Field(0, ge=0, le=1_000_000, title="Words learn until step")
+    words_end: int = Field(0, ge=0, le=1_000_000, title="Words learn until step", json_schema_extra={"more": True})
     """The embedding stays as it is from this step on; 0 = it learns to the end."""
-    bundle: bool = Field(False, title="Bundle the embedding into the LoRA too")
+    bundle: bool = Field(False, title="Bundle the embedding into the LoRA too", json_schema_extra={"more": True})
     """Write a third file, which A1111 reads as both."""
 
 

@@ -3,9 +3,9 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from studio.config import controls
+from studio.config import Control, controls
 from studio.errors import InputError
-from studio.requests.train import TextualInversionConfig
+from studio.requests.train import CONFIGS, TrainConfig
 from studio.runs.reading import settled
 
 MOST = 6
@@ -25,12 +25,17 @@ def comparison(views: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
 
 
 def differences(views: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """What is set differently: label, name and one value for each run; a run that does not say has the default."""
+    """What is set differently: label, name and one value for each run; a run that does not say has the default of its method, and None where its method has no such knob."""
     found, asked = [], [settled(v["config"], v["changes"]) for v in views]
-    for knob in controls(TextualInversionConfig):
-        values = [config.get(knob.name, knob.default) for config in asked]
+    methods = {cls.method: cls for cls in CONFIGS}
+    titles = [methods[v["method"]].title if v["method"] in methods else v["method"] for v in views]
+    if len(set(titles)) > 1:
+        found.append({"name": "method", "label": "Method", "values": titles})
+    knobs = [{knob.name: knob for knob in controls(methods.get(v["method"], TrainConfig))} for v in views]
+    for name, label in _labels(knobs).items():
+        values = [_plain(config.get(name, mine[name].default) if name in mine else None) for config, mine in zip(asked, knobs, strict=True)]
         if any(value != values[0] for value in values[1:]):
-            found.append({"name": knob.name, "label": knob.label, "values": values})
+            found.append({"name": name, "label": label, "values": values})
     for name, label in FACTS.items():
         values = [v["facts"].get(name) for v in views]
         if any(value != values[0] for value in values[1:]):
@@ -38,9 +43,21 @@ def differences(views: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
     return found
 
 
+def _labels(knobs: Sequence[Mapping[str, Control]]) -> dict[str, str]:
+    """Every knob that one of them has, in the order of the form, with its label; one that methods call differently is called as all trainings call it."""
+    common = {knob.name: knob.label for knob in controls(TrainConfig)}
+    labels: dict[str, str] = {}
+    for name in dict.fromkeys(name for mine in knobs for name in mine):
+        said = [mine[name].label for mine in knobs if name in mine]
+        labels[name] = said[0] if len(set(said)) == 1 else common.get(name, said[0])
+    return labels
+
+
 def _plain(value: Any) -> Any:
-    """A fact as one line."""
-    return ", ".join(f"{name} {each}" for name, each in value.items()) if isinstance(value, dict) else value
+    """A value as one line."""
+    if isinstance(value, dict):
+        return ", ".join(f"{name} {each}" for name, each in value.items())
+    return ", ".join(map(str, value)) if isinstance(value, list | tuple) else value
 
 
 def pictures(views: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
