@@ -14,7 +14,8 @@ from studio.shelves import images
 
 MOST_SHOWN = 80
 """Letters of a foreign value in a note."""
-_NEEDED = {"embedding": "-", "name": "-", "data": "-", "class_word": "-"}
+_NEEDED = {"embedding": "x", "name": "x", "data": "x", "class_word": "x"}
+"""What a person writes, so that one knob can be checked by itself."""
 LEFT_OUT = "{label} ({value}) has no counterpart here; it was left out."
 REFUSED = "{label} ({value}) is outside what is possible here; it was left out."
 NOT_OF_METHOD = "{label} ({value}) is nothing this method has; it was left out."
@@ -110,19 +111,30 @@ def take_data(taken: Taken, folder: Any) -> None:
     """A folder of pictures when it is here and holds pictures, else a note with its last part only."""
     if empty(folder):
         return
-    place = Path(str(folder)).expanduser()
-    if place.is_absolute() and _has_pictures(place):
+    place = local_folder(folder)
+    if place is not None and pictures_in(place):
         taken.put("data", str(place))
     else:
         taken.say("Its pictures ({value}) are not here; choose your own data set.", value=shown(last_part(folder) or folder))
 
 
-def _has_pictures(place: Path) -> bool:
-    """Whether a folder holds pictures itself; False for one that cannot be read."""
+def local_folder(written: Any) -> Path | None:
+    """A folder of this machine that a file names; None for a relative one, one that is not there, and one on another machine (which is not even asked)."""
+    if empty(written) or str(written).startswith(("\\\\", "//")):
+        return None
+    place = Path(str(written))
     try:
-        return place.is_dir() and bool(images(place))
+        return place if place.is_absolute() and place.is_dir() else None
+    except (OSError, ValueError):
+        return None
+
+
+def pictures_in(place: Path | None) -> int:
+    """How many pictures a folder holds itself; 0 for one that is none or cannot be read."""
+    try:
+        return len(images(place)) if place is not None else 0
     except OSError:
-        return False
+        return 0
 
 
 def flattened(settings: Mapping[str, Any]) -> dict[str, Any]:
