@@ -4,24 +4,32 @@ Which layers a file has, what they are called and what shapes their tensors have
 their modules, as kohya's trainer does, at full size and without numbers. What a file means is asked of the programs that own the format, on small networks.
 """
 
+import copy
+import io
 import json
 import re
+import zlib
 from collections.abc import Callable, Iterator
+from contextlib import redirect_stdout
 from functools import cache
+from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from safetensors.torch import load_file
 from torch import Tensor, nn
 
+from studio.diffusion.adapters import Wear, worn
 from studio.diffusion.families import SD1, SD2, SDXL
 from studio.diffusion.model import Model
 from studio.diffusion.targets import layers_of
-from studio.formats.adapter import Adapter, family_of
+from studio.formats.adapter import Adapter, family_of, read_adapter
 from studio.formats.adapter_metadata import adapter_metadata
-from studio.formats.adapter_writing import adapter_tensors
+from studio.formats.adapter_writing import adapter_tensors, write_adapter
 from studio.formats.delta import Delta, kind_of
 from studio.formats.provenance import Provenance
+from tests.diffusion.small import made
 
 RANK, ALPHA, FACTOR = 4, 3.0, 4
 UNETS: dict[str, dict[str, Any]] = {
@@ -126,7 +134,9 @@ def loha(w: Shape) -> dict[str, Shape]:
 
 
 def lokr(w: Shape) -> dict[str, Shape]:
-    """A small square and a factored large one."""
+    """A small square and a large one, factored where the rank saves half."""
+    if max(w[:2]) // FACTOR <= 2 * RANK:
+        return lokr_full(w)
     return {"lokr_w1": (FACTOR, FACTOR), "lokr_w2_a": (w[0] // FACTOR, RANK), "lokr_w2_b": (RANK, area(w) // FACTOR), "alpha": ()}
 
 
@@ -151,12 +161,12 @@ KINDS: dict[str, Callable[[Shape], dict[str, Shape]]] = {
 LINEAR_ONLY = {"LoRA", "IA3"}
 
 
-def learned(shapes: dict[str, Shape], make: Callable[[str, Shape], Tensor]) -> Delta:
+def learned(shapes: dict[str, Shape], make: Callable[[str, Shape], Tensor], alpha: float = ALPHA) -> Delta:
     """What is handed to the writer for a layer whose tensors have these shapes in a file."""
     tensors = {key.removesuffix(".weight"): make(key, shape) for key, shape in shapes.items() if key != "alpha"}
     kind = kind_of(frozenset(tensors))
     assert kind is not None
-    return Delta(kind, tensors, ALPHA if "alpha" in shapes else None)
+    return Delta(kind, tensors, alpha if "alpha" in shapes else None)
 
 
 def blank(key: str, shape: Shape) -> Tensor:
@@ -202,3 +212,147 @@ def test_text_encoders_keep_text_model_in_their_names_whatever_transformers_call
     names = [layer.name for layer in layers_of(model) if layer.part != "unet"]
     prefixes = r"lora_te[12]_" if family == "SDXL" else r"lora_te_"
     assert [name for name in names if not re.fullmatch(prefixes + r"text_model_encoder_layers_\d+_(self_attn_(q|k|v|out)_proj|mlp_fc[12])", name)] == []
+
+
+def numbers(name: str) -> Callable[[str, Shape], Tensor]:
+    """Random numbers for the tensors of a layer, other ones for another layer; magnitudes are positive."""
+
+    def make(key: str, shape: Shape) -> Tensor:
+        drawn = torch.randn(shape, generator=torch.Generator().manual_seed(zlib.crc32(f"{name}.{key}".encode()))) * 0.1
+        return torch.tensor(False) if key == "on_input" else 1 + drawn.abs() if key == "dora_scale" else drawn
+
+    return make
+
+
+@cache
+def small(family: str) -> Model:
+    """A small random network, whose weights nothing here may change."""
+    return made(SDXL, 40) if family == "SDXL" else made()
+
+
+def shapes_of(kind: str, layer: nn.Module) -> dict[str, Shape]:
+    """The tensors of a layer's change; none where the kind has nothing for it."""
+    shape = tuple(layer.weight.shape)
+    if kind == "Norm" or isinstance(layer, nn.LayerNorm | nn.GroupNorm):
+        return {"w_norm": shape, "b_norm": shape} if kind == "Norm" and len(shape) == 1 else {}
+    if kind == "Full":
+        return {"diff": shape} | ({} if layer.bias is None else {"diff_b": tuple(layer.bias.shape)})
+    return KINDS[kind](shape)
+
+
+def written(path: Path, model: Model, kind: str, alpha: float = ALPHA) -> Adapter:
+    """A file of one kind over every layer of a model, as the studio writes and reads it."""
+    layers = layers_of(model, "full", convolutions=kind not in LINEAR_ONLY, norms=True)
+    shapes = {layer.name: found for layer in layers if (found := shapes_of(kind, layer.module))}
+    write_adapter(path, Adapter("x", {name: learned(found, numbers(name), alpha) for name, found in shapes.items()}), Provenance(name="x", family=model.family.name))
+    return read_adapter(path)
+
+
+def weights(model: Model) -> dict[str, Tensor]:
+    """Copies of all weights of the networks that an adapter changes."""
+    return {f"{n}.{key}": value.clone() for n, part in enumerate((model.unet, *model.text_encoders)) for key, value in part.state_dict().items()}
+
+
+def ours(model: Model, adapter: Adapter) -> dict[str, Tensor]:
+    """The weights as the studio wears a file."""
+    with worn(model, [Wear(adapter)]) as dressed:
+        assert dressed.missing == {"x": ()}
+        return weights(model)
+
+
+def assert_same(theirs: dict[str, Tensor], mine: dict[str, Tensor], plain: dict[str, Tensor], adapter: Adapter) -> None:
+    """Every weight within 1e-5 of the other program's, and every layer of the file really changed."""
+    assert theirs.keys() == mine.keys()
+    assert max(float((theirs[key].float() - mine[key].float()).abs().max()) for key in mine) < 1e-5
+    assert sum(not torch.equal(mine[key], plain[key]) for key in mine if key.endswith(".weight")) == len(adapter.modules)
+
+
+class Tree(nn.Module):
+    """The same layers under the names that kohya's trainer has for them."""
+
+    def __init__(self, layers: dict[str, nn.Module]) -> None:
+        super().__init__()
+        for path, layer in layers.items():
+            self.add_module(path, layer)
+
+
+def lycoris_merges(model: Model, file: Path) -> None:
+    """Let lycoris-lora find and merge a file's layers by its own rules; SDXL's UNet has the original names there, as in kohya's trainer."""
+    from lycoris.utils import merge
+
+    several, layers = len(model.text_encoders) > 1, layers_of(model, "full", convolutions=True, norms=True)
+    roots = {part: Tree({}) for part in ("unet", "text_encoder", "text_encoder_2")}
+    for layer in layers:
+        prefix = {"unet": "lora_unet_", "text_encoder": f"lora_te{'1' if several else ''}_", "text_encoder_2": "lora_te2_"}[layer.part]
+        roots[layer.part].add_module(layer.name.removeprefix(prefix), layer.module)
+    with redirect_stdout(io.StringIO()) as told:
+        merge([roots["text_encoder"], roots["text_encoder_2"]][: len(model.text_encoders)], roots["unet"], load_file(file))
+    assert "Unused state dict key: {}" in told.getvalue()
+
+
+@pytest.mark.parametrize("kind", ["LoRA", "LoCon", "Tucker", "LoHa", "LoKr", "LoKr full", "Full", "Norm"])
+@pytest.mark.parametrize("family", ["SD1", "SDXL"])
+def test_lycoris_makes_the_same_weights_of_a_file(tmp_path: Path, family: str, kind: str) -> None:
+    """With alpha as large as the rank where lycoris-lora's merge scales twice, unlike its training: see the next test."""
+    model = small(family)
+    adapter, theirs = written(tmp_path / "x.safetensors", model, kind, RANK if kind in ("LoHa", "LoKr") else ALPHA), copy.deepcopy(model)
+    lycoris_merges(theirs, tmp_path / "x.safetensors")
+    assert_same(weights(theirs), ours(model, adapter), weights(model), adapter)
+
+
+@pytest.mark.parametrize("kind", ["LoHa", "LoKr"])
+def test_lycoris_trains_with_the_same_weights_as_a_file_says(tmp_path: Path, kind: str) -> None:
+    """What a layer answers with in training is W + its change; the merge of lycoris-lora 4.1 multiplies these two kinds by alpha / rank a second time."""
+    from lycoris.modules import get_module, make_module
+
+    model = small("SD1")
+    adapter, theirs, tensors = written(tmp_path / "x.safetensors", model, kind), copy.deepcopy(model), load_file(tmp_path / "x.safetensors")
+    for layer in layers_of(theirs, "full", convolutions=True):
+        found, parameters = get_module(tensors, layer.name)
+        module = make_module(found, parameters, layer.name, layer.module)
+        with torch.no_grad():
+            layer.module.weight += module.get_weight(layer.module.weight.shape)
+    assert_same(weights(theirs), ours(model, adapter), weights(model), adapter)
+
+
+@pytest.mark.parametrize("kind", ["DoRA", "IA3"])
+def test_lycoris_makes_the_same_weights_of_what_its_own_loader_cannot_find(tmp_path: Path, kind: str) -> None:
+    """Its modules are asked directly: its loader of (IA)3 is handed one value too many, and that of DoRA takes every magnitude for one of outputs, its default, while files hold inputs'."""
+    from lycoris.modules.ia3 import IA3Module
+    from lycoris.modules.locon import LoConModule
+
+    model = small("SD1")
+    adapter, theirs = written(tmp_path / "x.safetensors", model, kind), copy.deepcopy(model)
+    tensors = load_file(tmp_path / "x.safetensors")
+    for layer in layers_of(theirs, "full", convolutions=True):
+        state = {key.removeprefix(layer.name + "."): tensor.float() for key, tensor in tensors.items() if key.startswith(layer.name + ".")}
+        if state and kind == "IA3":
+            module = IA3Module(layer.name, layer.module, train_on_input=bool(state["on_input"]))
+        elif state:
+            module = LoConModule(layer.name, layer.module, 1, RANK, float(state["alpha"]), weight_decompose=True, wd_on_out=False)
+        else:
+            continue
+        module.load_state_dict(state)
+        with torch.no_grad():
+            module.merge_to(1.0)
+    assert_same(weights(theirs), ours(model, adapter), weights(model), adapter)
+
+
+@pytest.mark.parametrize("kind", ["LoRA", "LoCon"])
+@pytest.mark.parametrize("family", ["SD1", "SDXL"])
+def test_diffusers_with_peft_makes_the_same_weights_of_a_file(tmp_path: Path, family: str, kind: str) -> None:
+    """Alpha is not the rank, so it must be read as it was stored. DoRA and LyCORIS's kinds are not compared: diffusers leaves `dora_scale` out and takes none of the others."""
+    from diffusers import DDIMScheduler, StableDiffusionPipeline, StableDiffusionXLPipeline
+
+    model = small(family)
+    adapter, theirs = written(tmp_path / "x.safetensors", model, kind), copy.deepcopy(model)
+    parts = dict(zip(("text_encoder", "text_encoder_2"), theirs.text_encoders, strict=False))
+    tokenizers = {name.replace("text_encoder", "tokenizer"): None for name in parts}
+    checks = {} if family == "SDXL" else {"safety_checker": None, "feature_extractor": None, "requires_safety_checker": False}
+    pipeline = (StableDiffusionXLPipeline if family == "SDXL" else StableDiffusionPipeline)(
+        vae=theirs.vae, unet=theirs.unet, scheduler=DDIMScheduler(steps_offset=1, clip_sample=False), **parts, **tokenizers, **checks
+    )
+    pipeline.load_lora_weights(tmp_path / "x.safetensors")
+    pipeline.fuse_lora(components=["unet", *parts])
+    pipeline.unload_lora_weights()
+    assert_same(weights(theirs), ours(model, adapter), weights(model), adapter)
