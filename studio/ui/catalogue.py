@@ -1,5 +1,6 @@
 """The words of the page in Chinese, by their English; terms of the field keep their English name beside."""
 
+from studio.ui.catalogue_cards import CARDS
 from studio.ui.catalogue_embedding import EMBEDDING
 from studio.ui.catalogue_forecast import PROBLEMS
 from studio.ui.catalogue_knobs import DOCTOR, KNOBS
@@ -23,6 +24,7 @@ ZH: dict[str, str] = {
     **PROBLEMS,
     **RUNS,
     **EMBEDDING,
+    **CARDS,
     **TOOLS,
     # the frame
     "Checkpoint": "模型 Checkpoint",

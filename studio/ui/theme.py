@@ -8,13 +8,14 @@ from gradio.themes.utils import colors
 from studio.settings import SHIPPED_ROOT
 
 STATIC = SHIPPED_ROOT / "static"
-STYLES = (STATIC / "studio.css", STATIC / "room.css", STATIC / "run.css", STATIC / "runs.css")
+STYLES = (STATIC / "studio.css", STATIC / "room.css", STATIC / "run.css", STATIC / "runs.css", STATIC / "cards.css")
 FAVICON = STATIC / "icon.svg"
 _ROOM = ("room.js", "room_grid.js", "room_openers.js", "room_picture.js", "room_words.js", "room_check.js")
 _RUN = ("run_chart.js", "run_previews.js", "run.js")
 _RUNS = ("runs.js", "runs_acts.js", "runs_compare.js", "runs_queue.js")
-SCRIPTS = ("studio.js", "parts.js", "ink.js", "canvas.js", "prompts.js", *_ROOM, *_RUN, *_RUNS)
-"""Keys and the dark switch, what is painted, the canvas, what helps with prompts; then the parts of the data set room, and those of a training's screen and of the Runs tab."""
+_CARDS = ("cards_editor.js", "cards.js")
+SCRIPTS = ("studio.js", "parts.js", "ink.js", "canvas.js", "prompts.js", *_CARDS, *_ROOM, *_RUN, *_RUNS)
+"""Keys and the dark switch, what is painted, the canvas, what helps with prompts, cards of networks; then the parts of the data set room, and those of a training's screen and of the Runs tab."""
 _FONTS = ("system-ui", "-apple-system", "Segoe UI", "Noto Sans", "PingFang SC", "Microsoft YaHei", "Noto Sans CJK SC", "sans-serif")
 
 

@@ -34,7 +34,7 @@ class Screen:
 
 @dataclass(frozen=True)
 class Page:
-    """What every tab works with: the engine, the views, and the parts of the page that all tabs share."""
+    """What every tab works with: the engine, the views, and the parts of the page that all tabs share; with `key` the page's scripts may use the API."""
 
     engine: Engine
     follower: Follower
@@ -43,6 +43,7 @@ class Page:
     vae: gr.Dropdown
     clip_skip: gr.Number
     tabs: gr.Tabs
+    key: str = ""
     screens: list[Screen] = field(default_factory=list)
     fills: list[tuple[Callable[[], list[Any]], list[Component]]] = field(default_factory=list)
 

@@ -1,10 +1,14 @@
-"""What stands above the knobs of a painting: prompts with their token counters, styles, embeddings, and the buttons that start and end it."""
+"""What stands above the knobs of a painting: prompts with their token counters, styles, embeddings, the buttons that start and end it, and cards of networks."""
 
+import json
+from html import escape
 from typing import Any
 
 import gradio as gr
 
 from studio.errors import StudioError
+from studio.ui.catalogue import ZH
+from studio.ui.catalogue_cards import CARDS, SHARED
 from studio.ui.widgets import Form, Page
 from studio.ui.words import say
 
@@ -32,6 +36,12 @@ class Prompting:
                     self.clear = gr.Button("🗑", elem_classes=["tool"], elem_id=f"{self.name}_clear")
                     self.words = gr.Dropdown([], allow_custom_value=True, label=say("Insert an embedding"), elem_id=f"{self.name}_embeddings", interactive=True, min_width=150)
                 self.form.hold("styles", gr.Dropdown([], multiselect=True, allow_custom_value=True, label=say("Styles"), elem_id=f"{self.name}_styles", interactive=True))
+        self._cards()
+
+    def _cards(self) -> None:
+        """The place of the cards of networks, which static/cards.js draws over /studio/v1/networks."""
+        words = escape(json.dumps({text: ZH[text] for text in (*CARDS, *SHARED)}, ensure_ascii=False))
+        gr.HTML(f'<div class="cards-room" data-tab="{self.name}" data-key="{escape(self.page.key)}" data-words="{words}"></div>', elem_id=f"{self.name}_cards", padding=False)
 
     def _prompt(self, field: str, placeholder: Any, lines: int) -> None:
         """A prompt, and below it how many of its tokens are used."""
