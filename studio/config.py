@@ -59,6 +59,7 @@ class Control:
     step: float | None = None
     choices: tuple[str, ...] = ()
     multiline: bool = False
+    more: bool = False
 
 
 def controls(cls: type[Config]) -> list[Control]:
@@ -73,7 +74,7 @@ def _control(name: str, field: FieldInfo) -> Control:
     low = next((m.ge for m in field.metadata if hasattr(m, "ge")), None)
     high = next((m.le for m in field.metadata if hasattr(m, "le")), None)
     default = None if field.is_required() else field.get_default(call_default_factory=True)
-    return Control(name, field.title or label_of(name), kind, default, field.description or "", low, high, extra.get("step"), choices, bool(extra.get("multiline")))
+    return Control(name, field.title or label_of(name), kind, default, field.description or "", low, high, extra.get("step"), choices, bool(extra.get("multiline")), bool(extra.get("more")))
 
 
 def _kind(annotation: Any) -> tuple[Any, tuple[str, ...]]:

@@ -4,10 +4,10 @@ import pytest
 
 from studio.config import Config, controls
 from studio.errors import InputError
-from studio.requests import REQUESTS, CreateEmbeddingRequest, GenerateRequest, PreprocessRequest, TrainRequest, kind_of, request_of
-from studio.requests.train import TextualInversionConfig, check_schedule
+from studio.requests import REQUESTS, CreateEmbeddingRequest, GenerateRequest, PreprocessRequest, TrainRequest, kind_of, request_of, train
+from studio.requests.train import check_schedule
 
-CONFIGS = (GenerateRequest, PreprocessRequest, CreateEmbeddingRequest, TextualInversionConfig)
+CONFIGS = (GenerateRequest, PreprocessRequest, CreateEmbeddingRequest, *train.CONFIGS)
 
 
 @pytest.mark.parametrize("cls", CONFIGS)

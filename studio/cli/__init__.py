@@ -15,7 +15,7 @@ from studio.cli.serving import serve
 from studio.engine import Engine
 from studio.errors import EXIT_CODES, InputError, StudioError
 from studio.requests import GenerateRequest, InspectRequest, PreprocessRequest, TrainRequest
-from studio.requests.train import TextualInversionConfig
+from studio.requests.train import CONFIGS, config_class
 from studio.settings import Paths
 
 PORT = 7860
@@ -70,9 +70,10 @@ def _parser() -> argparse.ArgumentParser:
     embedding.add_commands(commands, shared)
 
     train = commands.add_parser("train", help="train").add_subparsers(dest="method", required=True, metavar="METHOD")
-    inversion = train.add_parser("textual_inversion", parents=[shared], help="train an embedding")
-    add_knobs(inversion, TextualInversionConfig, set())
-    inversion.set_defaults(run=_train)
+    for config in CONFIGS:
+        method = train.add_parser(config.method, parents=[shared], help=config.title)
+        add_knobs(method, config, set())
+        method.set_defaults(run=_train)
 
     generate = commands.add_parser("generate", parents=[shared], help="paint pictures, or repaint the masked part of one")
     generate.add_argument("--out", default="", help="folder that receives a copy of the pictures")
@@ -98,13 +99,14 @@ def _preprocess(arguments: argparse.Namespace, paths: Paths) -> int:
 
 
 def _train(arguments: argparse.Namespace, paths: Paths) -> int:
-    """studio train textual_inversion --embedding NAME --data DIR --steps N"""
-    values = given(arguments, TextualInversionConfig)
-    missing = [f"--{name}" for name in ("embedding", "data") if name not in values]
+    """studio train METHOD --name NAME --data DIR --steps N"""
+    config = config_class(arguments.method)
+    values = given(arguments, config)
+    missing = [f"--{name}" for name, field in config.model_fields.items() if field.is_required() and name not in values]
     if missing:
-        raise InputError(f"Missing: {' and '.join(missing)}.", "Say which embedding learns, and from which folder of pictures.")
+        raise InputError(f"Missing: {' and '.join(missing)}.", "Say what learns, and from which folder of pictures.")
     values["data"] = absolute(values["data"])
-    return follow(Engine(paths), TrainRequest.check({"config": values}), arguments.json)
+    return follow(Engine(paths), TrainRequest.check({"method": arguments.method, "config": values}), arguments.json)
 
 
 def _generate(arguments: argparse.Namespace, paths: Paths) -> int:

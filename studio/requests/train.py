@@ -272,7 +272,7 @@ class TogetherConfig(NetworkConfig):
     title: ClassVar[str] = "Embedding + LoRA"
 
     text_encoder_rate: float = Field(0.0, ge=0, le=1000, title="Text encoder learning rate")
-    """The text encoder's rate, which falls as the UNet's does; 0 leaves it as it is, since the words learn instead."""
+    """The text encoder's rate, which falls as the UNet's does; 0 leaves it as it is."""
     initialization_text: str = Field("*", max_length=1000)
     """Words the embedding starts from, such as "monster" or "woman"; empty starts from zero."""
     vectors: int = Field(2, ge=1, le=75, title="Number of vectors per token")

@@ -90,6 +90,8 @@ class TrainConfig(Config):
     """Never; when the curve has gone flat (DVAR, Voronov et al. 2023); or when the best measurement is several measurements old."""
     patience: int = Field(5, ge=1, le=1000)
     """Measurements without a better one, after which patience stops."""
+    devices: int = Field(1, ge=1, le=64)
+    """Graphics cards that learn side by side, each from its own share of the pictures: as if the batch were that many times larger."""
     tensorboard: bool = Field(False, title="Write TensorBoard logs")
     """Write the curves for TensorBoard too, into the run's folder."""
     clip_skip: int = Field(1, ge=1, le=4, title="Clip skip")

@@ -77,7 +77,7 @@ def build(engine: Engine, key: str = "") -> gr.Blocks:
         preparing.use.click(_newest_set(engine), None, [tabs, training.form.parts["data"]])
         preparing.look.click(_opened(page), None, [tabs, preparing.opened]).then(None, preparing.opened, js="(name) => window.studio.openRoom(name)")
         room.use.click(lambda folder: [gr.Tabs(selected="train"), folder], room.folder, [tabs, training.form.parts["data"]])
-        creating.train.click(_newest_embedding(engine), None, [tabs, training.form.parts["embedding"]])
+        creating.train.click(_newest_embedding(engine), None, [tabs, training.form.method, training.form.parts["embedding"]])
     return blocks
 
 
@@ -123,6 +123,6 @@ def _newest_embedding(engine: Engine) -> Callable[[], list[Any]]:
 
     def use() -> list[Any]:
         done = [job for job in engine.jobs(20, "create_embedding") if job.result]
-        return [gr.Tabs(selected="train"), done[0].result["name"] if done and done[0].result else gr.skip()]
+        return [gr.Tabs(selected="train"), "textual_inversion", done[0].result["name"] if done and done[0].result else gr.skip()]
 
     return use

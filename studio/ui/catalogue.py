@@ -4,6 +4,7 @@ from studio.ui.catalogue_cards import CARDS
 from studio.ui.catalogue_embedding import EMBEDDING
 from studio.ui.catalogue_forecast import PROBLEMS
 from studio.ui.catalogue_knobs import DOCTOR, KNOBS
+from studio.ui.catalogue_methods import METHODS
 from studio.ui.catalogue_painting import PAINTING
 from studio.ui.catalogue_room import SCRIPTED
 from studio.ui.catalogue_runs import RUNS
@@ -18,6 +19,7 @@ ZH: dict[str, str] = {
     **SCRIPTED,
     **WORDS,
     **PAINTING,
+    **METHODS,
     **TRAINING,
     **SCREEN,
     **FORECAST,

@@ -7,14 +7,15 @@ from studio.engine import Engine
 from studio.errors import StudioError
 from studio.jobs import Job, State
 from studio.requests import request_of
+from studio.requests.train import subject_of
 from studio.ui.widgets import duration, failed, note
 from studio.ui.words import tell
 
 
-def forecast_of(engine: Engine, config: dict[str, Any]) -> str:
+def forecast_of(engine: Engine, values: dict[str, Any]) -> str:
     """Ask for a forecast of these settings; returns what is wrong with them as a note, or nothing."""
     try:
-        engine.submit(request_of("forecast", {"config": config}))
+        engine.submit(request_of("forecast", values))
     except StudioError as error:
         return note("bad", str(error))
     return ""
@@ -48,7 +49,7 @@ def _told(lang: str, job: Job, result: dict[str, Any]) -> str:
     problems = "".join(_problem(lang, p) for p in result["problems"])
     good = "" if problems else note("good", tell(lang, "Nothing speaks against it."))
     lines = "".join(f'<div class="lastprompt">{escape(p["prompt"])} · {escape(tell(lang, "{count} tokens", count=p["tokens"]))}</div>' for p in result["prompts"])
-    head = f"<div class='small'>{escape(tell(lang, 'Forecast for {name}', name=job.request['config']['embedding']))}</div>"
+    head = f"<div class='small'>{escape(tell(lang, 'Forecast for {name}', name=subject_of(job.request['config'])))}</div>"
     return f'{head}<div class="figures">{cells}</div>{problems}{good}<details><summary class="small">{escape(tell(lang, "Prompts it will be trained with"))}</summary>{lines}</details>'
 
 

@@ -9,12 +9,14 @@ import pytest
 from studio.config import controls
 from studio.jobs import State
 from studio.requests import REQUESTS, CreateEmbeddingRequest, GenerateRequest, PreprocessRequest
-from studio.requests.train import TextualInversionConfig
+from studio.requests.train import CONFIGS, TrainConfig
 from studio.ui.catalogue import ZH
 from studio.ui.widgets import duration
 from studio.ui.words import language, say, tell, titled
 
 UI = Path(__file__).resolve().parents[2] / "studio" / "ui"
+EMBEDDING_HELPS = {"The embedding that learns; create it first."}
+"""Said by the tab itself."""
 INTERNAL = {"init_image", "mask", "sketch", "checkpoint"}
 """Fields that have no control of their own on the page."""
 
@@ -43,10 +45,16 @@ def test_blanks_are_the_same_in_both_languages() -> None:
     assert {t for t, (en, zh) in blanks.items() if en != zh} == set()
 
 
-@pytest.mark.parametrize("cls", [GenerateRequest, PreprocessRequest, CreateEmbeddingRequest, TextualInversionConfig])
+@pytest.mark.parametrize("cls", [GenerateRequest, PreprocessRequest, CreateEmbeddingRequest, *CONFIGS])
 def test_every_knob_has_a_label_in_both_languages(cls: type) -> None:
     missing = [c.label for c in controls(cls) if c.name not in INTERNAL and c.label not in ZH]
     assert [m for m in missing if m not in ("Dataset directory", "Destination directory")] == []
+
+
+@pytest.mark.parametrize("cls", CONFIGS)
+def test_what_is_said_of_a_method_and_its_own_knobs_is_in_both_languages(cls: type[TrainConfig]) -> None:
+    own = [control for control in controls(cls) if control.name not in TrainConfig.model_fields]
+    assert [text for text in (cls.title, *(control.help for control in own)) if text not in ZH and text not in EMBEDDING_HELPS] == []
 
 
 def test_every_state_and_kind_of_job_has_a_name() -> None:

@@ -14,38 +14,42 @@ from studio import shelves
 from studio.engine import Engine
 from studio.errors import StudioError
 from studio.requests import TrainRequest
-from studio.requests.train import TextualInversionConfig
+from studio.requests.train import config_class, subject_of
 from studio.ui.catalogue import ZH
 from studio.ui.forecasting import forecast_of, forecast_panel
+from studio.ui.method_form import FIRST, MethodForm
 from studio.ui.tabs.painting import Painting
 from studio.ui.tabs.preprocess import located
-from studio.ui.widgets import REFRESH, Form, Page, embedding_names, note, submit
+from studio.ui.widgets import REFRESH, Page, embedding_names, note, submit
 from studio.ui.words import say, tell
 
 READ = {"preview_prompt": "prompt", "preview_negative_prompt": "negative_prompt", "preview_seed": "seed", "preview_sampler": "sampler", "preview_steps": "steps", "preview_cfg_scale": "cfg_scale"}
 """Preview knobs that can be read from txt2img, with their names there."""
 ADVANCED: tuple[tuple[str, tuple[tuple[str, ...], ...]], ...] = (
-    ("Learning", (("optimizer",), ("rate_shape", "warmup"), ("gradient_accumulation", "norm_relaxation"), ("clip_grad_mode", "clip_grad_value"))),
+    ("Learning", (("optimizer",), ("rate_shape", "warmup"), ("gradient_accumulation", "devices"), ("clip_grad_mode", "clip_grad_value"))),
     ("Pictures and captions", (("width", "height"), ("buckets", "flip"), ("shuffle_tags",), ("drop_out_tags", "caption_dropout"), ("use_masks", "mask_floor"), ("latent_sampling",))),
     ("Previews", (("preview_images", "preview_seed"), ("preview_negative_prompt",), ("preview_sampler", "preview_steps"), ("preview_cfg_scale",))),
     ("Measuring and stopping", (("probe_every", "patience"), ("stop_rule",), ("tensorboard",))),
     ("Loss and machine", (("min_snr_gamma", "noise_offset"), ("clip_skip", "seed"), ("gradient_checkpointing", "compile"))),
 )
 """Groups of knobs below the usual ones: title, and rows of fields."""
+TEXTS = ("embedding", "name", "start_from", "data", "template")
+"""Fields that are empty rather than nothing."""
 
 
 @dataclass(frozen=True)
 class TrainTab:
     """Parts that other tabs fill or read."""
 
-    form: Form
+    form: MethodForm
 
 
 def build(page: Page, txt2img: Painting, key: str = "") -> TrainTab:
     """The form on the left; verdict, curve and previews on the right."""
-    form, refused = Form(TextualInversionConfig, "train"), gr.State("")
+    refused = gr.State("")
     with gr.Row():
         with gr.Column(scale=4, min_width=320):
+            form = MethodForm("train")
             from_txt2img = _knobs(form)
             with gr.Row(elem_classes=["buttons"]):
                 ahead = gr.Button(say("Forecast"), interactive=False, elem_id="train_ahead", scale=1)
@@ -58,31 +62,37 @@ def build(page: Page, txt2img: Painting, key: str = "") -> TrainTab:
     cloned = gr.Textbox(elem_id="train_cloned", elem_classes=["unseen"], container=False)
     clone = gr.Button("clone", elem_id="train_clone", elem_classes=["unseen"])
 
-    def config(data: dict[Component, Any]) -> dict[str, Any]:
+    def asked(data: dict[Component, Any]) -> dict[str, Any]:
         values = form.values(data)
         if data[from_txt2img]:
             values |= _read({name: data[txt2img.form.parts[there]] for name, there in READ.items()})
         config = {**values, "data": located(page.engine.paths, values["data"]), "checkpoint": data[page.checkpoint] or ""}
-        return {name: "" if value is None and name in ("embedding", "data", "template") else value for name, value in config.items()}
+        return {"method": data[form.method], "config": {name: "" if value is None and name in TEXTS else value for name, value in config.items()}}
 
     inputs = form.inputs | {from_txt2img, page.checkpoint} | {txt2img.form.parts[there] for there in READ.values()}
     look = "() => { window.studio.refresh(); window.studio.training && window.studio.training.look(); }"
-    start.click(lambda data: submit(page.engine, TrainRequest, {"config": config(data)})[1], inputs, refused, show_progress="hidden").then(None, js=look)
-    ahead.click(lambda data: forecast_of(page.engine, config(data)), inputs, refused, show_progress="hidden").then(None, js=REFRESH)
-    clone.click(lambda text: [gr.Tabs(selected="train"), *form.restore(_values(text))], cloned, [page.tabs, *form.parts.values()], show_progress="hidden").then(None, js=REFRESH)
-    for name in ("embedding", "data"):
-        form.parts[name].change(None, js=REFRESH)
-    page.fill(lambda: _last(page, form), list(form.parts.values()))
+    start.click(lambda data: submit(page.engine, TrainRequest, asked(data))[1], inputs, refused, show_progress="hidden").then(None, js=look)
+    ahead.click(lambda data: forecast_of(page.engine, asked(data)), inputs, refused, show_progress="hidden").then(None, js=REFRESH)
+    form.wire()
+    clone.click(lambda text: [gr.Tabs(selected="train"), *_cloned(form, text)], cloned, [page.tabs, *form.restored], show_progress="hidden").then(None, js=REFRESH)
+    for part in (form.method, *(form.parts[name] for name in ("embedding", "name", "data"))):
+        part.change(None, js=REFRESH)
+    page.fill(lambda: _last(page, form), form.restored)
     chosen = [form.parts[name] for name in ("embedding", "data", "template")]
-    page.follow(_shelved(page), [*chosen, start, ahead, missing], [*chosen, refused])
+    page.follow(_shelved(page), [*chosen, form.parts["start_from"], start, ahead, missing], [form.method, *chosen, form.parts["name"], refused])
     page.follow(lambda lang: [forecast_panel(page.engine, lang)], [forecast])
     return TrainTab(form)
 
 
-def _knobs(form: Form) -> gr.Checkbox:
+def _knobs(form: MethodForm) -> gr.Checkbox:
     """What matters in sight, the rest in groups below; returns the switch that reads the preview's knobs from txt2img."""
     form.hold("embedding", gr.Dropdown([], allow_custom_value=True, label=say("Embedding"), elem_id="train_embedding"))
-    about = say("A data set of the studio, or the path of a folder."), say("File of training prompts; [name] is the embedding, [filewords] the caption.")
+    form.hold(
+        "start_from",
+        gr.Dropdown([], allow_custom_value=True, label=say("Go on from"), info=say("Name of a finished one to train further; empty begins anew."), elem_id="train_start_from", visible=False),
+    )
+    form.add_own(more=False)
+    about = say("A data set of the studio, or the path of a folder."), say("File of training prompts; [name] is the word that is taught, [filewords] the caption.")
     form.hold("data", gr.Dropdown([], allow_custom_value=True, label=say("Data set"), info=about[0], elem_id="train_data"))
     form.hold("template", gr.Dropdown([], allow_custom_value=True, label=say("Prompt template"), info=about[1], elem_id="train_template"))
     form.add("learn_rate")
@@ -95,6 +105,8 @@ def _knobs(form: Form) -> gr.Checkbox:
     form.add("preview_prompt", lines=2)
     from_txt2img = gr.Checkbox(False, label=say("Read preview parameters (prompt, etc...) from txt2img tab"), elem_id="train_from_txt2img")
     with gr.Accordion(say("More"), open=False):
+        with gr.Accordion(say("Of this method"), open=False):
+            form.add_own(more=True)
         for title, rows in ADVANCED:
             with gr.Accordion(say(title), open=False):
                 for names in rows:
@@ -112,10 +124,16 @@ def _values(text: str) -> dict[str, Any]:
     return values if isinstance(values, dict) else {}
 
 
-def _last(page: Page, form: Form) -> list[Any]:
+def _cloned(form: MethodForm, text: str) -> list[Any]:
+    """The form with the settings of a run; `method` among them says of which kind."""
+    values = _values(text)
+    return form.restore_all(str(values.pop("method", FIRST)), values)
+
+
+def _last(page: Page, form: MethodForm) -> list[Any]:
     """The form as it was for the newest training."""
     job = page.follower.newest("train")
-    return form.restore({} if job is None else job.request["config"])
+    return form.restore_all("", {}) if job is None else form.restore_all(str(job.request.get("method", FIRST)), job.request["config"])
 
 
 def _read(values: dict[str, Any]) -> dict[str, Any]:
@@ -128,17 +146,19 @@ def _read(values: dict[str, Any]) -> dict[str, Any]:
 def _shelved(page: Page) -> Callable[..., Sequence[Any]]:
     """What can be chosen, whether a training can start, and if not, why."""
 
-    def draw(lang: str, embedding: str | None, data: str | None, template: str | None, refused: str) -> list[Any]:
+    def draw(lang: str, *chosen: str | None) -> list[Any]:
+        method, embedding, data, template, name, refused = (each or "" for each in chosen)
         names = embedding_names(page.engine)
-        sets = [(f"{name} ({count})", str(folder)) for name, folder, count in shelves.datasets(page.engine.paths) if count]
+        sets = [(f"{title} ({count})", str(folder)) for title, folder, count in shelves.datasets(page.engine.paths) if count]
         lines = shelves.templates(page.engine.paths)
         first = lines[0] if lines else None
         updates = [
             _choices(names, embedding, names[0] if names else None),
             _choices(sets, data, sets[0][1] if sets else None),
             _choices(lines, template, "subject_filewords" if "subject_filewords" in lines else first),
+            gr.update(choices=["", *_begun(page.engine, method)]),
         ]
-        reasons = _missing(page.engine, embedding, data)
+        reasons = _missing(page.engine, embedding if "embedding" in config_class(method).model_fields else name, data, method)
         text = note("", " ".join(tell(lang, reason) for reason in reasons)) if reasons else ""
         waits = "" if reasons or page.engine.active("train") is None else f'<div class="small">{escape(tell(lang, "A training is running; another one waits until it has ended."))}</div>'
         return [*updates, gr.update(interactive=not reasons), gr.update(interactive=not reasons), refused + text + waits]
@@ -146,16 +166,21 @@ def _shelved(page: Page) -> Callable[..., Sequence[Any]]:
     return draw
 
 
+def _begun(engine: Engine, method: str) -> list[str]:
+    """What a training by this method could go on from."""
+    return list(shelves.hypernetworks(engine.paths) if method == "hypernetwork" else shelves.loras(engine.paths))
+
+
 def _choices(choices: list[Any], chosen: str | None, default: str | None) -> Any:
     """A dropdown's choices, and a first choice while there is none."""
     return gr.update(choices=choices) if chosen else gr.update(choices=choices, value=default)
 
 
-def _missing(engine: Engine, embedding: str | None, data: str | None) -> list[str]:
+def _missing(engine: Engine, subject: str | None, data: str | None, method: str) -> list[str]:
     """What keeps a training from starting, in words."""
     reasons = []
-    if not embedding:
-        reasons.append("Create an embedding first.")
+    if not (subject or "").strip():
+        reasons.append("Create an embedding first." if "embedding" in config_class(method).model_fields else "Give it a name.")
     if not (data or "").strip():
         reasons.append("Prepare pictures first.")
     else:
@@ -165,6 +190,6 @@ def _missing(engine: Engine, embedding: str | None, data: str | None) -> list[st
         except StudioError:
             reasons.append("There is no picture in this data set.")
     running = engine.active("train")
-    if running is not None and running.request["config"]["embedding"] == embedding:
-        reasons.append("This embedding is being trained; it can be trained further when that has ended.")
+    if running is not None and subject_of(running.request["config"]) == subject and running.request.get("method", FIRST) == method:
+        reasons.append("This is being trained; it can be trained further when that has ended.")
     return reasons
