@@ -10,7 +10,7 @@ from starlette.middleware.base import BaseHTTPMiddleware, RequestResponseEndpoin
 from starlette.responses import Response
 
 from studio import __version__
-from studio.api import datasets, embedding_room, networks, room, room_check, room_pictures, room_words, runs, runs_pictures, training_view
+from studio.api import datasets, embedding_room, networks, presets, room, room_check, room_pictures, room_words, runs, runs_pictures, training_view
 from studio.api.auth import Access, Gate
 from studio.api.faults import tell_faults
 from studio.api.sdapi import sdapi
@@ -115,6 +115,7 @@ def bare_app(engine: Engine, auth: Access | None = None) -> FastAPI:
         app.include_router(router)
     app.include_router(embedding_room.router)
     app.include_router(networks.router)
+    app.include_router(presets.router)
     app.include_router(sdapi(access.server_stop))
     docs(app)
     app.add_middleware(OriginGuard)
