@@ -10,15 +10,14 @@ from fastapi import APIRouter
 from studio import shelves
 from studio.api.names import sampler_list, schedule_list
 from studio.api.waiting import Here
-from studio.errors import NotFound
+from studio.errors import NotFound, Unreadable
+from studio.networks.facts import texts_of
 from studio.prompts.styles import read_styles
 from studio.settings import Paths
 
 router = APIRouter()
 
 NETWORK_SUFFIXES = (".safetensors", ".pt", ".ckpt", ".bin")
-HEADER_LIMIT = 64 * 2**20
-"""A safetensors file with a longer header is not read for its facts."""
 OWN_VAE = ("Automatic", "None")
 
 
@@ -76,16 +75,10 @@ def vae_of(paths: Paths, wanted: str) -> str:
 
 def safetensors_facts(path: Path) -> dict[str, str]:
     """The texts in the head of a safetensors file; empty when it is another file or damaged."""
-    if path.suffix.lower() != ".safetensors":
-        return {}
     try:
-        with path.open("rb") as file:
-            length = int.from_bytes(file.read(8), "little")
-            head = json.loads(file.read(length)) if 2 <= length <= HEADER_LIMIT else {}
-    except (OSError, ValueError, RecursionError):
+        return texts_of(path)
+    except Unreadable:
         return {}
-    facts = head.get("__metadata__") if isinstance(head, dict) else None
-    return {str(k): str(v) for k, v in facts.items()} if isinstance(facts, dict) else {}
 
 
 @router.get("/sdapi/v1/samplers")
