@@ -1,5 +1,6 @@
 """What the tools for model files work with: which files are meant, where the result goes, and how far the work is."""
 
+import functools
 import math
 import shutil
 import time
@@ -140,6 +141,12 @@ def one_family(loras: list[Meant], checkpoint: Opened | None = None) -> str | No
     if family not in (None, "SD1", "SD2", "SDXL"):
         raise InputError(f"{known[family]!r} is for {family}, which is not known here.", "SD1, SD2 and SDXL are.")
     return family
+
+
+def widest_dtype(loras: list[Meant]) -> torch.dtype:
+    """The smallest type of number that holds all of their tensors, float16 at least."""
+    kinds = {t.dtype for meant in loras for delta in meant.adapter.modules.values() for t in delta.tensors.values() if t.is_floating_point()} - {torch.float64}
+    return functools.reduce(torch.promote_types, sorted(kinds, key=str), torch.float16) if kinds != {torch.bfloat16} else torch.bfloat16
 
 
 def wanted_dtype(slot: Slot, precision: Precision) -> torch.dtype:
