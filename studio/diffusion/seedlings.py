@@ -130,9 +130,10 @@ def divided(size: int, factor: int) -> tuple[int, int]:
 
 
 def _ia3(plot: _Plot) -> Tensors:
-    """No scaling at all."""
+    """No scaling at all; LyCORIS keeps a linear layer's factors as a vector, a convolution's as [1, n, 1, 1]."""
     on_input = f".{plot.layer.path}".endswith(_ON_INPUT)
-    return {"weight": torch.zeros(plot.shape[1 if on_input else 0]), "on_input": torch.tensor(on_input)}
+    size = plot.shape[1 if on_input else 0]
+    return {"weight": torch.zeros(1, size, *[1] * len(plot.kernel)) if plot.kernel else torch.zeros(size), "on_input": torch.tensor(on_input)}
 
 
 def _added(weight: str, bias: str) -> Callable[[_Plot], Tensors]:

@@ -22,6 +22,7 @@ from torch import Tensor, nn
 
 from studio.diffusion.adapters import Wear, worn
 from studio.diffusion.families import SD1, SD2, SDXL
+from studio.diffusion.growing import Grown, Recipe
 from studio.diffusion.model import Model
 from studio.diffusion.targets import layers_of
 from studio.formats.adapter import Adapter, family_of, read_adapter
@@ -146,18 +147,23 @@ def lokr_full(w: Shape) -> dict[str, Shape]:
 
 
 def ia3(w: Shape) -> dict[str, Shape]:
-    """One factor for every output: a linear layer's as a plain vector, a convolution's beside its other axes."""
+    """One factor for every output: a linear layer's as a plain vector, a convolution's beside its other axes. Where they are for inputs the shape comes reversed."""
     return {"weight": (w[0],) if len(w) == 2 else (1, w[0], 1, 1), "on_input": ()}
 
 
-def full(w: Shape) -> dict[str, Shape]:
-    """The difference itself."""
-    return {"diff": w, "diff_b": (w[0],)}
-
-
 KINDS: dict[str, Callable[[Shape], dict[str, Shape]]] = {
-    "LoRA": low_rank, "LoCon": low_rank, "Tucker": tucker, "DoRA": dora, "LoHa": loha, "LoKr": lokr, "LoKr full": lokr_full, "IA3": ia3, "Full": full,
+    "LoRA": low_rank, "LoCon": low_rank, "Tucker": tucker, "DoRA": dora, "LoHa": loha, "LoKr": lokr, "LoKr full": lokr_full, "IA3": ia3,
 }  # fmt: skip
+RECIPES = {
+    "LoRA": Recipe("LoRA", RANK, ALPHA),
+    "LoCon": Recipe("LoRA", RANK, ALPHA),
+    "Tucker": Recipe("LoRA", RANK, ALPHA, tucker=True),
+    "DoRA": Recipe("LoRA", RANK, ALPHA, dora=True),
+    "LoHa": Recipe("LoHa", RANK, ALPHA),
+    "LoKr": Recipe("LoKr", RANK, ALPHA, factor=FACTOR),
+    "IA3": Recipe("IA3"),
+}
+"""What is trained at full size; a whole difference would need the memory of a whole network."""
 LINEAR_ONLY = {"LoRA", "IA3"}
 
 
@@ -169,9 +175,14 @@ def learned(shapes: dict[str, Shape], make: Callable[[str, Shape], Tensor], alph
     return Delta(kind, tensors, alpha if "alpha" in shapes else None)
 
 
-def blank(key: str, shape: Shape) -> Tensor:
-    """A tensor without numbers."""
-    return torch.zeros(shape, dtype=torch.bool if key == "on_input" else torch.float32, device="cpu" if key == "on_input" else "meta")
+def shapes_of(kind: str, layer: nn.Module, name: str = "") -> dict[str, Shape]:
+    """The tensors of a layer's change; none where the kind has nothing for it."""
+    shape = tuple(layer.weight.shape)
+    if kind == "Norm" or isinstance(layer, nn.LayerNorm | nn.GroupNorm):
+        return {"w_norm": shape, "b_norm": shape} if kind == "Norm" and len(shape) == 1 else {}
+    if kind == "Full":
+        return {"diff": shape} | ({} if layer.bias is None else {"diff_b": tuple(layer.bias.shape)})
+    return KINDS[kind](shape[::-1] if kind == "IA3" and name.endswith(("_ff_net_2", "_mlp_fc2")) else shape)
 
 
 @pytest.mark.parametrize("family", UNETS)
@@ -184,24 +195,24 @@ def test_the_layers_of_a_published_network_are_those_that_kohya_names(family: st
     assert {layer.name: layer.module for layer in layers_of(model, "full", convolutions=True)} == expected(model, True)
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", RECIPES)
 @pytest.mark.parametrize("family", UNETS)
 def test_a_file_of_a_published_network_has_the_keys_shapes_and_facts_of_its_format(family: str, kind: str) -> None:
     model, convolutions = published(family), kind not in LINEAR_ONLY
-    layers = layers_of(model, "full" if convolutions else "attention+MLP", convolutions=convolutions)
-    adapter = Adapter("x", {layer.name: learned(KINDS[kind](tuple(layer.module.weight.shape)), blank) for layer in layers})
+    grown = Grown(model, layers_of(model, "full" if convolutions else "attention+MLP", convolutions=convolutions), RECIPES[kind])
+    adapter = Adapter("x", {name: growth.delta for name, growth in grown.growths.items()})
     listing = {key: tuple(tensor.shape) for key, tensor in adapter_tensors(adapter).items()}
-    assert listing == {f"{name}.{part}": shape for name, layer in expected(model, convolutions).items() for part, shape in KINDS[kind](tuple(layer.weight.shape)).items()}
+    assert listing == {f"{name}.{part}": shape for name, layer in expected(model, convolutions).items() for part, shape in shapes_of(kind, layer, name).items()}
     assert list(listing) == sorted(listing)
     assert not [key for key in listing if "." in key.partition(".")[0] or key.count(".") > 2]
     fields = adapter_metadata(adapter, Provenance(name="x", family=family))
     args = json.loads(fields["ss_network_args"])
     assert fields["ss_network_module"] == ("networks.lora" if kind in ("LoRA", "LoCon") else "lycoris.kohya")
-    assert args.get("algo") == {"LoRA": None, "LoCon": None, "Tucker": "locon", "DoRA": "locon", "LoKr full": "lokr"}.get(kind, kind.lower())
-    assert fields.get("ss_network_dim") == {"IA3": None, "Full": None, "LoKr full": "100000"}.get(kind, str(RANK))
-    assert args.get("conv_dim") == (str(RANK) if convolutions and kind not in ("LoKr full", "Full") else None)
-    if kind not in ("IA3", "Full"):  # what carries no shape of the layer's input does not show the family
-        assert family_of({name: {part: tuple(t.shape) for part, t in delta.tensors.items()} for name, delta in adapter.modules.items()}, {}) in (family, None)
+    assert args.get("algo") == {"LoRA": None, "LoCon": None, "Tucker": "locon", "DoRA": "locon"}.get(kind, kind.lower())
+    assert (fields.get("ss_network_dim"), fields.get("ss_network_alpha")) == ((None, None) if kind == "IA3" else (str(RANK), str(ALPHA)))
+    assert (args.get("conv_dim"), args.get("conv_alpha")) == ((str(RANK), str(ALPHA)) if convolutions else (None, None))
+    if kind not in ("IA3", "LoKr"):  # these do not show how wide a layer's input is
+        assert family_of({name: {part: tuple(t.shape) for part, t in delta.tensors.items()} for name, delta in adapter.modules.items()}, {}) == family
 
 
 @pytest.mark.parametrize("family", UNETS)
@@ -219,7 +230,7 @@ def numbers(name: str) -> Callable[[str, Shape], Tensor]:
 
     def make(key: str, shape: Shape) -> Tensor:
         drawn = torch.randn(shape, generator=torch.Generator().manual_seed(zlib.crc32(f"{name}.{key}".encode()))) * 0.1
-        return torch.tensor(False) if key == "on_input" else 1 + drawn.abs() if key == "dora_scale" else drawn
+        return torch.tensor(name.endswith(("_ff_net_2", "_mlp_fc2"))) if key == "on_input" else 1 + drawn.abs() if key == "dora_scale" else drawn
 
     return make
 
@@ -230,20 +241,10 @@ def small(family: str) -> Model:
     return made(SDXL, 40) if family == "SDXL" else made()
 
 
-def shapes_of(kind: str, layer: nn.Module) -> dict[str, Shape]:
-    """The tensors of a layer's change; none where the kind has nothing for it."""
-    shape = tuple(layer.weight.shape)
-    if kind == "Norm" or isinstance(layer, nn.LayerNorm | nn.GroupNorm):
-        return {"w_norm": shape, "b_norm": shape} if kind == "Norm" and len(shape) == 1 else {}
-    if kind == "Full":
-        return {"diff": shape} | ({} if layer.bias is None else {"diff_b": tuple(layer.bias.shape)})
-    return KINDS[kind](shape)
-
-
 def written(path: Path, model: Model, kind: str, alpha: float = ALPHA) -> Adapter:
     """A file of one kind over every layer of a model, as the studio writes and reads it."""
     layers = layers_of(model, "full", convolutions=kind not in LINEAR_ONLY, norms=True)
-    shapes = {layer.name: found for layer in layers if (found := shapes_of(kind, layer.module))}
+    shapes = {layer.name: found for layer in layers if (found := shapes_of(kind, layer.module, layer.name))}
     write_adapter(path, Adapter("x", {name: learned(found, numbers(name), alpha) for name, found in shapes.items()}), Provenance(name="x", family=model.family.name))
     return read_adapter(path)
 
