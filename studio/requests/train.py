@@ -6,6 +6,7 @@ from typing import Any, ClassVar, Literal, Self
 from pydantic import Field, SerializeAsAny, field_validator, model_validator
 
 from studio.config import Config
+from studio.requests.hypernetwork_build import HypernetworkBuild
 from studio.requests.training_knobs import TrainConfig, check_schedule
 
 __all__ = ["CONFIGS", "CreateEmbeddingRequest", "TrainConfig", "TrainRequest", "check_name", "check_schedule", "config_class", "subject_of"]
@@ -144,15 +145,15 @@ class NetworkConfig(PriorConfig):
 
     learn_rate: str = Field("1e-4", max_length=500, title="Learning rate")
     """A number, or a schedule such as "1e-4:500, 5e-5": each rate until that step; the UNet's."""
-    text_encoder_rate: float = Field(5e-5, ge=0, le=1000, title="Text encoder learning rate")
+    text_encoder_rate: float = Field(5e-5, ge=0, le=1000, title="Text encoder learning rate", json_schema_extra={"more": True})
     """The text encoder's rate, which falls as the UNet's does; 0 leaves it as it is."""
     rank: int = Field(16, ge=1, le=1024)
     """How much it can hold; 4 to 16 for a person or object, 16 to 64 for a style."""
     alpha: float = Field(8.0, ge=0, le=1024, json_schema_extra={"step": 0.5})
     """How strongly it acts: by alpha divided by the rank; 0 = as the rank."""
-    layers: Layers = Field("attention+MLP", title="Layers")
+    layers: Layers = Field("attention+MLP", title="Layers", json_schema_extra={"more": True})
     """Attention alone, with the layers between (as kohya's trainer has it), or every layer of the blocks."""
-    conv_rank: int = Field(0, ge=0, le=1024, title="Convolution rank")
+    conv_rank: int = Field(0, ge=0, le=1024, title="Convolution rank", json_schema_extra={"more": True})
     """Rank for the 3x3 convolutions too (LoCon); 0 = leave them."""
     conv_alpha: float = Field(0.0, ge=0, le=1024, title="Convolution alpha", json_schema_extra={"more": True, "step": 0.5})
     """Alpha of the convolutions; 0 = as their rank."""
@@ -189,7 +190,7 @@ class LycorisConfig(NetworkConfig):
 
     algorithm: Literal["LoCon", "LoHa", "LoKr", "(IA)3"] = "LoKr"
     """LoCon adds convolutions; LoHa and LoKr multiply small matrices; (IA)3 only scales, and Forge and ComfyUI do not read it."""
-    conv_rank: int = Field(8, ge=0, le=1024, title="Convolution rank")
+    conv_rank: int = Field(8, ge=0, le=1024, title="Convolution rank", json_schema_extra={"more": True})
     """Rank for the 3x3 convolutions too; 0 = leave them."""
     tucker: bool = Field(False, title="Tucker decomposition", json_schema_extra={"more": True})
     """Split convolutions into a core and two matrices, which makes the file smaller."""
@@ -199,7 +200,7 @@ class LycorisConfig(NetworkConfig):
     """Leave LoKr's second matrix whole, which ignores the rank and holds the most."""
 
 
-class HypernetworkConfig(NamedConfig):
+class HypernetworkConfig(HypernetworkBuild, NamedConfig):
     """The knobs of a hypernetwork: small networks that change what attention is told."""
 
     method: ClassVar[str] = "hypernetwork"
@@ -207,18 +208,6 @@ class HypernetworkConfig(NamedConfig):
 
     learn_rate: str = Field("0.00001", max_length=500, title="Hypernetwork Learning rate")
     """A number, or a schedule such as "1e-5:1000, 5e-6": each rate until that step."""
-    modules: tuple[Literal["768", "1024", "320", "640", "1280", "2048"], ...] = Field(("768", "1024", "320", "640", "1280"), title="Modules")
-    """Widths of context it acts on; those that the checkpoint has not are left out."""
-    layer_structure: str = Field("1, 2, 1", max_length=200, title="Hypernetwork layer structure")
-    """Width of each layer as a multiple of the context's; the first and the last must be 1."""
-    activation: Literal["linear", "relu", "leakyrelu", "elu", "swish", "tanh", "sigmoid"] = Field("linear", title="Activation function")
-    """What bends what passes; relu, leakyrelu and swish are usual."""
-    weight_init: Literal["Normal", "KaimingUniform", "KaimingNormal", "XavierUniform", "XavierNormal"] = Field("Normal", title="Layer weights initialization", json_schema_extra={"more": True})
-    """How its numbers begin; Kaiming for relu and its kin, Xavier for tanh and sigmoid."""
-    layer_norm: bool = Field(False, title="Add layer normalization", json_schema_extra={"more": True})
-    """Put a normalising layer after each."""
-    dropout_structure: str = Field("", max_length=200, title="Hypernetwork dropout structure", json_schema_extra={"more": True})
-    """A rate for each layer, such as "0, 0.3, 0"; empty = none."""
 
 
 class DreamboothConfig(PriorConfig):
@@ -231,7 +220,7 @@ class DreamboothConfig(PriorConfig):
     """A number, or a schedule such as "2e-6:500, 1e-6": each rate until that step."""
     prior: Literal["none", "class pictures", "prediction"] = Field("class pictures", title="Prior preservation")
     """Keep the class as it was: by pictures of it that the checkpoint paints first, or by what the untouched network says, which needs no pictures."""
-    text_encoder_rate: float = Field(0.0, ge=0, le=1000, title="Text encoder learning rate")
+    text_encoder_rate: float = Field(0.0, ge=0, le=1000, title="Text encoder learning rate", json_schema_extra={"more": True})
     """The text encoder's rate, which falls as the UNet's does; 0 leaves it as it is."""
     result: Literal["checkpoint", "LoRA"] = Field("checkpoint", title="Train into")
     """A whole checkpoint, or a LoRA of the rank below."""
@@ -253,7 +242,7 @@ class FineTuneConfig(NamedConfig):
 
     learn_rate: str = Field("1e-5", max_length=500, title="Learning rate")
     """A number, or a schedule such as "1e-5:1000, 5e-6": each rate until that step."""
-    text_encoder_rate: float = Field(0.0, ge=0, le=1000, title="Text encoder learning rate")
+    text_encoder_rate: float = Field(0.0, ge=0, le=1000, title="Text encoder learning rate", json_schema_extra={"more": True})
     """The text encoder's rate, which falls as the UNet's does; 0 leaves it as it is."""
     trained_layers: Literal["all", "attention", "cross-attention"] = Field("all", title="Layers that learn")
     """All of the UNet, or its attention alone, which needs far less memory."""
@@ -271,7 +260,7 @@ class TogetherConfig(NetworkConfig):
     method: ClassVar[str] = "together"
     title: ClassVar[str] = "Embedding + LoRA"
 
-    text_encoder_rate: float = Field(0.0, ge=0, le=1000, title="Text encoder learning rate")
+    text_encoder_rate: float = Field(0.0, ge=0, le=1000, title="Text encoder learning rate", json_schema_extra={"more": True})
     """The text encoder's rate, which falls as the UNet's does; 0 leaves it as it is."""
     initialization_text: str = Field("*", max_length=1000)
     """Words the embedding starts from, such as "monster" or "woman"; empty starts from zero."""

@@ -1,5 +1,6 @@
 """The form of a training: a method, the knobs all methods share, and the method's own, which come and go with it."""
 
+from dataclasses import replace
 from typing import Any
 
 import gradio as gr
@@ -13,6 +14,8 @@ from studio.ui.words import say
 SHARED = frozenset(TrainConfig.model_fields)
 """Knobs of every method."""
 FIRST = CONFIGS[0].method
+RATE = "learn_rate"
+"""What is right for one method is wrong for another, whoever wrote it."""
 
 
 def own_controls() -> dict[str, tuple[Control, frozenset[str]]]:
@@ -46,10 +49,11 @@ class MethodForm(Form):
         """Make the components of the methods' own knobs here that are not made yet: the usual ones, or the finer ones, two in a row."""
         waiting = [name for name, (control, _) in self.own.items() if control.more == more and name not in self.parts]
         for at in range(0, len(waiting), 2):
-            with gr.Row():
+            with gr.Row(elem_classes=["own-row"]):
                 for name in waiting[at : at + 2]:
                     control, methods = self.own[name]
-                    self.parts[name] = component(control, f"{self.prefix}_{name}", visible=FIRST in methods, min_width=140)
+                    plain = replace(control, maximum=None) if control.kind in ("integer", "number") else control  # a slider needs more room
+                    self.parts[name] = component(plain, f"{self.prefix}_{name}", visible=FIRST in methods, min_width=140)
 
     def wire(self) -> None:
         """Let the knobs follow the method."""
@@ -61,7 +65,7 @@ class MethodForm(Form):
         return [gr.update(visible=method in methods) for _, methods in self.own.values()]
 
     def _switched(self, data: dict[Component, Any]) -> list[Any]:
-        """The new method's values for knobs that still had the old one's."""
+        """The new method's values for knobs that still had the old one's, and its rate."""
         method, old, new = data[self.method], defaults(data[self._before]), defaults(data[self.method])
         updates = [
             gr.update(value=new[name]) if name in new and (name not in old or data[part] == old[name] != new[name]) and self._fresh(name, old) else gr.skip() for name, part in self.parts.items()

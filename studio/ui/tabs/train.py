@@ -87,10 +87,6 @@ def build(page: Page, txt2img: Painting, key: str = "") -> TrainTab:
 def _knobs(form: MethodForm) -> gr.Checkbox:
     """What matters in sight, the rest in groups below; returns the switch that reads the preview's knobs from txt2img."""
     form.hold("embedding", gr.Dropdown([], allow_custom_value=True, label=say("Embedding"), elem_id="train_embedding"))
-    form.hold(
-        "start_from",
-        gr.Dropdown([], allow_custom_value=True, label=say("Go on from"), info=say("Name of a finished one to train further; empty begins anew."), elem_id="train_start_from", visible=False),
-    )
     form.add_own(more=False)
     about = say("A data set of the studio, or the path of a folder."), say("File of training prompts; [name] is the word that is taught, [filewords] the caption.")
     form.hold("data", gr.Dropdown([], allow_custom_value=True, label=say("Data set"), info=about[0], elem_id="train_data"))
@@ -106,6 +102,8 @@ def _knobs(form: MethodForm) -> gr.Checkbox:
     from_txt2img = gr.Checkbox(False, label=say("Read preview parameters (prompt, etc...) from txt2img tab"), elem_id="train_from_txt2img")
     with gr.Accordion(say("More"), open=False):
         with gr.Accordion(say("Of this method"), open=False):
+            further = say("Go on from"), say("Name of a finished one to train further; empty begins anew.")
+            form.hold("start_from", gr.Dropdown([], allow_custom_value=True, label=further[0], info=further[1], elem_id="train_start_from", visible=False))
             form.add_own(more=True)
         for title, rows in ADVANCED:
             with gr.Accordion(say(title), open=False):
