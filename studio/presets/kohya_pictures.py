@@ -37,7 +37,7 @@ def take_pictures(taken: Taken, args: Mapping[str, Any], regularisation: int, wo
         taken.put("trigger", token, "class_tokens")
         if kind:
             taken.put("class_word", kind, "class_tokens")
-        taken.say("It called its subject {value!r}: the first word is the trigger, the rest its class.".replace("{value!r}", "{value}"), value=shown(words))
+        taken.say("It called its subject {value}: the first word is the trigger, the rest its class.", value=shown(words))
     if taken.method == "textual_inversion":
         style, thing = flag(args.get("use_style_template")) or args.get("template") == "style template", flag(args.get("use_object_template")) or args.get("template") == "object template"
         taken.put("template", "style" if style else "subject" if thing else "subject_filewords")

@@ -62,13 +62,13 @@ def batch(case: Case) -> Iterator[Choice]:
     if case.accumulation > 1:
         yield because("gradient_accumulation", case.accumulation, "{value} goes a step: a word settles at about 4 pictures a step, as diffusers and cloneofsimo have it, without their memory.")
     else:
-        yield because("gradient_accumulation", 1, "One go a step: waiting longer before each change does not make the result better.")
+        yield because("gradient_accumulation", 1, "One go a step: more pictures before each change do not make the result better (spacepxl).")
 
 
 def memory(case: Case) -> Iterator[Choice]:
     """Optimiser and checkpointing, by what a card of 8 GB can hold."""
     if case.method == "textual_inversion":
-        yield because("optimizer", "AdamW", "AdamW: what it remembers of a few vectors takes no memory, and every published training of words used it.")
+        yield because("optimizer", "AdamW", "AdamW: what it remembers of a few vectors takes no memory, and A1111, diffusers and invoke-training use it for words.")
     elif case.lean or case.whole_network:
         yield because("optimizer", "Adafactor", "Adafactor remembers next to nothing, as SDXL's low-memory trainings use it; AdamW 8-bit ends a little lower (spacepxl), where an NVIDIA card has it.")
     else:
@@ -88,10 +88,10 @@ def words(case: Case) -> Iterator[Choice]:
         return
     text = "{value} vectors: 1 or 2 for an object, 4 to 8 for a person or a style, fewer where {count} pictures show little; over 16 the word learns whole pictures."
     start = {"person": "person", "object": "object", "style": "painting", "character": "character"}[case.intent]
-    why = "It starts from {value!r}: a word that means nearly the same is half of the way; write a closer one, such as woman or teapot."
+    why = "It starts from {value}: a word that means nearly the same is half of the way; write a closer one, such as woman or teapot."
     beside = case.method == "textual_inversion"
     yield Choice("vectors", case.vectors, Reason(text, {"value": case.vectors, "count": case.pictures}), beside)
-    yield Choice("initialization_text", start, Reason(why.replace("{value!r}", "{value}"), {"value": start}), beside)
+    yield Choice("initialization_text", start, Reason(why, {"value": start}), beside)
     if case.method == "together":
         value = 1e-3 if case.lean else 2e-3
         yield because("embedding_rate", value, "Words at {value}: diffusers' README and invoke-training's SDXL sample come to 0.002; two encoders take half.")
@@ -119,7 +119,7 @@ def networks(case: Case) -> Iterator[Choice]:
     if case.method == "lora" and case.intent != "style":
         yield because("conv_rank", 0, "No convolutions: they cost parameters for nothing (spacepxl).")
     elif case.intent == "style":
-        yield because("conv_rank", 8, "Convolutions at rank {value}: brushwork and texture are drawn there; half of ai-toolkit's 16.")
+        yield because("conv_rank", 8, "Convolutions at rank {value}, half of ai-toolkit's 16: brushwork and texture are drawn there; set 0 to try without, as spacepxl measured no gain from them.")
         yield because("conv_alpha", 4.0, "Alpha {value} for the convolutions: half of their rank, as for the rest.")
     else:
         yield because("conv_rank", 0, "No convolutions: they cost parameters for nothing (spacepxl).")

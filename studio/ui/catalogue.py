@@ -6,6 +6,7 @@ from studio.ui.catalogue_forecast import PROBLEMS
 from studio.ui.catalogue_knobs import DOCTOR, KNOBS
 from studio.ui.catalogue_methods import METHODS
 from studio.ui.catalogue_painting import PAINTING
+from studio.ui.catalogue_presets import PRESETS
 from studio.ui.catalogue_room import SCRIPTED
 from studio.ui.catalogue_runs import RUNS
 from studio.ui.catalogue_screen import SCREEN
@@ -14,6 +15,7 @@ from studio.ui.catalogue_training import FORECAST, TRAINING
 from studio.ui.catalogue_words import WORDS
 
 ZH: dict[str, str] = {
+    **PRESETS,
     **KNOBS,
     **DOCTOR,
     **SCRIPTED,
