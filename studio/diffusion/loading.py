@@ -14,7 +14,7 @@ from studio.diffusion.folder import Folder, folder_vae
 from studio.diffusion.model import Model
 from studio.diffusion.single_file import SingleFile, single_vae
 from studio.errors import NotFound
-from studio.formats.checkpoint import V_MARKER, ZERO_SNR_MARKER, write_checkpoint
+from studio.formats.checkpoint import HASH, V_MARKER, ZERO_SNR_MARKER, write_checkpoint
 from studio.formats.hashes import remembered_sha256
 from studio.settings import Paths
 
@@ -85,13 +85,13 @@ def load_vae(path: Path, dtype: torch.dtype = torch.float32, scale: float = 0.18
     return folder_vae(path, scale, dtype) if path.is_dir() else single_vae(path, scale, dtype)
 
 
-def save_model(model: Model, path: Path, half: bool = True, metadata: Mapping[str, str] | None = None) -> None:
-    """Write a model as one .safetensors file in the original layout, which says what it is; raises OutOfSpace."""
+def save_model(model: Model, path: Path, half: bool | torch.dtype = True, metadata: Mapping[str, str] | None = None) -> None:
+    """Write a model as one .safetensors file in the original layout, which says what it is and the hash of its tensors; `half` stores numbers in fp16, or in the type it names. Raises OutOfSpace."""
     modules = {"unet": model.unet, "vae": model.vae, **{e.name: m for e, m in zip(model.family.text_encoders, model.text_encoders, strict=True)}}
     parts = {part: modules[name].state_dict() for name, part in model.family.parts.items()}
     velocity = model.prediction_type == "v_prediction"
     markers = [V_MARKER] * (velocity and model.family.prediction != "v_prediction") + [ZERO_SNR_MARKER] * bool(model.schedule.get("rescale_betas_zero_snr"))
-    write_checkpoint(path, parts, half, {**modelspec(model.family, path.stem, velocity), **(metadata or {})}, markers)
+    write_checkpoint(path, parts, half, {**modelspec(model.family, path.stem, velocity), HASH: "", **(metadata or {})}, markers)
 
 
 def modelspec(family: Family, title: str, velocity: bool) -> dict[str, str]:

@@ -1,5 +1,6 @@
 """One-file checkpoints: the header without the tensors, the tensors without running code, what the file says about itself, and writing one."""
 
+import hashlib
 import json
 import re
 import struct
@@ -23,6 +24,10 @@ _HEADER_LIMIT = 100 * 2**20
 _V_YAML = re.compile(r"""^\s*parameterization\s*:\s*["']?v["']?\s*(#.*)?$""", re.M)
 _PREDICTIONS = {"v": "v_prediction", "v_prediction": "v_prediction", "v-prediction": "v_prediction", "epsilon": "epsilon", "eps": "epsilon"}
 V_MARKER, ZERO_SNR_MARKER = "v_pred", "ztsnr"
+HASH = "modelspec.hash_sha256"
+"""Metadata that is filled in after the tensors were written: 0x and the SHA-256 of all bytes after the header."""
+UNHASHED = "0x" + "0" * 64
+"""What stands there until then."""
 
 
 class _Inert:
@@ -147,10 +152,16 @@ def read_facts(weights: Weights) -> Facts:
     return Facts(stated, zero_snr)
 
 
-def write_checkpoint(path: Path, parts: Mapping[Part, Mapping[str, Tensor]], half: bool = False, metadata: Mapping[str, str] | None = None, markers: Iterable[str] = ()) -> None:
+def write_checkpoint(
+    path: Path,
+    parts: Mapping[Part, Mapping[str, Tensor]],
+    half: bool | torch.dtype = False,
+    metadata: Mapping[str, str] | None = None,
+    markers: Iterable[str] = (),
+) -> None:
     """Write networks under diffusers' names as one .safetensors file in the original layout; raises OutOfSpace.
 
-    `half` stores numbers in 16 bits; `markers` become empty tensors (`v_pred`, `ztsnr`).
+    `half` stores numbers in fp16, or in the type it names; `markers` become empty tensors (`v_pred`, `ztsnr`). A `modelspec.hash_sha256` among the metadata is filled in.
     """
     from safetensors import SafetensorError
     from safetensors.torch import save_file
@@ -158,17 +169,33 @@ def write_checkpoint(path: Path, parts: Mapping[Part, Mapping[str, Tensor]], hal
     state: State = {}
     for part, tensors in parts.items():
         state |= part.to_original(tensors)
-    stored = {k: _stored(v, half) for k, v in state.items()} | {marker: torch.zeros(0) for marker in markers}
+    dtype = half if isinstance(half, torch.dtype) else torch.float16 if half else None
+    stored = {k: _stored(v, dtype) for k, v in state.items()} | {marker: torch.zeros(0) for marker in markers}
+    said = {"format": "pt", **(metadata or {}), **({HASH: UNHASHED} if HASH in (metadata or {}) else {})}
     with atomic_write(path) as temporary:
         try:
-            save_file(stored, temporary, metadata={"format": "pt", **(metadata or {})})
+            save_file(stored, temporary, metadata=said)
         except SafetensorError as error:
             if "space" not in str(error).lower():
                 raise
             raise OutOfSpace(f"The disk is full: {path.name} was not written.", "Free some space and try again; the file that was there before is untouched.") from error
+        if HASH in said:
+            _fill_hash(temporary)
 
 
-def _stored(tensor: Tensor, half: bool) -> Tensor:
-    """A tensor as it goes into a file: on the CPU, in one piece, numbers in 16 bits if wanted."""
-    tensor = tensor.detach().to("cpu", torch.float16 if half and tensor.is_floating_point() else tensor.dtype)
+def _fill_hash(path: Path) -> None:
+    """Put the hash of a file's tensors into its place in the header."""
+    with path.open("r+b") as file:
+        (length,) = struct.unpack("<Q", file.read(8))
+        place = 8 + file.read(length).index(UNHASHED.encode())
+        digest = hashlib.sha256()
+        while block := file.read(2**24):
+            digest.update(block)
+        file.seek(place)
+        file.write(f"0x{digest.hexdigest()}".encode())
+
+
+def _stored(tensor: Tensor, dtype: torch.dtype | None) -> Tensor:
+    """A tensor as it goes into a file: on the CPU, in one piece, numbers in `dtype` if one is wanted."""
+    tensor = tensor.detach().to("cpu", dtype if dtype is not None and tensor.is_floating_point() else tensor.dtype)
     return tensor.contiguous() if tensor.untyped_storage().nbytes() == tensor.numel() * tensor.element_size() else tensor.clone(memory_format=torch.contiguous_format)

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from studio.errors import OutOfSpace, Unreadable
 from studio.files import atomic_write
-from studio.formats.checkpoint import Weights
+from studio.formats.checkpoint import HASH, UNHASHED, Weights
 
 Shape = tuple[int, ...]
 
@@ -37,9 +37,6 @@ DTYPES: dict[str, torch.dtype] = {
 }
 """What safetensors calls each type of number."""
 _CODES = {dtype: code for code, dtype in DTYPES.items()}
-_UNHASHED = "0x" + "0" * 64
-HASH = "modelspec.hash_sha256"
-"""Metadata that is filled in after the tensors were written: 0x and the SHA-256 of all bytes after the header."""
 MARGIN = 2**24
 """Bytes that stay free on a disk when it is asked whether a file fits."""
 
@@ -142,7 +139,7 @@ def write_stream(path: Path, slots: Mapping[str, Slot], tensor: Callable[[str], 
                 file.write(raw)
                 digest.update(raw)
                 done += slots[name].bytes
-            hashed = header.find(_UNHASHED.encode())
+            hashed = header.find(UNHASHED.encode())
             if HASH in (metadata or {}) and hashed >= 0:
                 file.seek(hashed)
                 file.write(f"0x{digest.hexdigest()}".encode())
@@ -162,7 +159,7 @@ def check_room(path: Path, size: int) -> None:
 def _header(order: list[str], slots: Mapping[str, Slot], metadata: Mapping[str, str]) -> bytes:
     """The header with its length before it: types of wider numbers first, so that each begins where its size asks, padded to a multiple of eight."""
     said = {key: str(value) for key, value in metadata.items()}
-    entries: dict[str, object] = {"__metadata__": {"format": "pt", **said, **({HASH: _UNHASHED} if HASH in said else {})}}
+    entries: dict[str, object] = {"__metadata__": {"format": "pt", **said, **({HASH: UNHASHED} if HASH in said else {})}}
     place = 0
     for name in order:
         slot = slots[name]
