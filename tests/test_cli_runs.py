@@ -51,7 +51,7 @@ def test_runs_are_used_trashed_and_given_away(runs: Paths, capsys: pytest.Captur
         (["show", "nobody"], "list"),
         (["show", "2026"], "2 runs"),
         (["use", "abc", "21"], "no weights of step 21"),
-        (["use", "abc", "config.json"], "no embedding"),
+        (["use", "abc", "config.json"], "no weights of this run"),
         (["export", "abc", "card.txt"], "neither"),
         (["import", "nothing.zip"], "no file"),
         (["extend", "abc", "40"], "leaves nothing to do"),

@@ -15,7 +15,7 @@ from studio.errors import InputError
 from studio.jobs import Job
 from studio.requests import TrainRequest, request_of
 from studio.requests.train import subject_of
-from studio.runs import acts, card
+from studio.runs import acts, card, using
 from studio.runs.comparing import MOST, comparison
 from studio.runs.listing import Rows, listing
 from studio.runs.reading import Cache, job_of, made_of, view
@@ -37,13 +37,13 @@ class UseOf(Config):
     path: str = Field("", max_length=1000)
     """A file of the run instead of a step."""
     name: str = Field("", max_length=300)
-    """Name of a new embedding; empty = the one that the run taught."""
+    """A new name for it; empty = the one that the run taught."""
 
 
 class UndoOf(Config):
     """What `use` put into the trash."""
 
-    undo: str = Field(max_length=1000)
+    undo: tuple[Annotated[str, Field(max_length=1000)], ...] = Field(max_length=100)
 
 
 class TitleOf(Config):
@@ -162,15 +162,14 @@ def made(name: str, here: Here) -> list[str]:
 @router.post("/{name}/use")
 def use(name: str, wish: UseOf, here: Here) -> dict[str, Any]:
     """Put weights of a run onto the shelf; `undo` of the answer brings back what lay there."""
-    done = acts.use(here.engine.paths, name, wish.path or wish.step, wish.name)
+    done = using.use(here.engine.paths, acts.run_folder(here.engine.paths, name), wish.path or wish.step, wish.name)
     return {**done, "undo": done["kept"] or None}
 
 
 @router.post("/{name}/restore_used")
 def restore_used(name: str, wish: UndoOf, here: Here) -> dict[str, Any]:
-    """Bring back the embedding that `use` replaced."""
-    acts.run_folder(here.engine.paths, name)
-    return acts.undo_use(here.engine.paths, wish.undo)
+    """Bring back what `use` replaced."""
+    return using.undo_use(here.engine.paths, acts.run_folder(here.engine.paths, name), wish.undo)
 
 
 @router.post("/{name}/rename")

@@ -13,6 +13,7 @@ from studio.api.thumbnails import SIDES
 from studio.api.waiting import Here
 from studio.errors import NotFound
 from studio.runs import acts, card
+from studio.runs.weights import inside
 
 router = APIRouter(prefix="/studio/v1/runs/{name}", tags=["runs"])
 SHOWN = {".png": "image/png", ".jpg": "image/jpeg", ".jpeg": "image/jpeg", ".webp": "image/webp", ".gif": "image/gif"}
@@ -21,7 +22,7 @@ SHOWN = {".png": "image/png", ".jpg": "image/jpeg", ".jpeg": "image/jpeg", ".web
 
 def _picture(here: Here, name: str, path: str) -> Path:
     """A picture of a run; raises NotFound, also for a file that is none."""
-    file = acts.inside(acts.run_folder(here.engine.paths, name), path)
+    file = inside(acts.run_folder(here.engine.paths, name), path)
     if file.suffix.lower() not in SHOWN:
         raise NotFound(f"{file.name} is no picture.")
     return file

@@ -13,7 +13,7 @@ from studio.files import atomic_write
 from studio.jobs import Job
 from studio.projects.data_sets import sayable
 from studio.requests import TrainRequest
-from studio.runs import acts, card
+from studio.runs import acts, card, using
 from studio.runs.comparing import comparison
 from studio.runs.listing import listing
 from studio.runs.reading import job_of, view
@@ -43,7 +43,7 @@ def add_commands(commands: Any, shared: argparse.ArgumentParser) -> None:
     act("import", _import, "say what a recipe card sets, and what is missing here").add_argument("file", help="a .zip or .png that `studio runs export` wrote")
     use = act("use", _use, "put weights of a run onto the shelf", "id")
     use.add_argument("which", nargs="?", default="best", help="a step, a file of the run, or best (default)")
-    use.add_argument("--name", default="", help="name of a new embedding (default: the one that the run taught)")
+    use.add_argument("--name", default="", help="a new name for it (default: the one that the run taught)")
     act("trash", _trash, "move a run to the trash", "id")
     act("restore", _restore, "bring a run back from the trash").add_argument("id", help="its name in the trash")
     act("trashed", _trashed, "list runs in the trash")
@@ -159,9 +159,8 @@ def _import(arguments: argparse.Namespace, engine: Engine) -> Say:
 
 def _use(arguments: argparse.Namespace, engine: Engine) -> Say:
     """studio runs use ID [WHICH]"""
-    done = acts.use(engine.paths, _named(engine, arguments.id), arguments.which, arguments.name)
-    kept = [f"What was there is kept as outputs/trash/embeddings/{done['kept']}."] if done["kept"] else []
-    return done, [f"{done['name']}: {done['path']}", *kept]
+    done = using.use(engine.paths, acts.run_folder(engine.paths, _named(engine, arguments.id)), arguments.which, arguments.name)
+    return done, [f"{done['name']}: {done['path']}", *(f"What was there is kept as outputs/trash/{kept}." for kept in done["kept"])]
 
 
 def _trash(arguments: argparse.Namespace, engine: Engine) -> Say:

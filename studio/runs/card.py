@@ -13,10 +13,11 @@ from studio import __version__, shelves
 from studio.errors import InputError, NotFound, Unreadable
 from studio.projects.archive import Archive
 from studio.requests.train import TextualInversionConfig
-from studio.runs.acts import WEIGHTS, clone, inside, run_folder
+from studio.runs.acts import clone, run_folder
 from studio.runs.chunks import text_of, with_text
 from studio.runs.reading import view
 from studio.runs.tails import read_object
+from studio.runs.weights import WEIGHTS, inside
 from studio.settings import Paths
 
 KEYWORD = "studio-recipe"

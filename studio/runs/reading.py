@@ -7,8 +7,10 @@ from pathlib import Path
 from typing import Any
 
 from studio.jobs import Job
-from studio.requests.train import subject_of
+from studio.requests.train import CONFIGS, subject_of
 from studio.runs.tails import Line, Tail, numbers, objects, read_object
+from studio.runs.using import usage
+from studio.runs.weights import best_copy, copies, whole
 
 LOG = 200
 """Newest lines of the log that are shown."""
@@ -17,6 +19,9 @@ READERS = 64
 CURVE = ("step", "loss", "smoothed", "learn_rate", "norm", "distance")
 PROBE = ("step", "train", "low", "high", "held", "composition", "shape", "detail", "drift")
 """Columns of probe.csv that are shown, in this order."""
+
+FIRST = "textual_inversion"
+"""The method of runs that do not say theirs."""
 
 Cache = dict[str, "Reader"]
 
@@ -101,9 +106,10 @@ def view(folder: Path, job: Job | None, cache: Cache, live: Mapping[str, Any] | 
         **grown,
         "step": metric.get("step", head["step"]),
         "end": now.get("total") or settled(head["config"], grown["changes"]).get("steps", 0),
-        "best": read_object(folder / "best.json") or None,
+        "best": best_copy(folder) or None,
         "previews": grown["previews"] or old_previews(folder, head["config"]),
         "saved": _saved(folder),
+        "usage": usage(folder, head["method"], head["config"]),
         "made": made_of(folder),
         **{name: metric.get(name) for name in ("learn_rate", "norm", "distance")},
         "speed": now.get("rate"),
@@ -123,7 +129,7 @@ def heading(folder: Path, job: Job | None) -> dict[str, Any]:
     if not asked and job is not None:
         asked = job.request
     config, facts = _object(asked.get("config")), _object(asked.get("facts"))
-    embedding, title = subject_of(config), str(said.get("title") or "")
+    embedding, title, method = subject_of(config), str(said.get("title") or ""), str(asked.get("method", FIRST))
     started = _moment(facts.get("started")) or (job.started if job else None)
     return {
         "id": folder.name,
@@ -131,7 +137,9 @@ def heading(folder: Path, job: Job | None) -> dict[str, Any]:
         "embedding": embedding,
         "title": title,
         "note": str(said.get("note") or ""),
-        "method": asked.get("method", "textual_inversion"),
+        "method": method,
+        "method_title": next((cls.title for cls in CONFIGS if cls.method == method), method),
+        "whole": whole(folder),
         "state": state_of(result, job),
         "job": job.id if job else None,
         "started": started,
@@ -189,12 +197,7 @@ def _moment(text: Any) -> float | None:
 
 def _saved(folder: Path) -> list[dict[str, Any]]:
     """Copies of the weights in a run, by step."""
-    try:
-        files = sorted(file for file in (folder / "embeddings").glob("*") if file.suffix in (".pt", ".safetensors"))
-    except OSError:
-        return []
-    found = [{"step": int(tail), "path": f"embeddings/{file.name}"} for file in files if (tail := file.stem.rpartition("-")[2]).isdigit()]
-    return sorted(found, key=lambda copy: copy["step"])
+    return [{"step": step, "path": f"embeddings/{file.name}"} for step, file in copies(folder).items()]
 
 
 def made_of(folder: Path) -> list[str]:
@@ -208,10 +211,10 @@ def made_of(folder: Path) -> list[str]:
 
 def old_previews(folder: Path, config: Mapping[str, Any]) -> list[dict[str, Any]]:
     """Previews of a run that kept no list of them: samples/<step>.png, with the copy of that step where there is one."""
-    copies = {copy["step"]: copy["path"] for copy in _saved(folder)}
+    kept = {copy["step"]: copy["path"] for copy in _saved(folder)}
     prompt = str(config.get("preview_prompt") or "a photo of [name]").replace("[name]", subject_of(config))
     pictures = sorted(file for file in (folder / "samples").glob("*.png") if file.stem.isdigit())
-    return [{"step": int(f.stem), "path": f"samples/{f.name}", "prompt": prompt, "column": 0, "seed": config.get("preview_seed"), "weights": copies.get(int(f.stem))} for f in pictures]
+    return [{"step": int(f.stem), "path": f"samples/{f.name}", "prompt": prompt, "column": 0, "seed": config.get("preview_seed"), "weights": kept.get(int(f.stem))} for f in pictures]
 
 
 def job_of(name: str, jobs: Sequence[Job]) -> Job | None:

@@ -6,7 +6,7 @@ import pytest
 
 from studio.errors import Conflict, InputError, NotFound
 from studio.jobs import Job, State
-from studio.runs import acts
+from studio.runs import acts, using, weights
 from studio.runs.listing import listing
 from studio.runs.reading import view
 from studio.settings import Paths
@@ -34,9 +34,9 @@ def test_no_path_leads_out_of_a_run(root: Paths, run: Path, path: str) -> None:
     full(root.runs / "other")
     (run / "link.pt").symlink_to(root.runs / "other/config.json")
     with pytest.raises(NotFound):
-        acts.inside(run, path)
+        weights.inside(run, path)
     with pytest.raises((NotFound, InputError)):
-        acts.use(root, RUN, path)
+        using.use(root, run, path)
 
 
 @pytest.mark.parametrize("name", ["..", ".", "", "../runs", f"x/../{RUN}", "/etc", ".hidden", f"{RUN}\\..", "a\0"])
@@ -61,26 +61,6 @@ def test_the_trash_gives_back_what_it_took(root: Paths, run: Path) -> None:
     assert view(run, None, {})["step"] == 40 and acts.trashed(root) == [gone]
 
 
-def test_weights_go_to_the_shelf_and_what_lay_there_comes_back(root: Paths, run: Path) -> None:
-    shelf = root.embeddings / "hero.pt"
-    shelf.write_bytes(b"by hand")
-    used = acts.use(root, RUN, 20)
-    assert shelf.read_bytes() == b"weights at 20" and used["replaced"] != used["hash"]
-    best = acts.use(root, RUN, "best")
-    assert shelf.read_bytes() == b"the best"
-    acts.undo_use(root, best["kept"])
-    assert shelf.read_bytes() == b"weights at 20"
-    acts.undo_use(root, used["kept"])
-    assert shelf.read_bytes() == b"by hand"
-    acts.use(root, RUN, "embeddings/hero-0.pt", "hero-untaught")
-    assert (root.embeddings / "hero-untaught.pt").read_bytes() == b"weights at 0" and shelf.read_bytes() == b"by hand"
-    for which, new, wrong in ((21, "", NotFound), ("config.json", "", InputError), (0, "hero-untaught", Conflict), (0, "a/b", InputError)):
-        with pytest.raises(wrong):
-            acts.use(root, RUN, which, new)
-    with pytest.raises(NotFound):
-        acts.undo_use(root, "../../../settings.json")
-
-
 def test_going_on_keeps_what_was_changed_while_it_ran(root: Paths, run: Path) -> None:
     lines(run / "journal.jsonl", {"step": 10, "ask": "change", "data": {"learn_rate": "0.001", "steps": 200}}, {"step": 20, "ask": "pause", "data": {}})
     request = acts.going_on(root, RUN, [], 300)
@@ -93,3 +73,11 @@ def test_a_clone_has_what_the_form_knows(run: Path) -> None:
     text = (run / "config.json").read_text()
     (run / "config.json").write_text(text.replace('"embedding": "hero"', '"embedding": "hero", "of_another_version": 1'))
     assert acts.clone(run) == {"embedding": "hero", "data": "/nowhere/hero", "learn_rate": "0.005", "steps": 100, "preview_prompt": "a [name]", "preview_seed": 7}
+    text = (run / "config.json").read_text()
+    (run / "config.json").write_text(text.replace("textual_inversion", "lora").replace('"embedding": "hero"', '"name": "hero", "rank": 4'))
+    assert acts.clone(run) == {"name": "hero", "rank": 4, "data": "/nowhere/hero", "learn_rate": "0.005", "steps": 100, "preview_prompt": "a [name]", "preview_seed": 7}
+    going = acts.going_on(Paths(run.parents[2]), RUN, [], 200)
+    assert (going["method"], going["config"]["rank"]) == ("lora", 4)
+    (run / "config.json").write_text(text.replace("textual_inversion", "of another version"))
+    with pytest.raises(NotFound, match="of another version"):
+        acts.clone(run)
