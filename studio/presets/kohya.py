@@ -110,14 +110,14 @@ WORDS: tuple[tuple[str, tuple[str, ...]], ...] = (
 
 def take_kohya(settings: Settings, checkpoints: tuple[str, ...] = ()) -> Taken:
     """Our knobs of kohya's settings, with a note for whatever was turned into something else or has no counterpart."""
-    taken, args = Taken(settings.method), settings.args
+    taken, args = Taken(settings.method), _noise(settings.args)
     if settings.complete:
         taken.values |= DEFAULTS
     for name, knob, read in PLAIN:
         if not empty(args.get(name)) and (value := read(args[name])) is not None:
             _put_plain(taken, name, knob, value)
     _gradients(taken, args)
-    kohya_pictures.take_pictures(taken, settings.args, settings.regularisation, settings.words)
+    kohya_pictures.take_pictures(taken, args, settings.regularisation, settings.words)
     steps = take_length(taken, args, settings.images, settings.percent_warmup)
     take_optimizer(taken, args)
     take_rates(taken, args)
@@ -127,6 +127,12 @@ def take_kohya(settings: Settings, checkpoints: tuple[str, ...] = ()) -> Taken:
     _base(taken, args, checkpoints)
     _left_out(taken, {**args, **settings.network})
     return taken
+
+
+def _noise(args: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Settings without the kind of noise that kohya_ss shows but does not use: it takes one of two."""
+    unused = {"Original": ("multires_noise_iterations",), "Multires": ("noise_offset", "adaptive_noise_scale")}.get(str(args.get("noise_offset_type")), ())
+    return {key: value for key, value in args.items() if key not in unused}
 
 
 def _put_plain(taken: Taken, name: str, knob: str, value: Any) -> None:

@@ -95,7 +95,8 @@ def _text_encoder(taken: Taken, args: Mapping[str, Any], rate: float | None) -> 
     """The text encoder's rate, in the spellings of networks and of whole checkpoints; kohya's trainer teaches it unless it is told not to."""
     if taken.method == "textual_inversion":
         return
-    written = next((args[key] for key in ("text_encoder_lr", "learning_rate_te", "learning_rate_te1") if not empty(args.get(key))), None)
+    pair = [args[key] for key in ("learning_rate_te1", "learning_rate_te2") if not empty(args.get(key))] if flag(args.get("sdxl")) else []
+    written = next((value for value in (args.get("text_encoder_lr"), pair, args.get("learning_rate_te")) if not empty(value)), None)
     several = sorted({found for part in re.findall(r"[0-9.eE+-]+", str(written)) if (found := number(part)) is not None}) if written is not None else []
     off = flag(args.get("network_train_unet_only")) or (not empty(args.get("train_text_encoder")) and not flag(args["train_text_encoder"]))
     unset = not number(args.get("unet_lr")) and several == [0.0]

@@ -178,6 +178,9 @@ GUI = {
     "save_precision": "float",
     "use_tucker": True,
     "debiased_estimation_loss": True,
+    "noise_offset": 0.05,
+    "noise_offset_type": "Multires",
+    "multires_noise_iterations": 8,
     "xformers": "xformers",
     "pretrained_model_name_or_path": "C:/models/foreign.safetensors",
     "down_lr_weight": "0,0,1,1,1,1,1,1,1,1,1,1",
@@ -206,6 +209,8 @@ def test_the_json_of_kohyas_form(tmp_path: Path) -> None:
     assert "foreign.safetensors, which is not here" in notes
     assert "C:/" not in notes
     assert "debiased_estimation_loss" in notes
+    assert "multires_noise_iterations (8)" in notes
+    assert "noise_offset" not in found.values, "kohya's form takes one kind of noise, and here it took the other"
     elsewhere = imported(json.dumps({**GUI, "train_data_dir": "E:\\private\\img"}))
     assert "data" not in elsewhere.values
     assert any("(img) are not here" in s for s in elsewhere.sentences)
@@ -255,6 +260,8 @@ def test_the_toml_of_sd_scripts(tmp_path: Path) -> None:
     assert sets.values == {"flip": True, "width": 768, "height": 768, "layers": "attention+MLP"}
     other = {"optimizer_type": "AdamW", "learning_rate": 1e-5, "max_train_steps": 10}
     assert imported_text(json.dumps(other)).method == "dreambooth"
+    xl = {"sdxl": True, "learning_rate_te": 3e-5, "learning_rate_te1": 1e-5, "learning_rate_te2": 0}
+    assert imported_text(json.dumps({**other, **xl})).values["text_encoder_rate"] == 1e-5
     assert imported_text(json.dumps({**other, "token_string": "hero", "num_vectors_per_token": 4, "use_style_template": True})).values["template"] == "style"
     assert imported_text(json.dumps({**other, "in_json": "meta.json"})).values["text_encoder_rate"] == 0.0
 
