@@ -274,6 +274,12 @@ class TogetherConfig(NetworkConfig):
     """Part of all steps after which the second one takes over, when one comes after the other."""
     words_end: int = Field(0, ge=0, le=1_000_000, title="Words learn until step", json_schema_extra={"more": True})
     """The embedding stays as it is from this step on; 0 = it learns to the end."""
+
+    @field_validator("trigger")
+    @classmethod
+    def _trigger(cls, value: str) -> str:
+        return check_name(value) if value.strip() else ""
+
     bundle: bool = Field(False, title="Bundle the embedding into the LoRA too", json_schema_extra={"more": True})
     """Write a third file, which A1111 reads as both."""
 
