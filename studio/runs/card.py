@@ -12,21 +12,22 @@ from typing import Any
 from studio import __version__, shelves
 from studio.errors import InputError, NotFound, Unreadable
 from studio.projects.archive import Archive
-from studio.requests.train import TextualInversionConfig
+from studio.requests.train import CONFIGS, TrainConfig, config_class
 from studio.runs.acts import clone, run_folder
 from studio.runs.chunks import text_of, with_text
 from studio.runs.reading import view
-from studio.runs.tails import read_object
-from studio.runs.weights import WEIGHTS, inside
+from studio.runs.weights import best_copy, copies, inside, parts_of
 from studio.settings import Paths
 
 KEYWORD = "studio-recipe"
 """What the text in a PNG is called."""
-MOST_CARD, MOST_RECIPE = 256 * 2**20, 4 * 2**20
-"""Bytes of a card's file and of its recipe.json."""
+MOST_CARD, MOST_RECIPE, MOST_WEIGHTS = 256 * 2**20, 4 * 2**20, 200 * 2**20
+"""Bytes of a card's file, of its recipe.json, and of the weights that come along; larger ones are left out."""
+NEEDED = {"embedding": "x", "name": "x", "data": "x", "class_word": "x"}
+"""What settings need before one of them can be checked for itself."""
 PARTS = ("template.json", "curve.csv", "probe.csv", "verdicts.jsonl", "journal.jsonl", "best.json")
 """Files of a run that a zip holds; others name folders of this machine, or captions."""
-FACTS = ("checkpoint", "checkpoint_hash", "first_step", "started", "versions", "device", "dtype", "fingerprint")
+FACTS = ("checkpoint", "checkpoint_hash", "first_step", "started", "versions", "device", "dtype", "data_fingerprint", "fingerprint")
 """Facts of a run that a recipe tells."""
 
 
@@ -41,9 +42,7 @@ def recipe(folder: Path) -> dict[str, Any]:
         "method": seen["method"],
         "config": {**clone(folder), "data": _last(seen["config"].get("data"))},
         "template": _json(folder / "template.json"),
-        "facts": {
-            name: value for name, value in seen["facts"].items() if name in ("checkpoint", "checkpoint_hash", "first_step", "started", "versions", "device", "dtype", "data_fingerprint", "fingerprint")
-        },
+        "facts": {name: value for name, value in seen["facts"].items() if name in FACTS},
         "captions": fingerprint(folder),
         "result": {name: seen[name] for name in ("state", "step", "seconds", "verdict", "best")},
     }
@@ -102,12 +101,11 @@ def _files(folder: Path, pictures: bool) -> Iterable[tuple[str, Path]]:
     yield from ((part, folder / part) for part in PARTS if (folder / part).is_file())
     with contextlib.suppress(NotFound):
         yield "preview.png", picture(folder)
-    best = read_object(folder / "best.json").get("path")
-    copies = sorted((f for f in (folder / "embeddings").glob("*") if f.suffix in WEIGHTS), key=lambda f: f.stat().st_mtime)
-    weights = folder / best if isinstance(best, str) and (folder / best).is_file() else copies[-1] if copies else None
-    if weights is not None:
-        file = inside(folder, str(weights.relative_to(folder)))
-        yield f"embeddings/{file.name}", file
+    best, there = best_copy(folder).get("path"), list(copies(folder).values())
+    weights = inside(folder, best) if best else inside(folder, f"embeddings/{there[-1].name}") if there else None
+    parts = list(parts_of(folder, weights).values()) if weights else []
+    if sum(file.stat().st_size for file in parts) <= MOST_WEIGHTS:
+        yield from ((f"embeddings/{file.name}", file) for file in parts)
     if pictures:
         yield from _pictures(folder)
 
@@ -127,7 +125,7 @@ def _pictures(folder: Path) -> Iterable[tuple[str, Path]]:
 
 
 def import_card(paths: Paths, file: Path, name: str = "", hashes: Mapping[str, str] | None = None) -> dict[str, Any]:
-    """A card as the form's values and notes on what is missing here: {values, notes, name, recipe}; `hashes` are the known ones of checkpoints by name. Raises Unreadable, InputError."""
+    """A card as the form's values and notes on what is missing here: {method, values, notes, name, recipe}; `hashes` are the known ones of checkpoints by name. Raises Unreadable, InputError."""
     if file.stat().st_size > MOST_CARD:
         raise Unreadable(f"{name or file.name} is larger than {MOST_CARD // 2**20} MB.", "A recipe card is smaller.")
     with file.open("rb") as raw:
@@ -136,8 +134,8 @@ def import_card(paths: Paths, file: Path, name: str = "", hashes: Mapping[str, s
     if text is None:
         raise Unreadable(f"There is no recipe in {name or file.name}.", "Other programs may have removed it; only the original file carries it.")
     known = _checked(text)
-    values, notes = _values(known["config"])
-    return {"name": str(known.get("name", "")), "values": values, "notes": [*notes, *_missing(paths, values, known, hashes or {})], "recipe": known}
+    values, notes = _values(config_class(known["method"]), known["config"])
+    return {"name": str(known.get("name", "")), "method": known["method"], "values": values, "notes": [*notes, *_missing(paths, values, known, hashes or {})], "recipe": known}
 
 
 def _from_zip(file: Path) -> str | None:
@@ -160,20 +158,21 @@ def _checked(text: str) -> dict[str, Any]:
         known = json.loads(text)
     except (ValueError, RecursionError) as error:
         raise Unreadable("The recipe in the card is damaged.", "Export it again.") from error
-    if not isinstance(known, dict) or not isinstance(known.get("config"), dict) or known.get("format") != 1 or known.get("method") != "textual_inversion":
+    if not isinstance(known, dict) or not isinstance(known.get("config"), dict) or known.get("format") != 1 or known.get("method") not in {cls.method for cls in CONFIGS}:
         raise Unreadable("The recipe is not one that is understood here.", "It may come from a newer studio.")
     return known
 
 
-def _values(config: Mapping[str, Any]) -> tuple[dict[str, Any], list[str]]:
-    """Settings that can be used, each checked for itself, and a note for each that cannot."""
+def _values(cls: type[TrainConfig], config: Mapping[str, Any]) -> tuple[dict[str, Any], list[str]]:
+    """Settings of a method that can be used, each checked for itself, and a note for each that cannot."""
     values, notes = {}, []
+    needed = {name: value for name, value in NEEDED.items() if name in cls.model_fields}
     for name, value in config.items():
-        if name not in TextualInversionConfig.model_fields:
+        if name not in cls.model_fields:
             notes.append(f"The setting {name[:60]!r} is not known here; it was left out.")
             continue
         try:
-            TextualInversionConfig.check({"embedding": "-", "data": "-", name: value})
+            cls.check({**needed, name: value})
         except InputError as error:
             if value != "":
                 notes.append(f"{error.message} It was left out.")
@@ -187,8 +186,12 @@ def _missing(paths: Paths, values: dict[str, Any], known: Mapping[str, Any], has
     notes = []
     facts = known["facts"] if isinstance(known.get("facts"), dict) else {}
     notes += _checkpoint(shelves.checkpoints(paths), values, facts, hashes)
-    if str(values.get("embedding", "")) not in {card.name for card in shelves.embeddings(paths)}:
+    if "embedding" in config_class(known["method"]).model_fields and str(values.get("embedding", "")) not in {card.name for card in shelves.embeddings(paths)}:
         notes.append(f"There is no embedding {str(values.get('embedding', ''))!r} yet; create it first.")
+    start = str(values.get("start_from") or "")
+    if start and start.lower() not in _stems(paths):
+        values.pop("start_from")
+        notes.append(f"It went on from {start!r}, which is not here; this one begins anew.")
     name = _last(values.get("data"))
     place = paths.datasets / name
     if name and place.is_dir():
@@ -199,6 +202,11 @@ def _missing(paths: Paths, values: dict[str, Any], known: Mapping[str, Any], has
     if shelves.template_file(paths, str(values.get("template", "subject_filewords"))) is None:
         notes.append(f"The prompt template {values['template']!r} is not here; its lines are in the card.")
     return notes
+
+
+def _stems(paths: Paths) -> set[str]:
+    """Names of everything that a training can go on from, in small letters."""
+    return {name.lower() for name in (*shelves.loras(paths), *shelves.hypernetworks(paths), *(Path(name).stem for name in shelves.checkpoints(paths)))}
 
 
 def _checkpoint(there: Sequence[str], values: dict[str, Any], facts: Mapping[str, Any], hashes: Mapping[str, str]) -> list[str]:

@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from studio.errors import InputError, Unreadable
-from studio.requests.train import TextualInversionConfig
+from studio.requests.train import TextualInversionConfig, config_class
 from studio.runs import card, chunks
 from studio.settings import Paths
 from tests.runs.folders import full, png
@@ -102,3 +102,38 @@ def test_settings_that_cannot_be_are_left_out_and_told(root: Paths, tmp_path: Pa
     assert [word for word in ("Steps", "from_the_future", "Batch size") if word not in " ".join(found["notes"])] == []
     with pytest.raises(InputError):
         TextualInversionConfig.check(found["values"])
+
+
+@pytest.mark.parametrize(
+    ("method", "knobs"),
+    [
+        ("lora", {"name": "hero", "trigger": "hro", "rank": 4, "start_from": "older"}),
+        ("hypernetwork", {"name": "hero", "modules": ["768", "320"]}),
+        ("dreambooth", {"name": "hero", "prior": "class pictures", "class_word": "man"}),
+    ],
+)
+def test_a_card_of_another_method_comes_in_as_that_method(root: Paths, run: Path, tmp_path: Path, method: str, knobs: dict[str, object]) -> None:
+    noted = json.loads((run / "config.json").read_text())
+    (run / "config.json").write_text(json.dumps({**noted, "method": method, "config": {"data": "/home/me/hero-photos", "steps": 9, **knobs}}))
+    (tmp_path / "card").write_bytes(card.as_png(root, RUN))
+    found = card.import_card(root, tmp_path / "card")
+    begun = {name: value for name, value in knobs.items() if name != "start_from"}
+    assert (found["method"], found["values"]) == (method, {"steps": 9, **begun})
+    assert [note for note in found["notes"] if "embedding" in note] == []
+    assert any("'older'" in note for note in found["notes"]) is ("start_from" in knobs)
+    config_class(method).check({**found["values"], "data": "x"})
+
+
+def test_a_card_takes_along_what_belongs_together_unless_it_is_too_large(root: Paths, run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    noted = json.loads((run / "config.json").read_text())
+    shelves = {".safetensors": "models/Lora/hero.safetensors", ".pt": "embeddings/hero.pt"}
+    (run / "config.json").write_text(json.dumps({**noted, "method": "together", "config": {"name": "hero", "data": "x"}, "facts": {**noted["facts"], "shelves": shelves}}))
+    (run / "embeddings/hero-20.safetensors").write_bytes(b"beside the word")
+    (run / "best.json").unlink()
+
+    def held() -> set[str]:
+        return {name for name in zipfile.ZipFile(io.BytesIO(card.as_zip(root, RUN))).namelist() if name.startswith("embeddings/")}
+
+    assert held() == {"embeddings/hero-20.safetensors", "embeddings/hero-20.pt"}
+    monkeypatch.setattr(card, "MOST_WEIGHTS", 20)
+    assert held() == set()
