@@ -11,10 +11,10 @@ if TYPE_CHECKING:
 __all__ = ["COMMA", "END", "START", "clip_tokenizer", "tokens_of"]
 
 
-@lru_cache(maxsize=1)
-def clip_tokenizer() -> "CLIPTokenizer":
-    """CLIP's byte-pair tokenizer with its 49,408 tokens; raises NotFound when open_clip is not installed."""
+@lru_cache(maxsize=2)
+def clip_tokenizer(pad: int = END) -> "CLIPTokenizer":
+    """CLIP's byte-pair tokenizer with its 49,408 tokens, which fills up with the token `pad` (END, or 0 for OpenCLIP); raises NotFound when open_clip is not installed."""
     from transformers import CLIPTokenizer
 
     words, merges = vocabulary()
-    return CLIPTokenizer(vocab=words, merges=merges, pad_token="<|endoftext|>", model_max_length=77)
+    return CLIPTokenizer(vocab=words, merges=merges, pad_token=next(word for word, token in words.items() if token == pad), model_max_length=77)
