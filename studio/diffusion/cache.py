@@ -231,6 +231,9 @@ class ModelCache:
     def _fit(self, incoming: int = 0) -> None:
         """Keep both budgets: move what was not used for longest to RAM, and drop it there; what is lent stays. What is incoming is still in RAM, so that waits."""
         gone = False
+        for held in self._held.values():
+            if held.key[0].startswith("private"):
+                held.size = bytes_of(held.modules)  # what learns was widened to 32 bits
         while self._bytes(True) + incoming > self.budget and (held := self._oldest(True)):
             self._give_way(held)
             gone = True
@@ -335,8 +338,8 @@ def _key(kind: str, path: Path) -> Key:
 
 
 def _splits(key: Key) -> bool:
-    """Whether a part belongs to a checkpoint and may visit the device piece by piece."""
-    return key[0].startswith(("checkpoint", "private", "vae"))
+    """Whether a part belongs to a checkpoint and may visit the device piece by piece; what is private learns, and stays with its optimiser."""
+    return key[0].startswith(("checkpoint", "vae"))
 
 
 def _own_vae(path: Path) -> Path:
