@@ -7,7 +7,7 @@ from studio.requests.train import check_name
 
 
 class AverageRequest(Config):
-    """Make a new embedding that is the mean of several moments of a run; often steadier than any one of them."""
+    """Make a new embedding or hypernetwork that is the mean of several moments of a run; often steadier than any one of them."""
 
     run: str = Field(min_length=1, max_length=300)
     """Folder name of the run."""
@@ -16,9 +16,9 @@ class AverageRequest(Config):
     steps: tuple[int, ...] = ()
     """Steps whose weights are averaged in the place of the newest."""
     name: str = ""
-    """Name of the new embedding; empty = the old name with -avg and how many."""
-    overwrite: bool = Field(False, title="Overwrite Old Embedding")
-    """Replace an embedding of the same name."""
+    """Name of the result; empty = the old name with -avg and how many."""
+    overwrite: bool = Field(False, title="Overwrite what has this name")
+    """Replace a file of the same name."""
 
     @field_validator("name")
     @classmethod

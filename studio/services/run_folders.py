@@ -5,9 +5,12 @@ from pathlib import Path
 from typing import Any
 
 from studio.errors import InputError, NotFound
+from studio.runs.reading import FIRST
 from studio.runs.tails import read_object
+from studio.runs.weights import copies as weights_of
 from studio.settings import Paths
-from studio.shelves import EMBEDDING_SUFFIXES
+
+__all__ = ["chosen", "config_of", "method_of", "numbered", "run_folder", "spread", "weights_of"]
 
 
 def run_folder(paths: Paths, name: str) -> Path:
@@ -24,11 +27,9 @@ def config_of(folder: Path) -> dict[str, Any]:
     return config if isinstance(config, dict) else {}
 
 
-def weights_of(folder: Path) -> dict[int, Path]:
-    """Copies of the weights of a run by step, in their order: embeddings/<name>-<step>.<suffix>."""
-    files = sorted((folder / "embeddings").glob("*")) if (folder / "embeddings").is_dir() else []
-    found = {int(tail): file for file in files if file.suffix.lower() in EMBEDDING_SUFFIXES and (tail := file.stem.rpartition("-")[2]).isdecimal()}
-    return dict(sorted(found.items()))
+def method_of(folder: Path) -> str:
+    """The method of a run; an older one says none and was textual inversion."""
+    return str(read_object(folder / "config.json").get("method", FIRST))
 
 
 def chosen(weights: dict[int, Path], steps: Sequence[int]) -> dict[int, Path]:

@@ -9,6 +9,7 @@ import torch
 from studio.diffusion.cache import ModelCache
 from studio.errors import Conflict, InputError, NotFound
 from studio.formats.embedding import Embedding, read_embedding, write_embedding
+from studio.formats.hypernetwork import Hypernetwork, read_hypernetwork, write_hypernetwork
 from studio.jobs import SilentLane
 from studio.requests.average import AverageRequest
 from studio.services.averaging import run
@@ -81,3 +82,37 @@ def test_what_cannot_be_averaged_is_said(desk: Desk, lane: SilentLane) -> None:
         with pytest.raises(NotFound, match="Run: there is no"):
             run(AverageRequest(run=name), lane, desk)
     assert not list(desk.paths.embeddings.iterdir())
+
+
+def test_hypernetworks_are_averaged_number_by_number(desk: Desk, lane: SilentLane) -> None:
+    folder = as_method(desk, "hypernetwork", {".pt": "models/hypernetworks/gnarl.pt"})
+    for step, value in ((9, 1.0), (20, 2.0), (100, 6.0)):
+        state = {"linear.0.weight": torch.full((8, 4), value), "linear.0.bias": torch.full((8,), -value), "linear.1.weight": torch.ones(4, 8), "linear.1.bias": torch.zeros(4)}
+        write_hypernetwork(folder / "embeddings" / f"gnarl-{step}.pt", Hypernetwork("gnarl", {4: (state, state)}, step=step))
+    result = run(AverageRequest(run=RUN, count=2), lane, desk)
+    made = read_hypernetwork(desk.paths.hypernetworks / "gnarl-avg2.pt")
+    keys = made.layers[4][0]
+    assert (Path(result["path"]).name, made.step, float(keys["linear.0.weight"].mean()), float(keys["linear.0.bias"].mean())) == ("gnarl-avg2.pt", 100, 4.0, -4.0)
+    with pytest.raises(Conflict, match="'gnarl-avg2' is taken"):
+        run(AverageRequest(run=RUN, count=2), lane, desk)
+    write_hypernetwork(folder / "embeddings" / "gnarl-20.pt", Hypernetwork("gnarl", {4: ({**state, "linear.0.bias": torch.ones(1)}, state)}))
+    with pytest.raises(InputError, match="different shapes"):
+        run(AverageRequest(run=RUN, count=2, name="other"), lane, desk)
+
+
+def test_what_has_no_average_says_why(desk: Desk, lane: SilentLane) -> None:
+    as_method(desk, "lora", {".safetensors": "models/Lora/gnarl.safetensors"})
+    with pytest.raises(InputError, match="LoRA: each change is a product"):
+        run(AverageRequest(run=RUN), lane, desk)
+    as_method(desk, "fine_tune", {".safetensors": "models/Stable-diffusion/gnarl.safetensors"})
+    with pytest.raises(InputError, match="keeps no copies of its steps"):
+        run(AverageRequest(run=RUN), lane, desk)
+
+
+def as_method(desk: Desk, method: str, places: dict[str, str]) -> Path:
+    """The run as one of another method, without copies."""
+    folder = desk.paths.runs / RUN
+    (folder / "config.json").write_text(json.dumps({"method": method, "config": {"name": "gnarl"}, "facts": {"shelves": places}}))
+    for file in (folder / "embeddings").iterdir():
+        file.unlink()
+    return folder
