@@ -3,11 +3,7 @@
 from pathlib import Path
 from typing import Any
 
-import torch
-from torch import Tensor
-
-from studio.diffusion.model import Model
-from studio.diffusion.tokenizer import clip_tokenizer, tokens_of
+from studio.diffusion.beginnings import initial_vectors
 from studio.embedding_shelf import check_free, file_of
 from studio.formats.embedding import Embedding, write_embedding
 from studio.formats.embedding_writing import default_suffix
@@ -38,18 +34,6 @@ def create_embedding(request: CreateEmbeddingRequest, desk: Desk) -> dict[str, A
     path.parent.mkdir(parents=True, exist_ok=True)
     write_embedding(path, Embedding(request.name, vectors, first=widths[0] if len(widths) > 1 else None))
     return {"path": str(path), "vectors": request.vectors, "name": request.name, "dropped": dropped}
-
-
-def initial_vectors(model: Model, text: str, count: int) -> tuple[Tensor, str]:
-    """Vectors [count, d] from the rows of the text's tokens, spread evenly (A1111), those of SDXL's two encoders side by side; empty text gives zeros. Also the part of the text that found no room."""
-    ids = tokens_of(text)
-    if not ids:
-        return torch.zeros(count, model.width), ""
-    taken = torch.tensor(ids[:count])
-    tables = (encoder.get_input_embeddings().weight for encoder in model.text_encoders)
-    rows = torch.cat([table[taken.to(table.device)].detach().float().cpu() for table in tables], 1)
-    spread = torch.tensor([i * len(rows) // count for i in range(count)])
-    return rows[spread].clone(), clip_tokenizer().decode(ids[count:]).strip()
 
 
 def find_embedding(paths: Paths, name: str) -> Path:

@@ -8,7 +8,7 @@ import torch
 
 from studio.dataset.batches import Batches, Sample, read_template
 from studio.diffusion.model import Model
-from studio.formats.embedding_optim import optim_path, read_optim
+from studio.formats.embedding_optim import optim_path
 from studio.jobs import Lane
 from studio.requests.train import TrainConfig, TrainRequest
 from studio.services.desk import Desk
@@ -66,6 +66,7 @@ def _run(work: _Work, lane: Lane, desk: Desk) -> dict[str, Any]:
     shelf = next(iter(shelves.values()))
     first = int(kept.facts["tally"]["first"]) if kept else method.first(start) if start else 0
     learner = method.attach(model, start, config)
+    learner.shelves = shelves
     pictures = pictures_of(config, folder, model, lane, desk.paths)
     result = {"embedding": str(shelf), "path": str(shelf), "run": str(folder.folder), "steps": first, "stopped": True}
     if not pictures.train:
@@ -79,7 +80,7 @@ def _run(work: _Work, lane: Lane, desk: Desk) -> dict[str, Any]:
     watch = _watch(work, (learner, plan, pictures), Course(config, first), shelf, Aside(lane, learner), desk)
     if kept is None:
         _warn(plan.batches, pictures, learner, watch)
-        _remember(start, shelf, config, watch)
+        _remember(start, method.start(desk.paths, config), config, watch)
     else:
         _take_up(kept, watch)
     with learner.attached(), shown(desk, learner, config), prepared(model, config.gradient_checkpointing, config.compile, watch.note) as network:
@@ -156,16 +157,16 @@ def _take_up(kept: Checkpoint, watch: Watch) -> None:
     watch.note("log", f"Going on from step {kept.step}.")
 
 
-def _remember(start: Path | None, shelf: Path, config: TrainConfig, watch: Watch) -> None:
-    """Take up what A1111's optimiser remembered beside an embedding that was trained there; say why not when it cannot be."""
-    if start is None or config.optimizer != "AdamW" or not optim_path(shelf).is_file():
+def _remember(start: Path | None, source: Path | None, config: TrainConfig, watch: Watch) -> None:
+    """Take up what an optimiser remembered beside `source`, of which `start` is the run's copy; say why not when it cannot be."""
+    if start is None or source is None or config.optimizer != "AdamW" or not optim_path(source).is_file():
         return
-    tensors, reason = read_optim(optim_path(shelf), start)
-    if tensors is None:
+    tensors, reason = watch.learner.recalled(optim_path(source), start)
+    if tensors is not None:
+        restore_optimizer(watch.optimizer, tensors)
+        reason = f"The optimiser goes on from {optim_path(source).name}."
+    if reason:
         watch.note("log", reason)
-        return
-    restore_optimizer(watch.optimizer, tensors)
-    watch.note("log", f"The optimiser goes on from {optim_path(shelf).name}.")
 
 
 def _warn(batches: Batches, pictures: Pictures, learner: Trainable, watch: Watch) -> None:

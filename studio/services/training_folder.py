@@ -211,7 +211,7 @@ class Neighbour:
 def listeners_of(config: TrainConfig, folder: Run, paths: Paths, lane: Lane, parts: tuple[Model, Trainable, int]) -> tuple[Listener, ...]:
     """Who listens to a run: A1111's layout where a word learns, and TensorBoard where it is wanted."""
     model, learner, pictures = parts
-    if not learner.words():
+    if config.method != "textual_inversion":  # A1111 keeps such a journal of embeddings
         return _boards(config, folder, lane)
     width, height = size_of(config, model)
     facts = (folder.noted("config") or {}).get("facts", {})

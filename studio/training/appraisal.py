@@ -60,7 +60,7 @@ class Appraisal:
 
 @dataclass
 class Appraiser:
-    """Looks at the live `words` with a probe; `ordinary` is the length of an ordinary word, `naming` how many of all training prompts hold the word."""
+    """Looks at the live `words` with a probe; `ordinary` is the length of an ordinary word, 0 where no word learns, `naming` how many of all training prompts hold the word."""
 
     probe: Probe
     words: Callable[[], Mapping[str, Tensor]]
@@ -83,6 +83,8 @@ class Appraiser:
         lines = 1 + bool(unseen(material)) + changing
         count, every = afford(rules.every, batches.size, batches.parts, lines)
         probe = draw(model, material, count, changing, (plan.clip_skip, plan.others))
+        if not learner.words():  # what is beside words has no usual length, and may learn without its name
+            return cls(probe, learner.words, replace(rules, every=every), 0.0)
         return cls(probe, learner.words, replace(rules, every=every), math.hypot(*model.median_norms), batches.naming())
 
     def begin(self, step: int) -> Appraisal | None:
@@ -99,10 +101,17 @@ class Appraiser:
     def stepped(self, loss: float, rate: float, figures: Mapping[str, float], done: int) -> Verdict | None:
         """Hear of the step after which `done` are done; a verdict when something must be said at once, once until it is over."""
         self._losses.append(loss)
-        self._movement = Movement(figures["norm"], figures["distance"], self.ordinary, rate, done - self.first, self.naming)
+        self._movement = Movement(*self._moved(figures), rate, done - self.first, self.naming)
         found = alarm(tuple(self._losses), self._movement)
         new, self._alarmed = found is not None and not self._alarmed, found is not None
         return found if new else None
+
+    def _moved(self, figures: Mapping[str, float]) -> tuple[float, float, float]:
+        """Length, distance from the start, and usual length; for what has no usual length whether it moved at all and is finite."""
+        norm, distance = figures["norm"], figures["distance"]
+        if self.ordinary:
+            return norm, distance, self.ordinary
+        return 0.0 if math.isfinite(norm) else math.inf, math.inf if distance else 0.0, 1.0
 
     def look(self, step: int) -> Appraisal:
         """Measure now; the first look of all is what later ones are compared with."""
@@ -113,7 +122,7 @@ class Appraiser:
         better = bool(self.history) and math.isfinite(figure(reading)) and figure(reading) < min(0.0, *map(figure, self.history))
         self.history.append(reading)
         lags = [self._lag(line, now) for line in ("train", "held")]
-        movement = self._movement or Movement(self.ordinary, math.inf, self.ordinary, 0.0, 0, self.naming)
+        movement = self._movement or Movement(*self._moved({"norm": self.ordinary, "distance": math.inf}), 0.0, 0, self.naming)
         verdict = alarm(tuple(self._losses), movement) or judge(self.history, movement, *lags)
         return Appraisal(reading, verdict, better, stop(self.rules.rule, self.history, self.rules.patience), time.monotonic() - began)
 

@@ -10,6 +10,7 @@ from studio.diffusion.model import Model
 from studio.embedding_shelf import file_of
 from studio.errors import InputError
 from studio.formats.embedding import Embedding, read_embedding, write_embedding
+from studio.formats.embedding_optim import read_optim
 from studio.requests.train import TextualInversionConfig, TrainConfig
 from studio.settings import Paths
 from studio.training.methods.trainable import Group, Method, Trainable
@@ -56,6 +57,10 @@ class TextualInversion(Trainable):
         """Write the embedding with its step and the checkpoint it was trained on."""
         name = path.stem if path.stem.startswith(self.name) else self.name
         write_embedding(path, Embedding(name, self.vectors, step, *self.checkpoint, first=self.first))
+
+    def recalled(self, side: Path, start: Path) -> tuple[Mapping[str, Tensor] | None, str]:
+        """What A1111's optimiser remembered of the vectors."""
+        return read_optim(side, start)
 
     def state(self) -> dict[str, Tensor]:
         """Vectors now and at the start."""

@@ -4,8 +4,10 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import Protocol
 
+import torch
 from torch import Tensor, nn
 
 from studio.diffusion.model import Model
@@ -35,13 +37,18 @@ class Trainable:
     """Something on a model that learns; a method says what, and changes of this only what differs.
 
     `model` is what it is on. `changes_network`: what the network says without the word may change too, so that drift is worth measuring.
-    `copies`: a copy is small enough to be kept with every preview. `provenance` is what files say about where they come from.
+    `copies`: a copy is small enough to be kept with every preview. `provenance` is what files say about where they come from, `shelves` where they lie in the end, by suffix.
     """
 
     model: Model
     changes_network = False
     copies = True
     provenance: Provenance | None = None
+    shelves: Mapping[str, Path] = MappingProxyType({})
+
+    def beside(self, path: Path, suffix: str) -> Path:
+        """Where a second file of another suffix goes when the first is written to `path`: onto its own shelf with it, else beside it."""
+        return self.shelves[suffix] if suffix in self.shelves and path in self.shelves.values() else path.with_suffix(suffix)
 
     def groups(self) -> list[Group]:
         """The fp32 parameters the optimiser changes, and nothing else, by rate."""
@@ -68,6 +75,13 @@ class Trainable:
     def shelve(self, path: Path, step: int) -> None:
         """Write what was learned as a file a person can use."""
         raise NotImplementedError
+
+    def remember(self, path: Path, optimizer: torch.optim.Optimizer) -> None:
+        """Write beside the result what the optimiser remembers, where files of its kind have that."""
+
+    def recalled(self, side: Path, start: Path) -> tuple[Mapping[str, Tensor] | None, str]:
+        """What the optimiser remembered beside the file it goes on from, as `optim.restore_optimizer` takes it; else None, and why where there is something to say."""
+        return None, ""
 
     def state(self) -> dict[str, Tensor]:
         """Everything needed to go on, by name."""
