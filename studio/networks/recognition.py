@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Mapping
+from functools import lru_cache
 from pathlib import Path
 
 Shapes = Mapping[str, tuple[int, ...]]
@@ -18,9 +19,9 @@ _MARKS = (
     ("IA3", re.compile(r"\.(?:on_input|ia3_l)$"), None),
     ("Norm", re.compile(r"\.(?:w_norm|b_norm)$"), None),
     ("Full", re.compile(r"\.(?:diff|diff_b)$"), None),
+    ("DoRA", re.compile(r"\.(?:dora_scale|lora_magnitude_vector)\b"), None),
 )
 """A kind, the tensor that marks it, and the axis of that tensor which is the rank."""
-_DORA = re.compile(r"\.(?:dora_scale|lora_magnitude_vector)\b")
 _CROSS = re.compile(r"attn2[._]to_[kv]\b|attn2_to_[kv]\.")
 _NARROW = ("lora_down", "lora_A", "lora.down", "hada_w1_b", "diff")
 
@@ -28,17 +29,22 @@ _NARROW = ("lora_down", "lora_A", "lora.down", "hada_w1_b", "diff")
 def method_of(shapes: Shapes) -> tuple[str, int | None]:
     """The kinds of a file's layers, the most frequent first and joined by +, and the largest rank; "" and None for a file that is no adapter."""
     counts: dict[str, int] = {}
-    ranks = [0]
-    decomposed = any(_DORA.search(key) for key in shapes)
+    ranks, decomposed = [0], False
     for key, shape in shapes.items():
-        for name, mark, axis in _MARKS:
-            if mark.search(key):
-                named = "DoRA" if name == "LoRA" and decomposed else name
-                counts[named] = counts.get(named, 0) + 1
-                inner = axis is not None and shape and (name != "LoKr" or key.endswith("_b"))
-                ranks.append(shape[axis] if inner and axis is not None else 0)
-                break
-    return "+".join(sorted(counts, key=lambda n: -counts[n])), max(ranks) or None
+        name, axis = _kind_of("." + ".".join(key.rsplit(".", 3)[1:]))
+        decomposed = decomposed or name == "DoRA"
+        if name and name != "DoRA":
+            counts[name] = counts.get(name, 0) + 1
+            ranks.append(shape[axis] if axis is not None and len(shape) > axis else 0)
+    names = ["DoRA" if name == "LoRA" and decomposed else name for name in sorted(counts, key=lambda n: -counts[n])]
+    return "+".join(names), max(ranks) or None
+
+
+@lru_cache(4096)
+def _kind_of(end: str) -> tuple[str, int | None]:
+    """The kind that a tensor with this end of a name marks, and the axis of its shape that is the rank; "" when it marks none. Files have few such ends."""
+    found = next(((name, axis) for name, mark, axis in _MARKS if mark.search(end)), ("", None))
+    return found if found[0] != "LoKr" or end.endswith("_b") else ("LoKr", None)
 
 
 def family_of(shapes: Shapes, metadata: Mapping[str, str]) -> str | None:

@@ -8,6 +8,7 @@ from typing import Any
 
 from studio import shelves
 from studio.errors import InputError, NotFound
+from studio.networks.book import Book
 from studio.networks.facts import Facts, cover_of, facts_of, family_of_checkpoint, texts_of
 from studio.networks.metadata import sections, tags
 from studio.networks.notes import Notes, read_notes
@@ -68,12 +69,15 @@ def cards(paths: Paths, kind: Kind, checkpoint: str = "") -> list[dict[str, Any]
     """A card of every network of a kind, by name; those for another family than the checkpoint's say so in `misfit`."""
     family, beside = checkpoint_family(paths, checkpoint), _Beside()
     known = {card.path: card for card in shelves.embeddings(paths)} if kind.name == "embedding" else {}
-    return [_card(kind, paths, path, beside, family, known.get(path)) for path in kind.files(paths).values()]
+    files, book = list(kind.files(paths).values()), Book(paths.outputs / "cache" / f"cards-{kind.name}.json")
+    found = [_card(kind, paths, path, beside, family, _facts(path, known.get(path), book.facts)) for path in files]
+    book.keep(files)
+    return found
 
 
 def card(paths: Paths, kind: Kind, path: Path, checkpoint: str = "") -> dict[str, Any]:
     """The card of one network."""
-    return _card(kind, paths, path, _Beside(), checkpoint_family(paths, checkpoint), _known(paths, kind, path))
+    return _card(kind, paths, path, _Beside(), checkpoint_family(paths, checkpoint), _facts(path, _known(paths, kind, path)))
 
 
 def told(paths: Paths, kind: Kind, name: str, checkpoint: str = "") -> dict[str, Any]:
@@ -135,9 +139,9 @@ class _Beside:
         return self._folders[folder]
 
 
-def _card(kind: Kind, paths: Paths, path: Path, beside: _Beside, checkpoint: str | None, known: shelves.EmbeddingCard | None) -> dict[str, Any]:
+def _card(kind: Kind, paths: Paths, path: Path, beside: _Beside, checkpoint: str | None, facts: Facts) -> dict[str, Any]:
     """One card: what the file says and what a person noted, the person's words first."""
-    facts, notes, pictures = _facts(path, known), read_notes(path), beside.previews(path)
+    notes, pictures = read_notes(path), beside.previews(path)
     family = notes.family or facts.family
     try:
         status = path.stat()
@@ -173,11 +177,11 @@ def _inserted(kind: Kind, name: str, facts: Facts, notes: Notes) -> dict[str, An
     return {"text": word, "trigger": "" if kind.name == "embedding" and trigger == name else trigger, "negative": notes.negative, "weight": notes.weight or 1.0}
 
 
-def _facts(path: Path, known: shelves.EmbeddingCard | None) -> Facts:
+def _facts(path: Path, known: shelves.EmbeddingCard | None, look: Callable[[Path], Facts] = facts_of) -> Facts:
     """What a file says; of an embedding what the worker found in it."""
     if known is None:
-        return facts_of(path)
-    said = facts_of(path) if path.suffix.lower() == ".safetensors" else Facts()
+        return look(path)
+    said = look(path) if path.suffix.lower() == ".safetensors" else Facts()
     family = _WIDTHS.get(known.width or 0)
     return Facts(
         method=f"{known.vectors} × {known.width}" if known.vectors else "",

@@ -92,6 +92,8 @@ def test_headers_are_read_once(http: TestClient, root: Paths, monkeypatch: pytes
     monkeypatch.setattr(facts, "read_header", lambda path: seen.append(path) or read(path))
     assert len(http.get(f"{HERE}/lora").json()) == 31 and len(seen) == 31
     assert len(http.get(f"{HERE}/lora").json()) == 31 and len(seen) == 31
+    facts._facts.cache_clear()
+    assert len(http.get(f"{HERE}/lora").json()) == 31 and len(seen) == 31, "another server knows them from the disk"
     time.sleep(0.01)
     lora(root.lora / "many3.safetensors", rank=8)
     assert {card["name"]: card["rank"] for card in http.get(f"{HERE}/lora").json()}["many3"] == 8 and len(seen) == 32
