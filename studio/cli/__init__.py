@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from studio import __version__
-from studio.cli import data, embedding, runs
+from studio.cli import data, embedding, runs, tools
 from studio.cli.following import follow
 from studio.cli.knobs import absolute, add_knobs, given
 from studio.cli.serving import serve
@@ -66,6 +66,7 @@ def _parser() -> argparse.ArgumentParser:
 
     data.add_commands(commands, shared)
     runs.add_commands(commands, shared)
+    tools.add_commands(commands, shared)
 
     embedding.add_commands(commands, shared)
 
