@@ -15,7 +15,7 @@ from studio.engine import Engine
 from studio.settings import Paths
 from studio.ui import header, theme
 from studio.ui.live import Follower
-from studio.ui.tabs import dataset, embedding, img2img, pnginfo, preprocess, runs, settings, train, txt2img
+from studio.ui.tabs import dataset, embedding, img2img, pnginfo, preprocess, runs, settings, tools, train, txt2img
 from studio.ui.tabs.painting import Painting
 from studio.ui.widgets import Page
 from studio.ui.words import say, translations
@@ -66,6 +66,8 @@ def build(engine: Engine, key: str = "") -> gr.Blocks:
                 runs.build(page, key)
             with gr.Tab("PNG Info", id="pnginfo"):
                 pnginfo.build(page, painting, repainting)
+            with gr.Tab(say("Tools"), id="tools"):
+                tools.build(page)
             with gr.Tab(say("Settings"), id="settings"):
                 settings.build(page)
         top.wire(page)
