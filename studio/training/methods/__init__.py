@@ -1,12 +1,20 @@
 """What can learn: METHODS, one line per method."""
 
 from studio.errors import InputError
+from studio.training.methods.dreambooth import DREAMBOOTH
+from studio.training.methods.fine_tune import FINE_TUNE
 from studio.training.methods.lora import LORA
 from studio.training.methods.lycoris import LYCORIS
 from studio.training.methods.textual_inversion import TEXTUAL_INVERSION
 from studio.training.methods.trainable import Method
 
-METHODS: tuple[Method, ...] = (TEXTUAL_INVERSION, LORA, LYCORIS)
+METHODS: tuple[Method, ...] = (
+    TEXTUAL_INVERSION,
+    LORA,
+    LYCORIS,
+    DREAMBOOTH,
+    FINE_TUNE,
+)
 """Every method the studio can train, in the order a person sees them."""
 
 
