@@ -20,7 +20,7 @@ from studio.projects.captions import decode_caption
 from studio.projects.data_sets import DataSets
 from studio.prompts.styles import read_styles
 from studio.requests import GenerateRequest, PreprocessRequest, TrainRequest, kind_of
-from studio.requests.train import TextualInversionConfig
+from studio.requests.train import TextualInversionConfig, TrainConfig
 from studio.settings import SHIPPED_ROOT, Paths
 from studio.tokens import counts
 
@@ -46,7 +46,7 @@ class Engine:
         key = None
         if isinstance(request, TrainRequest):
             self._check_training(request)
-            key = f"training of {request.config.embedding}"
+            key = f"training of {request.config.subject}" if isinstance(request.config, TextualInversionConfig) else f"{request.method} training of {request.config.subject}"
         if isinstance(request, GenerateRequest):
             self._check_generation(request)
         if isinstance(request, PreprocessRequest):
@@ -72,9 +72,9 @@ class Engine:
         if Path(name).name != name or name == ".." or not (self.paths.runs / name).is_dir():
             wrong.append(f"Run: there is no {name!r} to go on with; it may have been renamed or deleted.")
 
-    def _check_new_training(self, config: TextualInversionConfig, wrong: list[str]) -> None:
+    def _check_new_training(self, config: TrainConfig, wrong: list[str]) -> None:
         """What a new run needs."""
-        if config.embedding not in {card.name for card in shelves.embeddings(self.paths)}:
+        if isinstance(config, TextualInversionConfig) and config.embedding not in {card.name for card in shelves.embeddings(self.paths)}:
             wrong.append(f"Embedding: there is no {config.embedding!r} in {self.paths.embeddings.name}; create it first.")
         folder = Path(config.data)
         if not folder.is_dir():

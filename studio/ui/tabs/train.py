@@ -18,6 +18,7 @@ from studio.requests.train import config_class, subject_of
 from studio.ui.catalogue import ZH
 from studio.ui.forecasting import forecast_of, forecast_panel
 from studio.ui.method_form import FIRST, MethodForm
+from studio.ui.presetting import Presetting
 from studio.ui.tabs.painting import Painting
 from studio.ui.tabs.preprocess import located
 from studio.ui.widgets import REFRESH, Page, embedding_names, note, submit
@@ -50,6 +51,7 @@ def build(page: Page, txt2img: Painting, key: str = "") -> TrainTab:
     with gr.Row():
         with gr.Column(scale=4, min_width=320):
             form = MethodForm("train")
+            presets = Presetting(page, form)
             from_txt2img = _knobs(form)
             with gr.Row(elem_classes=["buttons"]):
                 ahead = gr.Button(say("Forecast"), interactive=False, elem_id="train_ahead", scale=1)
@@ -74,6 +76,7 @@ def build(page: Page, txt2img: Painting, key: str = "") -> TrainTab:
     start.click(lambda data: submit(page.engine, TrainRequest, asked(data))[1], inputs, refused, show_progress="hidden").then(None, js=look)
     ahead.click(lambda data: forecast_of(page.engine, asked(data)), inputs, refused, show_progress="hidden").then(None, js=REFRESH)
     form.wire()
+    presets.wire()
     clone.click(lambda text: [gr.Tabs(selected="train"), *_cloned(form, text)], cloned, [page.tabs, *form.restored], show_progress="hidden").then(None, js=REFRESH)
     for part in (form.method, *(form.parts[name] for name in ("embedding", "name", "data"))):
         part.change(None, js=REFRESH)
