@@ -69,6 +69,12 @@ class HypernetworkBuild(Config):
             raise ValueError(f"{value!r} must be numbers above 0 and at most {WIDEST} between commas that begin and end with 1; write for example 1, 2, 1.")
         return value
 
+    @field_validator("dropout_structure")
+    @classmethod
+    def _rates(cls, value: str) -> str:
+        numbers(value)
+        return value
+
     @model_validator(mode="after")
     def _dropout(self) -> "HypernetworkBuild":
         rates = self.rates_of_dropout

@@ -271,6 +271,7 @@ class Watch:
     def shelve(self) -> None:
         """Save what is learned where prompts find it."""
         self._write_to(self.shelf)
+        self.learner.remember(self.shelf, self.optimizer)
         self._saved(self.shelf)
 
     def _saved(self, path: Path) -> None:
