@@ -3,17 +3,21 @@
 from studio.errors import InputError
 from studio.training.methods.dreambooth import DREAMBOOTH
 from studio.training.methods.fine_tune import FINE_TUNE
+from studio.training.methods.hypernetwork import HYPERNETWORK
 from studio.training.methods.lora import LORA
 from studio.training.methods.lycoris import LYCORIS
 from studio.training.methods.textual_inversion import TEXTUAL_INVERSION
+from studio.training.methods.together import TOGETHER
 from studio.training.methods.trainable import Method
 
 METHODS: tuple[Method, ...] = (
     TEXTUAL_INVERSION,
     LORA,
     LYCORIS,
+    HYPERNETWORK,
     DREAMBOOTH,
     FINE_TUNE,
+    TOGETHER,
 )
 """Every method the studio can train, in the order a person sees them."""
 
