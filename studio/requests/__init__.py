@@ -11,6 +11,7 @@ from studio.requests.examine import ExamineRequest
 from studio.requests.extras import ExtrasRequest
 from studio.requests.forecast import ForecastRequest
 from studio.requests.generate import GenerateRequest
+from studio.requests.hypernetwork import CreateHypernetworkRequest
 from studio.requests.inspect import InspectRequest
 from studio.requests.interrogate import InterrogateRequest
 from studio.requests.mask import MaskRequest
@@ -28,6 +29,7 @@ REQUESTS: tuple[tuple[str, type[Config]], ...] = (
     ("generate", GenerateRequest),
     ("preprocess", PreprocessRequest),
     ("create_embedding", CreateEmbeddingRequest),
+    ("create_hypernetwork", CreateHypernetworkRequest),
     ("train", TrainRequest),
     ("plot", PlotRequest),
     ("prompt_matrix", PromptMatrixRequest),
