@@ -33,7 +33,7 @@ class Group:
     share: Callable[[int], float] = whole
 
 
-class Trainable:
+class Trainable(Protocol):
     """Something on a model that learns; a method says what, and changes of this only what differs.
 
     `model` is what it is on. `changes_network`: what the network says without the word may change too, so that drift is worth measuring.
@@ -52,7 +52,6 @@ class Trainable:
 
     def groups(self) -> list[Group]:
         """The fp32 parameters the optimiser changes, and nothing else, by rate."""
-        raise NotImplementedError
 
     def parameters(self) -> list[nn.Parameter]:
         """All of them."""
@@ -70,11 +69,9 @@ class Trainable:
 
     def figures(self) -> dict[str, float]:
         """Numbers for the live view: `norm` and `distance` from the start."""
-        raise NotImplementedError
 
     def shelve(self, path: Path, step: int) -> None:
         """Write what was learned as a file a person can use."""
-        raise NotImplementedError
 
     def remember(self, path: Path, optimizer: torch.optim.Optimizer) -> None:
         """Write beside the result what the optimiser remembers, where files of its kind have that."""
@@ -85,11 +82,9 @@ class Trainable:
 
     def state(self) -> dict[str, Tensor]:
         """Everything needed to go on, by name."""
-        raise NotImplementedError
 
     def restore(self, state: Mapping[str, Tensor]) -> None:
         """Go on from `state`."""
-        raise NotImplementedError
 
     def warnings(self) -> list[str]:
         """Sentences a person should know before it begins."""
