@@ -23,7 +23,7 @@ class RunGridRequest(Config):
     prompts: str = Field("", max_length=PROMPT_LIMIT, json_schema_extra={"multiline": True})
     """One prompt in each line, with [name] for the word; empty = those of the run's previews."""
     strengths: tuple[float, ...] = ()
-    """Weights that the word is given in the prompt, one row each; empty = only its plain weight."""
+    """Weights that the word is given in the prompt, or strengths of the LoRA or hypernetwork that was taught, one row each; empty = only 1."""
     base: Literal["initialization", "without the word", "none"] = Field("initialization", title="First column")
     """What the steps are compared with: the word as it was before the run, the prompt without it, or nothing."""
     negative_prompt: str | None = Field(None, max_length=PROMPT_LIMIT)

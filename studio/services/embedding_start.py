@@ -1,6 +1,5 @@
 """Where the training of an embedding began, as its run remembers it."""
 
-import json
 from pathlib import Path
 
 from safetensors import SafetensorError, safe_open
@@ -8,6 +7,8 @@ from torch import Tensor
 
 from studio.errors import StudioError
 from studio.formats.embedding import read_embedding
+from studio.requests.train import TogetherConfig, subject_of
+from studio.services.run_folders import config_of, method_of
 from studio.settings import Paths
 
 
@@ -21,11 +22,9 @@ def start_of(paths: Paths, name: str, run: str = "") -> tuple[str, Tensor] | Non
 
 
 def _embedding_of(folder: Path) -> str:
-    """The embedding a run trained; empty when it does not say."""
-    try:
-        return str(json.loads((folder / "config.json").read_text(encoding="utf-8"))["config"]["embedding"])
-    except (OSError, ValueError, KeyError, TypeError):
-        return ""
+    """The embedding a run trained, alone or together with a LoRA; empty when it trained none, or does not say."""
+    config = config_of(folder)
+    return subject_of(config) if "embedding" in config or method_of(folder) == TogetherConfig.method else ""
 
 
 def _start(folder: Path, name: str) -> Tensor | None:
@@ -33,7 +32,7 @@ def _start(folder: Path, name: str) -> Tensor | None:
     for file in sorted((folder / "checkpoints").glob("*.safetensors"), reverse=True):
         try:
             with safe_open(file, framework="pt") as held:
-                if "start" in held.keys():  # noqa: SIM118 (not a dict)
+                if "start" in held.keys() and len(held.get_slice("start").get_shape()) == 2:  # noqa: SIM118 (not a dict)
                     return held.get_tensor("start").float()
         except (SafetensorError, OSError, ValueError):
             continue

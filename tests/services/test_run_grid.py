@@ -9,10 +9,14 @@ import pytest
 import torch
 from PIL import Image
 
+from studio.diffusion.adapters import Wear, worn
 from studio.diffusion.cache import ModelCache
+from studio.diffusion.hypernetworks import Blend, blended
 from studio.diffusion.model import Model
 from studio.errors import InputError
+from studio.formats.adapter import read_adapter
 from studio.formats.embedding import Embedding, write_embedding
+from studio.formats.hypernetwork import Hypernetwork, write_hypernetwork
 from studio.formats.infotext import infotext_of, read_infotext
 from studio.jobs import SilentLane
 from studio.requests.run_grid import RunGridRequest
@@ -24,6 +28,7 @@ from studio.services.previewing import preview_request
 from studio.services.run_grid import run
 from studio.settings import Paths
 from studio.training.run import Checkpoint, Run
+from tests.diffusion.small import kohya_file, rand, weights
 
 RUN = "2026-01-01-gnarl-job"
 CONFIG = {"embedding": "gnarl", "data": "unused", "preview_steps": 2, "preview_prompt": "a photo of [name]", "preview_seed": 4, "width": 64, "height": 64}
@@ -124,3 +129,60 @@ def test_what_cannot_be_painted_is_said(desk: Desk, lane: SilentLane) -> None:
         run(RunGridRequest(run=RUN), lane, desk)
     with pytest.raises(ValueError, match="strength 9 must be from 0 to 4"):
         RunGridRequest(run=RUN, strengths=(9.0,))
+
+
+def as_method(desk: Desk, method: str, places: dict[str, str], **knobs: Any) -> Path:
+    """The run as one of another method, without copies; the folder for them."""
+    folder = desk.paths.runs / RUN
+    config = {"name": "gnarl", "trigger": "grn", **{name: value for name, value in CONFIG.items() if name != "embedding"}, **knobs}
+    (folder / "config.json").write_text(json.dumps({"method": method, "config": config, "facts": {"checkpoint": "", "first_step": 0, "shelves": places}}))
+    for file in (folder / "embeddings").iterdir():
+        file.unlink()
+    return folder / "embeddings"
+
+
+def test_a_lora_is_worn_as_it_was_at_each_step_at_each_strength_beside_the_untouched_network(desk: Desk, lane: SilentLane, tiny: Model) -> None:
+    copies = as_method(desk, "lora", {".safetensors": "models/Lora/gnarl.safetensors"}, preview_prompt="a photo of [name] <lora:gnarl:1>")
+    kohya_file(copies / "gnarl-10.safetensors", tiny, seed=1)
+    before = weights(tiny)
+    result = run(RunGridRequest(run=RUN, strengths=(0.5, 1)), lane, desk)
+    assert weights(tiny) == before
+    texts = [read_infotext(text) for text in result["infotexts"]]
+    assert [(said["Moment"], said.get("Strength"), said["Prompt"]) for said in texts] == [("before", None, "a photo of grn")] * 2 + [
+        ("step 10", "0.5", "a photo of grn"),
+        ("step 10", "1", "a photo of grn"),
+    ]
+    plain = alone(tiny, "a photo of grn", {})
+    assert np.abs(shown(result["images"][0]) - plain).max() <= 1
+    for path, strength in zip(result["images"][2:], (0.5, 1.0), strict=True):
+        with worn(tiny, [Wear(read_adapter(copies / "gnarl-10.safetensors"), strength)]):
+            expected = alone(tiny, "a photo of grn", {})
+        assert np.abs(shown(path) - expected).max() <= 1 < np.abs(expected - plain).max()
+
+
+def test_a_word_and_its_lora_are_used_together(desk: Desk, lane: SilentLane, tiny: Model, vectors: torch.Tensor) -> None:
+    copies = as_method(desk, "together", {".safetensors": "models/Lora/gnarl.safetensors", ".pt": "embeddings/gnarl.pt"}, trigger="")
+    kohya_file(copies / "gnarl-10.safetensors", tiny, seed=1)
+    write_embedding(copies / "gnarl-10.pt", Embedding("gnarl", vectors * 3, 10))
+    result = run(RunGridRequest(run=RUN, base="none"), lane, desk)
+    with worn(tiny, [Wear(read_adapter(copies / "gnarl-10.safetensors"))]):
+        assert np.abs(shown(result["images"][0]) - alone(tiny, "a photo of gnarl", {"gnarl": vectors * 3})).max() <= 1
+
+
+def test_a_hypernetwork_is_used_as_it_was_at_each_step(desk: Desk, lane: SilentLane, tiny: Model) -> None:
+    copies = as_method(desk, "hypernetwork", {".pt": "models/hypernetworks/gnarl.pt"})
+    width = tiny.widths[0]
+    shapes = {"linear.0.weight": (2 * width, width), "linear.0.bias": (2 * width,), "linear.1.weight": (width, 2 * width), "linear.1.bias": (width,)}
+    network = Hypernetwork("gnarl", {width: tuple({key: rand(*shape, seed=side) for key, shape in shapes.items()} for side in (1, 2))})
+    write_hypernetwork(copies / "gnarl-10.pt", network)
+    result = run(RunGridRequest(run=RUN), lane, desk)
+    with blended(tiny, [Blend(network, 1.0)]):
+        expected = alone(tiny, "a photo of grn", {})
+    assert np.abs(shown(result["images"][1]) - expected).max() <= 1
+    assert np.abs(shown(result["images"][0]) - alone(tiny, "a photo of grn", {})).max() <= 1 < np.abs(expected - shown(result["images"][0])).max()
+
+
+def test_a_whole_checkpoint_has_no_moments_and_says_so(desk: Desk, lane: SilentLane) -> None:
+    as_method(desk, "fine_tune", {".safetensors": "models/Stable-diffusion/gnarl.safetensors"})
+    with pytest.raises(InputError, match="keeps no copies of its steps"):
+        run(RunGridRequest(run=RUN), lane, desk)
