@@ -16,7 +16,7 @@ from studio.services.encoding import Pictures, pictures_of
 from studio.services.previewing import Previews
 from studio.services.priors import prior_of
 from studio.services.training_checks import check, template_of
-from studio.services.training_folder import Ending, described, going_on, listeners_of, opened, shelves_of, start_file
+from studio.services.training_folder import Ending, begun_on, described, going_on, listeners_of, opened, shelves_of, start_file
 from studio.services.training_origin import Origin
 from studio.services.training_seats import Aside, shown, within
 from studio.training.appraisal import Appraiser, Rules, afford
@@ -46,7 +46,7 @@ def run(request: TrainRequest, lane: Lane, desk: Desk, rhythm: Rhythm = USUAL) -
         if kept is None:
             check(request.config, desk.paths, desk.cache.device.type)
         config = request.config if kept is None else going_on(folder, request)
-        with desk.cache.lend(config.checkpoint, private=method_of(request.method).private(config)) as model:
+        with desk.cache.lend(config.checkpoint or begun_on(folder), private=method_of(request.method).private(config)) as model:
             ending.result = _run(_Work(request, config, folder, kept, model, rhythm), lane, desk)
     return ending.result
 
@@ -72,7 +72,7 @@ def _run(work: _Work, lane: Lane, desk: Desk) -> dict[str, Any]:
     if not pictures.train:
         return result
     plan = plan_of(config, folder, model, pictures.train, (learner, desk))
-    plan = replace(plan, prior=prior_of(config, plan, work.folder, model, (lane, desk)))
+    plan = replace(plan, prior=prior_of(config, plan, work.folder, model, (lane, desk, learner)))
     if lane.stopping() and kept is None:
         return result
     facts = {"first_step": first, "fingerprint": pictures.fingerprint, "pictures": len(pictures.train), "shelves": {end: within(desk.paths.root, path) for end, path in shelves.items()}}

@@ -73,6 +73,11 @@ def going_on(folder: Run, request: TrainRequest) -> TrainConfig:
     return base
 
 
+def begun_on(folder: Run) -> str:
+    """The checkpoint that a run began with, by name; empty before it began. The first of the shelf may be another by now: a result of this very run."""
+    return str((folder.noted("config") or {}).get("facts", {}).get("checkpoint", ""))
+
+
 def start_file(folder: Run, method: Method, config: TrainConfig, paths: Paths) -> Path | None:
     """The file that the run goes on from as it was when it began, kept in its folder; None where it begins anew. Raises NotFound."""
     kept = sorted((folder.folder / "start").glob("*"))
