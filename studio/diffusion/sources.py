@@ -1,7 +1,7 @@
 """A checkpoint, file or folder, as tensors under original names that are read one at a time; and where each of its layers stands."""
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
@@ -34,13 +34,17 @@ class Opened:
     facts: Facts
     metadata: dict[str, str]
     slots: dict[str, Slot]
+    _take: Callable[[str], Tensor]
+    _sources: list[Source]
 
     def read(self, name: str) -> Tensor:
         """One tensor, in memory of its own."""
-        raise KeyError(name)
+        return self._take(name)
 
     def close(self) -> None:
         """Let go of the files."""
+        for source in self._sources:
+            source.close()
 
     def __enter__(self) -> Self:
         """The checkpoint itself."""
@@ -75,6 +79,7 @@ class OpenedFile(Opened):
         self.path, self.facts, self.metadata = path, read_facts(weights), dict(weights.metadata)
         self.family = recognise(path.name, weights.shapes, self.facts.prediction)
         self._source = Source(path)
+        self._take, self._sources = self._tensor, [self._source]
         self._stored = {self._named(name): name for name in self._source.slots}
         self.slots = {name: self._source.slots[stored] for name, stored in self._stored.items()}
 
@@ -86,13 +91,9 @@ class OpenedFile(Opened):
                 return encoder.root + text_name(bare)
         return name
 
-    def read(self, name: str) -> Tensor:
-        """One tensor, in memory of its own."""
+    def _tensor(self, name: str) -> Tensor:
+        """One tensor by the name that is used now."""
         return self._source.read(self._stored[name])
-
-    def close(self) -> None:
-        """Let go of the file."""
-        self._source.close()
 
 
 @dataclass(frozen=True)
@@ -112,10 +113,11 @@ class OpenedFolder(Opened):
         self.path, self.family, self.metadata = path, folder.family, {}
         prediction = str(folder.schedule.get("prediction_type") or folder.family.prediction)
         self.facts = Facts(prediction, bool(folder.schedule.get("rescale_betas_zero_snr")))
-        self.slots, self._held, self._files = {}, {}, {}
+        self.slots, self._held, self._files, self._sources, self._take = {}, {}, {}, [], self._tensor
         for root, part in self.family.parts.items():
             self._add(root, part)
         self._rest = Source(path / UNPLACED) if (path / UNPLACED).is_file() else None
+        self._sources += [self._rest] if self._rest else []
         self.slots |= {name: slot for name, slot in (self._rest.slots if self._rest else {}).items() if name not in self.slots}
         for marker, wanted in ((V_MARKER, prediction == "v_prediction" != self.family.prediction), (ZERO_SNR_MARKER, self.facts.zero_snr)):
             if wanted:
@@ -126,6 +128,7 @@ class OpenedFolder(Opened):
         named: dict[str, tuple[Source, str]] = {}
         for file in weight_files(self.path / root):
             source = Source(file)
+            self._sources.append(source)
             named |= {self._spelled(part, name): (source, name) for name in source.slots}
         if not named:
             raise Unreadable(f"{self.path.name}/{root} holds no weights.", "Get the folder again.")
@@ -142,8 +145,8 @@ class OpenedFolder(Opened):
         """A tensor's name as diffusers and transformers spell it now."""
         return modern_name(name) if part.kind == "vae" else name if part.kind == "unet" else text_name(name)
 
-    def read(self, name: str) -> Tensor:
-        """One tensor, in memory of its own."""
+    def _tensor(self, name: str) -> Tensor:
+        """One tensor, made of those that the folder holds."""
         held = self._held.get(name)
         if held is None:
             return self._rest.read(name) if self._rest and name in self._rest.slots else torch.empty(0)
@@ -152,11 +155,6 @@ class OpenedFolder(Opened):
             return next(iter(found.values()))
         made = held.part.to_original(found)
         return made[name] if name in made else next(iter(made.values()))
-
-    def close(self) -> None:
-        """Let go of the files."""
-        for source in {source for named in self._files.values() for source, _ in named.values()} | ({self._rest} if self._rest else set()):
-            source.close()
 
 
 def open_checkpoint(path: Path) -> Opened:
