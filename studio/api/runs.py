@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal
 from fastapi import APIRouter, Query, Request, UploadFile
 from pydantic import Field
 
+from studio.api.run_views import kept, seen, trainings
 from studio.api.waiting import Here
 from studio.config import Config
 from studio.engine import Engine
@@ -18,12 +19,10 @@ from studio.requests.train import subject_of
 from studio.runs import acts, card, using
 from studio.runs.comparing import MOST, comparison
 from studio.runs.listing import Rows, listing
-from studio.runs.reading import Cache, job_of, made_of, view
+from studio.runs.reading import made_of
 
 router = APIRouter(prefix="/studio/v1/runs", tags=["runs"])
 queue = APIRouter(prefix="/studio/v1", tags=["runs"])
-JOBS = 1000
-"""Newest trainings among which the job of a run is looked for."""
 MADE = {"grid": "run_grid", "sheet": "sheet", "average": "average"}
 """What can be made of a run, and the kind of job that does it."""
 LARGEST_CARD = card.MOST_CARD
@@ -73,44 +72,10 @@ class MoveOf(Config):
     last: bool = False
 
 
-def trainings(engine: Engine) -> list[Job]:
-    """Jobs that have runs, newest first."""
-    return engine.jobs(JOBS, "train")
-
-
-def _kept(request: Request, name: str) -> Any:
-    """Something this server remembers between requests."""
-    state = request.app.state
-    if not hasattr(state, name):
-        setattr(state, name, {})
-    return getattr(state, name)
-
-
-def seen(engine: Engine, request: Request, name: str) -> dict[str, Any]:
-    """A run as it is now, with the job that works in it."""
-    folder, cache = acts.run_folder(engine.paths, name), _readers(request)
-    job = job_of(name, trainings(engine))
-    live = engine.latest(job.id, "metric") if job is not None and not job.state.over else {}
-    return {**view(folder, job, cache, live), "job_state": _shown(job)}
-
-
-def _readers(request: Request) -> Cache:
-    """What this server has read of runs so far."""
-    readers: Cache = _kept(request, "run_readers")
-    return readers
-
-
-def _shown(job: Job | None) -> dict[str, Any] | None:
-    """The job of a run as JSON."""
-    if job is None:
-        return None
-    return {"id": job.id, "state": job.state, "error": job.error, "name": subject_of(job.request["config"]), "created": job.created, "started": job.started, "ended": job.ended}
-
-
 @router.get("")
 def runs(here: Here, request: Request) -> list[dict[str, Any]]:
     """Every run, newest first, in short."""
-    rows: Rows = _kept(request, "run_rows")
+    rows: Rows = kept(request, "run_rows")
     return listing(here.engine.paths.runs, trainings(here.engine), rows)
 
 

@@ -1,23 +1,20 @@
 """Embeddings on the command line: `studio embedding` with create, list, show, convert, merge, prune, rename, duplicate, delete, trash and restore."""
 
 import argparse
-import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any
 
 from studio import embedding_shelf as shelf
 from studio import shelves
 from studio.cli.following import follow
 from studio.cli.knobs import absolute, add_knobs, given
+from studio.cli.saying import Say, told
 from studio.config import Config
 from studio.engine import Engine
-from studio.projects.data_sets import sayable
 from studio.requests import CreateEmbeddingRequest
 from studio.requests.embedding_room import EditEmbeddingRequest, InspectEmbeddingRequest
 from studio.settings import Paths
 
-Say = tuple[Any, Sequence[str]]
-"""What an act says: as JSON, and as lines."""
 TAKEN = {"convert": {"act", "names", "keep", "how", "weights"}, "merge": {"act", "names", "keep", "weights", "picture"}, "prune": {"act", "names", "keep", "how", "weights", "picture"}}
 """Knobs of an edit that an act sets itself, or does not use."""
 
@@ -49,7 +46,7 @@ def add_commands(commands: Any, shared: argparse.ArgumentParser) -> None:
         parser = acts.add_parser(name, parents=[shared], help=text)
         for place, meaning in places:
             parser.add_argument(place, help=meaning)
-        parser.set_defaults(run=lambda arguments, paths: _said(arguments, *does(arguments, paths.prepare())))
+        parser.set_defaults(run=lambda arguments, paths: told(arguments.json, does(arguments, paths.prepare())))
 
     which, new = ("name", "the embedding"), ("to", "the new name")
     plain("list", _list, "list embeddings with what they hold, or why they cannot be used")
@@ -78,16 +75,6 @@ def _edit(arguments: argparse.Namespace, paths: Paths) -> int:
     if arguments.act == "convert":
         values.setdefault("shelf", bool(values.get("replace") or values.get("result")))
     return follow(Engine(paths), EditEmbeddingRequest.check(values), arguments.json)
-
-
-def _said(arguments: argparse.Namespace, facts: Any, lines: Sequence[str]) -> int:
-    """Print what an act says."""
-    if arguments.json:
-        print(json.dumps(sayable(facts), ensure_ascii=False))
-    else:
-        for line in lines:
-            print(sayable(line))
-    return 0
 
 
 def _list(_arguments: argparse.Namespace, paths: Paths) -> Say:

@@ -2,25 +2,22 @@
 
 import argparse
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from studio.cli.following import follow
+from studio.cli.saying import Say, told
 from studio.engine import Engine
 from studio.errors import Conflict, InputError, NotFound
 from studio.files import atomic_write
 from studio.jobs import Job
-from studio.projects.data_sets import sayable
 from studio.requests import TrainRequest
 from studio.runs import acts, card, using
 from studio.runs.comparing import comparison
 from studio.runs.listing import listing
 from studio.runs.reading import job_of, view
 from studio.settings import Paths
-
-Say = tuple[Any, Sequence[str]]
-"""What an act says: as JSON, and as lines."""
 
 
 def add_commands(commands: Any, shared: argparse.ArgumentParser) -> None:
@@ -31,7 +28,7 @@ def add_commands(commands: Any, shared: argparse.ArgumentParser) -> None:
         parser = made.add_parser(name, parents=[shared], help=text)
         for place in places:
             parser.add_argument(place, help="folder name of a run; its beginning or its job is enough")
-        parser.set_defaults(run=lambda arguments, paths: _said(arguments, *does(arguments, Engine(paths))))
+        parser.set_defaults(run=lambda arguments, paths: told(arguments.json, does(arguments, Engine(paths))))
         return parser
 
     act("list", _list, "list runs, newest first")
@@ -53,16 +50,6 @@ def add_commands(commands: Any, shared: argparse.ArgumentParser) -> None:
         if name == "extend":
             parser.add_argument("steps", type=int, help="the step to go on to")
         parser.set_defaults(run=_go_on)
-
-
-def _said(arguments: argparse.Namespace, facts: Any, lines: Sequence[str]) -> int:
-    """Print what an act says."""
-    if arguments.json:
-        print(json.dumps(sayable(facts), ensure_ascii=False))
-    else:
-        for line in lines:
-            print(sayable(line))
-    return 0
 
 
 def _jobs(engine: Engine) -> list[Job]:
@@ -154,7 +141,11 @@ def _import(arguments: argparse.Namespace, engine: Engine) -> Say:
     if not file.is_file():
         raise NotFound(f"There is no file {arguments.file!r}.")
     found = card.import_card(engine.paths, file, file.name, engine.checkpoint_hashes())
-    return found, [*(f"--{name.replace('_', '-')} {json.dumps(value, ensure_ascii=False)}" for name, value in found["values"].items()), *(f"note: {text}" for text in found["notes"])]
+    return found, [
+        f"--method {found['method']}",
+        *(f"--{name.replace('_', '-')} {json.dumps(value, ensure_ascii=False)}" for name, value in found["values"].items()),
+        *(f"note: {text}" for text in found["notes"]),
+    ]
 
 
 def _use(arguments: argparse.Namespace, engine: Engine) -> Say:

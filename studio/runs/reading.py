@@ -222,6 +222,13 @@ def job_of(name: str, jobs: Sequence[Job]) -> Job | None:
     return finder(jobs)(name)
 
 
+def folder_of(runs: Path, job: Job) -> Path | None:
+    """Where a job works or worked; None before it began."""
+    named = str(job.request.get("run") or "")
+    found = runs / named if named and (runs / named).parent == runs else next(iter(sorted(runs.glob(f"*-{job.id}"))), None)
+    return found if found is not None and found.is_dir() and job_of(found.name, [job]) is not None else None
+
+
 def finder(jobs: Sequence[Job]) -> Callable[[str], Job | None]:
     """What finds the job of a run by the name of its folder, quickly also among many."""
     known: dict[str, list[Job]] = {}
