@@ -42,7 +42,7 @@ class MergeRequest(ToolRequest):
     multiplier: float = Field(0.3, ge=-1, le=2, title="Multiplier (M)", json_schema_extra={"step": 0.05})
     """How much of B: 0 is model A, 1 is model B."""
     method: Literal["No interpolation", "Weighted sum", "Add difference"] = Field("Weighted sum", title="Interpolation Method")
-    """Weighted sum is A * (1 - M) + B * M; Add difference is A + (B - C) * M; No interpolation needs A alone."""
+    """Weighted sum is A × (1 - M) + B × M; Add difference is A + (B - C) × M; No interpolation needs A alone."""
     blocks: str = Field("", max_length=2000, title="Block weights (MBW)")
     """Multipliers by block in the place of M: a preset's name, or 26 numbers BASE, IN00-IN11, M00, OUT00-OUT11 (20 for SDXL); X stands for M."""
     bake_in_vae: str = Field(NO_VAE, title="Bake in VAE")
