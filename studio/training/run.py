@@ -1,13 +1,15 @@
 """Run: the folder of one training, with its config, curve, samples, copies, and checkpoints that survive a kill at any moment."""
 
+import errno
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
 from typing import Any
 
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save
+from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from studio.files import atomic_write, sha256
@@ -105,7 +107,7 @@ class Run:
             lines.keep(self.folder / name)
         manifest = self.checkpoints / f"{checkpoint.step:08d}.json"
         with atomic_write(manifest.with_suffix(".safetensors")) as temporary:
-            temporary.write_bytes(save({k: v.detach().cpu().contiguous() for k, v in checkpoint.tensors.items()}))
+            _write_tensors(temporary, checkpoint.tensors)
             digest = sha256(temporary)
         _write_json(manifest, {"step": checkpoint.step, "sha256": digest, "good": checkpoint.good, "facts": checkpoint.facts})
         self._prune()
@@ -172,6 +174,14 @@ def _write_json(path: Path, facts: Any) -> None:
     """Plain facts as a file that is whole or not there."""
     with atomic_write(path) as temporary:
         temporary.write_text(json.dumps(facts, indent=2, ensure_ascii=False), encoding="utf-8")
+
+
+def _write_tensors(path: Path, tensors: Mapping[str, Tensor]) -> None:
+    """Tensors as a file, without a second copy of all in memory; raises OSError as writing does."""
+    try:
+        save_file({name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}, path)
+    except SafetensorError as error:
+        raise OSError(errno.ENOSPC if "space" in str(error).lower() else errno.EIO, str(error)) from error
 
 
 def _load(manifest: Path) -> Checkpoint | None:
