@@ -125,6 +125,11 @@ class TrainConfig(Config):
         return self.subject
 
     @property
+    def whole_batch(self) -> int:
+        """Pictures of one batch on all devices together: what makes a step is the same on however few of them it is taken."""
+        return self.batch_size * self.devices
+
+    @property
     def rates(self) -> tuple[float, ...]:
         """The written rates."""
         return tuple(rate for rate, _ in check_schedule(self.learn_rate))

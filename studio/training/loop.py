@@ -26,6 +26,7 @@ def train(model: Model, learner: Trainable, optimizer: torch.optim.Optimizer, pl
         for batch in drawn(plan, step):
             loss += passes.add(batch, watch.scale)
             prompt = prompt or batch.prompts[0]
+        loss = passes.gathered(loss)
         set_rate(optimizer, rate, [group.share(step) for group in learner.groups()])
         used = unscaled(learner.parameters(), watch.scale) and math.isfinite(loss)
         if used:

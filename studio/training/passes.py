@@ -15,6 +15,7 @@ from studio.diffusion.offload import is_out_of_memory
 from studio.errors import StudioError
 from studio.training.methods.trainable import Trainable
 from studio.training.objective import add_noise, offset, squared_errors, target, weights
+from studio.training.several import ALONE, Team
 
 SHIFT = 40
 """Purpose of the noise offset's randomness, apart from those of the batches."""
@@ -24,7 +25,7 @@ SMALL = 2 * 32 * 32
 
 @dataclass(frozen=True)
 class Plan:
-    """What a run does at each step: its pictures, the objective, how gradients are clipped (mode, amount); `others` are words of the shelf that prompts may use."""
+    """What a run does at each step: its pictures, the objective, how gradients are clipped (mode, amount); `others` are words of the shelf that prompts may use, `team` who takes the steps."""
 
     batches: Batches
     min_snr_gamma: float = 0.0
@@ -34,6 +35,7 @@ class Plan:
     others: Mapping[str, Tensor] = field(default_factory=dict)
     checkpointing: bool = False
     prior: "Prior | None" = None
+    team: Team = ALONE
 
 
 @dataclass(frozen=True)
@@ -57,11 +59,17 @@ def draw(plan: Plan, step: int, part: int, prior: bool = False) -> Batch:
 
 
 def drawn(plan: Plan, step: int) -> list[Batch]:
-    """The batches of a step: its parts, then those of the prior, small neighbours of one size joined. The gradients are the same but for rounding, and sizes alone say which parts are joined."""
+    """This process's batches of a step: its share of the parts, then of those of the prior.
+
+    Small neighbours of one size are joined: the gradients are the same but for rounding, and sizes alone say which parts are joined.
+    """
     found: list[Batch] = []
     for prior in (False, True)[: 1 + bool(plan.prior)]:
         for part in range(plan.batches.parts):
             batch = draw(plan, step, part, prior)
+            batch = piece(batch, plan.team.share(len(batch.prompts)))
+            if not batch.prompts:
+                continue
             last = found[-1] if found else None
             if last is not None and last.prior == prior and last.size == batch.size and _cells(last) + _cells(batch) <= SMALL:
                 found[-1] = _joined(last, batch)
@@ -133,6 +141,10 @@ class Passes:
                 parameter.grad = gradient
             self._halve(min(self.at_once or count, count))
 
+    def gathered(self, loss: float) -> float:
+        """Make the gradients those of everybody's batches, and the mean squared error the step's."""
+        return self.plan.team.summed(self.learner.parameters(), loss)
+
     def _portion(self, batch: Batch, scale: float, share: float, batches: float) -> float:
         """The same for a portion that is `share` of its batch, of which the step has as many as `batches`; gradients are added as one, or not at all."""
         errors, weight = losses(self.model, self.learner, self.plan, batch)
@@ -162,16 +174,16 @@ class Passes:
 def portions(batch: Batch, at_once: int) -> Sequence[Batch]:
     """A batch in pieces of at most `at_once` pictures; itself when it is not larger."""
     count = len(batch.prompts)
-    if count <= at_once:
-        return (batch,)
+    return (batch,) if count <= at_once else [piece(batch, slice(at, at + at_once)) for at in range(0, count, at_once)]
 
-    def piece(value: object, part: slice) -> object:
-        return value[part] if isinstance(value, Tensor) and value.ndim and len(value) == count else value
 
-    return [
-        replace(batch, prompts=batch.prompts[part], **{name: piece(value, part) for name, value in vars(batch).items() if name != "prompts"})
-        for part in (slice(at, at + at_once) for at in range(0, count, at_once))
-    ]
+def piece(batch: Batch, part: slice) -> Batch:
+    """Some of a batch's pictures; itself when they are all."""
+    count = len(batch.prompts)
+    if part.indices(count) == (0, count, 1):
+        return batch
+    cut = {name: value[part] for name, value in vars(batch).items() if isinstance(value, Tensor) and value.ndim and len(value) == count}
+    return replace(batch, prompts=batch.prompts[part], **cut)
 
 
 def unscaled(parameters: Sequence[nn.Parameter], scale: float) -> bool:
