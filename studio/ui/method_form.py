@@ -58,7 +58,7 @@ class MethodForm(Form):
     def wire(self) -> None:
         """Let the knobs follow the method."""
         self.method.change(self._seen, self.method, [self.parts[name] for name in self.own], show_progress="hidden")
-        self.method.input(self._switched, {self.method, self._before, *self.parts.values()}, [self._before, *self.parts.values()], show_progress="hidden")
+        self.method.select(self._switched, {self.method, self._before, *self.parts.values()}, [self._before, *self.parts.values()], show_progress="hidden")
 
     def _seen(self, method: str) -> list[Any]:
         """Which of the methods' own knobs are there."""
