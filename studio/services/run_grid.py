@@ -115,7 +115,7 @@ def run(request: RunGridRequest, lane: Lane, desk: Desk) -> dict[str, Any]:
     facts = read_object(folder / "config.json").get("facts")
     checkpoint = str(facts.get("checkpoint") or "") if isinstance(facts, dict) else ""
     with desk.cache.lend(checkpoint or config.checkpoint) as model:
-        easel = Easel(model, _base(request, preview_request(config, model, config.word), config.word), config.word, any(column.vectors is not None for column in columns), desk, lane)
+        easel = Easel(model, _base(request, preview_request(config, model, config.word), config.word), config.word, _taught(folder, config), desk, lane)
         painted = easel.paint(columns, rows)
         if not painted:
             return {"images": [], "stopped": True}
@@ -128,6 +128,13 @@ def _config(folder: Path) -> TrainConfig:
         return cast(TrainConfig, config_class(method_of(folder)).check(config_of(folder)))
     except (InputError, ValueError) as error:
         raise InputError(f"What the run {folder.name!r} was asked for cannot be read: {error}", "Its config.json is missing or damaged.") from error
+
+
+def _taught(folder: Path, config: TrainConfig) -> str:
+    """The word whose vectors a run taught; empty when it taught none."""
+    if config.method == FIRST:
+        return config.word
+    return next((Path(path).stem for path in noted_shelves(folder).values() if path.startswith("embeddings/")), "")
 
 
 def _base(request: RunGridRequest, preview: GenerateRequest, name: str) -> GenerateRequest:
@@ -199,12 +206,12 @@ def rows_of(request: RunGridRequest, config: TrainConfig) -> list[Row]:
 
 @dataclass
 class Easel:
-    """What the cells of a grid are painted with; `taught` says that the name stands for vectors of the run, and for no file's."""
+    """What the cells of a grid are painted with; `taught` is the word whose vectors come from the run and from no file, empty when none was taught."""
 
     model: Model
     base: GenerateRequest
     name: str
-    taught: bool
+    taught: str
     desk: Desk
     lane: Lane
     at_once: int = AT_ONCE
@@ -241,8 +248,8 @@ class Easel:
     def _shot(self, text: str, vectors: Tensor | None, outfit: Worn) -> Shot:
         """One picture; the word's vectors of its moment go before any file of that name."""
         found = {**self.desk.words(f"{text}\n{self.base.negative_prompt}"), **outfit.words}
-        others = {word: value for word, value in found.items() if not (self.taught and word.lower() == self.name.lower())}
-        return Shot(self.base.model_copy(update={"prompt": text}), others if vectors is None else {**others, self.name: vectors})
+        others = {word: value for word, value in found.items() if word.lower() != self.taught.lower()}
+        return Shot(self.base.model_copy(update={"prompt": text}), others if vectors is None else {**others, self.taught: vectors})
 
 
 def _facts(column: Column, cell: Cell) -> dict[str, object]:

@@ -161,12 +161,12 @@ def test_a_lora_is_worn_as_it_was_at_each_step_at_each_strength_beside_the_untou
 
 
 def test_a_word_and_its_lora_are_used_together(desk: Desk, lane: SilentLane, tiny: Model, vectors: torch.Tensor) -> None:
-    copies = as_method(desk, "together", {".safetensors": "models/Lora/gnarl.safetensors", ".pt": "embeddings/gnarl.pt"}, trigger="")
+    copies = as_method(desk, "together", {".safetensors": "models/Lora/gnarl.safetensors", ".pt": "embeddings/grn.pt"}, class_word="man")
     kohya_file(copies / "gnarl-10.safetensors", tiny, seed=1)
-    write_embedding(copies / "gnarl-10.pt", Embedding("gnarl", vectors * 3, 10))
+    write_embedding(copies / "gnarl-10.pt", Embedding("grn", vectors * 3, 10))
     result = run(RunGridRequest(run=RUN, base="none"), lane, desk)
     with worn(tiny, [Wear(read_adapter(copies / "gnarl-10.safetensors"))]):
-        assert np.abs(shown(result["images"][0]) - alone(tiny, "a photo of gnarl", {"gnarl": vectors * 3})).max() <= 1
+        assert np.abs(shown(result["images"][0]) - alone(tiny, "a photo of grn man", {"grn": vectors * 3})).max() <= 1
 
 
 def test_a_hypernetwork_is_used_as_it_was_at_each_step(desk: Desk, lane: SilentLane, tiny: Model) -> None:
