@@ -67,14 +67,8 @@ class MethodForm(Form):
     def _switched(self, data: dict[Component, Any]) -> list[Any]:
         """The new method's values for knobs that still had the old one's, and its rate."""
         method, old, new = data[self.method], defaults(data[self._before]), defaults(data[self.method])
-        updates = [
-            gr.update(value=new[name]) if name in new and (name not in old or data[part] == old[name] != new[name]) and self._fresh(name, old) else gr.skip() for name, part in self.parts.items()
-        ]
-        return [method, *updates]
-
-    def _fresh(self, name: str, old: dict[str, Any]) -> bool:
-        """Whether a value may be put in: names and words that were typed for another method stay."""
-        return name in old or not isinstance(self.parts[name], gr.Textbox)
+        other = {name: value for name, value in new.items() if name in old and value != old[name]}
+        return [method, *(gr.update(value=other[name]) if name in other and (name == RATE or data[part] == old[name]) else gr.skip() for name, part in self.parts.items())]
 
     def values(self, data: dict[Component, Any]) -> dict[str, Any]:
         """The knobs of the chosen method, out of what an event delivers."""
