@@ -48,7 +48,7 @@
       this.host.dataset.state = this.state;
       if (run) this.host.dataset.run = run.id;
       this.place("verdict", [run && run.verdict, this.state], () => verdict(this));
-      this.place("state", [this.state, run && [run.step, run.end, run.speed, run.eta, run.error, run.log.filter((l) => l.kind === "warning").slice(-3)], job && job.error, this.before], () => status(this));
+      this.place("state", [this.state, run && [run.step, run.end, run.speed, run.eta, run.error, run.usage, run.log.filter((l) => l.kind === "warning").slice(-3)], job && job.error, this.before], () => status(this));
       if (this.live) this.place("asks", [this.state, run && run.id], () => buttons(this));
       this.place("chart", run && [run.id, run.curve.length, run.curve[run.curve.length - 1], run.probe.length, run.best, run.end, this.mode], () => chart(this));
       this.place("figures", run && [run.metric, run.prompt, run.config.steps, this.measuring], () => figures(run, this.measuring));
@@ -85,8 +85,8 @@
     async use(step) {
       const done = await this.act("POST", this.here("use"), { step });
       if (!done) return;
-      const back = done.undo ? el("button", { type: "button", class: "link", onclick: async () => { if (await this.act("POST", this.here("restore_used"), { undo: done.undo })) this.say("good", t("The embedding is as it was before.")); } }, t("Undo")) : null;
-      this.say("good", step === "best" ? t("{name} is now as it was at its best measurement.", { name: this.run.embedding }) : t("{name} is now as it was at step {step}.", { name: this.run.embedding, step }), " ", back);
+      const back = done.undo ? el("button", { type: "button", class: "link", onclick: async () => { if (await this.act("POST", this.here("restore_used"), { undo: done.undo })) this.say("good", t("{name} is as it was before.", { name: done.name })); } }, t("Undo")) : null;
+      this.say("good", step === "best" ? t("{name} is now as it was at its best measurement.", { name: done.name }) : t("{name} is now as it was at step {step}.", { name: done.name, step }), " ", back);
     }
   }
 
@@ -103,16 +103,37 @@
     if (state === "queued") parts.push(note("busy", before ? t("Training of {name} waits for its turn; {count} before it.", { name, count: before }) : t("Training of {name} waits for its turn.", { name })));
     else if (state === "interrupted" && job) parts.push(note("warn", t("The worker died; this goes on from where it was as soon as a new one is up.")));
     else if (state === "failed") parts.push(note("bad", t("Failed: {reason}", { reason: (job && job.error) || (run && run.error) || "?" })));
-    else if (OVER.includes(state) && run) parts.push(note("good", state === "stopped" ? t("Stopped at step {steps} and saved: write {name} in a prompt to use it.", { steps: run.step, name }) : t("Finished at step {steps} and saved: write {name} in a prompt to use it.", { steps: run.step, name }), run.seconds ? el("span", { class: "small" }, ` · ${duration(run.seconds)}`) : null));
+    else if (OVER.includes(state) && run) parts.push(note("good", ended(run, state), run.seconds ? el("span", { class: "small" }, ` · ${duration(run.seconds)}`) : null));
     else if (run || job) parts.push(progress({ run, state, name }));
     const warnings = run ? run.log.filter((line) => line.kind === "warning").slice(-3) : [];
     return [...parts, warnings.map((line) => note("warn", line.text))];
   }
 
+  // How a training ended, and how what it learned is used; what is written in a prompt can be copied.
+  function ended(run, state) {
+    const values = { steps: run.step };
+    if (run.changes.filter((change) => ["discard", "go_on"].includes(change.ask)).at(-1)?.ask === "discard") return t("Stopped at step {steps} without saving.", values);
+    const places = run.usage.values, pieces = t(run.usage.text).split(/(\{\w+\})/);
+    return [state === "stopped" ? t("Stopped at step {steps} and saved:", values) : t("Finished at step {steps} and saved:", values), " ", pieces.map((piece) => { const name = piece.slice(1, -1); return piece.startsWith("{") && name in places ? copyable(places[name]) : piece; })];
+  }
+
+  // A text that a click copies, or chooses where the browser lets nobody copy.
+  function copyable(text) {
+    const button = el("button", { type: "button", class: "link copy", title: t("Copy") }, text);
+    button.addEventListener("click", async () => {
+      try {
+        await navigator.clipboard.writeText(text);
+        put(button, text, " ", el("span", { class: "small", role: "status" }, t("Copied")));
+        setTimeout(() => put(button, text), 1500);
+      } catch { getSelection().selectAllChildren(button); }
+    });
+    return button;
+  }
+
   function progress({ run, state, name }) {
     if (!run || !run.end) return note("busy", t("Training of {name}: loading the model …", { name }));
     const text = [t("Training of {name}", { name }), t("Step {step} of {total}", { step: run.step, total: run.end })];
-    if (state === "paused") text.push(t("paused; the card is free, and prompts use the embedding as it is now"));
+    if (state === "paused") text.push(run.whole ? t("paused; the card is free") : t("paused; the card is free, and prompts use what is learned so far"));
     else if (state === "stopping") text.push(t("stopping after this step, and keeping what is there"));
     else if (run.speed) text.push(t("{rate} steps per second", { rate: run.speed.toPrecision(2) }), run.eta ? t("{time} left", { time: duration(run.eta) }) : "");
     const first = run.facts.first_step || 0, share = run.end > first ? Math.min(100, (100 * (run.step - first)) / (run.end - first)) : 0;
@@ -126,18 +147,18 @@
     const make = (label, kind, enabled, act, more = {}) => el("button", { type: "button", class: `ask-${kind} ${more.class || ""}`, disabled: !enabled, title: enabled ? more.title || "" : why, onclick: act }, label);
     return el("div", { class: "buttons" },
       make(paused ? t("Go on") : t("Pause"), "pause", lively && state !== "stopping", () => screen.asks(paused ? "resume" : "pause"), { title: t("The training rests, and goes on exactly where it was.") }),
-      make(t("Stop and keep"), "stop", (lively && state !== "stopping") || waiting, () => screen.asks("stop"), { class: "stop", title: t("Finish this step, save the embedding, and end.") }),
-      make(t("Save now"), "save", lively, () => screen.asks("save"), { title: t("Put the embedding as it is now on the shelf.") }),
+      make(t("Stop and keep"), "stop", (lively && state !== "stopping") || waiting, () => screen.asks("stop"), { class: "stop", title: t("Finish this step, save what was learned, and end.") }),
+      make(t("Save now"), "save", lively, () => screen.asks("save"), { title: t("Save what is learned so far, so that it can be used.") }),
       make(t("Sample now…"), "sample", lively, () => sample(screen)),
       make(t("Change…"), "change", lively, () => change(screen)),
       make(t("Stop without saving…"), "discard", lively, () => discard(screen, job)), bell());
   }
 
   function sample(screen) {
-    dialog(t("Paint with the embedding as it is now"), (close) => {
+    dialog(t("Paint with what is learned so far"), (close) => {
       const prompt = el("textarea", { rows: 2, placeholder: t("Empty paints the usual previews") }), seed = el("input", { type: "number", min: 0, placeholder: t("as the previews") });
       const go = () => { screen.asks("sample", { ...(prompt.value.trim() ? { prompt: prompt.value.trim() } : {}), ...(seed.value !== "" ? { seed: Number(seed.value) } : {}) }); close(); };
-      return [field(t("Prompt, with [name] for the embedding"), prompt), field(t("Seed"), seed), el("div", { class: "buttons" }, el("button", { type: "button", class: "primary", onclick: go }, t("Paint")), el("button", { type: "button", onclick: close }, t("Cancel")))];
+      return [field(t("Prompt, with [name] for the word that is taught"), prompt), field(t("Seed"), seed), el("div", { class: "buttons" }, el("button", { type: "button", class: "primary", onclick: go }, t("Paint")), el("button", { type: "button", onclick: close }, t("Cancel")))];
     });
   }
 
@@ -149,7 +170,7 @@
     for (const one of run.changes) if (one.ask === "change") Object.assign(now, one.data);
     dialog(t("Change the running training"), (close) => {
       const knobs = { learn_rate: el("input", { type: "text", value: now.learn_rate }), steps: el("input", { type: "number", value: now.steps, min: run.step }), preview_every: el("input", { type: "number", value: now.preview_every, min: 0 }), save_every: el("input", { type: "number", value: now.save_every, min: 0 }), preview_prompt: el("textarea", { rows: 3, value: now.preview_prompt || "" }) };
-      const labels = { learn_rate: t("Learning rate"), steps: t("Max steps"), preview_every: t("Save an image every N steps"), save_every: t("Save a copy of embedding every N steps"), preview_prompt: t("Prompts of the previews, one in each line") };
+      const labels = { learn_rate: t("Learning rate"), steps: t("Max steps"), preview_every: t("Save an image every N steps"), save_every: t("Save a copy every N steps"), preview_prompt: t("Prompts of the previews, one in each line") };
       const wrong = el("div", {});
       const go = async () => {
         const values = {};
@@ -163,7 +184,7 @@
   }
 
   function discard(screen) {
-    dialog(t("Stop without saving?"), (close) => [el("p", {}, t("The embedding stays as it was before this training. Its previews and checkpoints stay in Runs, so it can still be taken up again there.")),
+    dialog(t("Stop without saving?"), (close) => [el("p", {}, t("What was there before this training stays as it was. The previews and checkpoints of this one stay in Runs, so it can still be taken up again there.")),
       el("div", { class: "buttons" }, el("button", { type: "button", class: "stop", onclick: async () => { close(); await screen.asks("discard"); } }, t("Stop without saving")), el("button", { type: "button", onclick: close }, t("Go on training")))]);
   }
 
@@ -179,7 +200,7 @@
     const m = run.metric || {};
     if (m.step === undefined) return null;
     const digits = (value, places) => (value === null || value === undefined ? "–" : value.toFixed(places));
-    const boxes = [[t("Loss"), digits(m.loss, 4)], [t("Smoothed"), digits(m.smoothed, 4)], [t("Learning rate"), m.learn_rate === undefined || m.learn_rate === null ? "–" : Number(m.learn_rate.toPrecision(3)).toString()], [t("Vector norm"), digits(m.norm, 3)], [t("Distance from start"), digits(m.distance, 3)]];
+    const boxes = [[t("Loss"), digits(m.loss, 4)], [t("Smoothed"), digits(m.smoothed, 4)], [t("Learning rate"), m.learn_rate === undefined || m.learn_rate === null ? "–" : Number(m.learn_rate.toPrecision(3)).toString()], [run.method === "textual_inversion" ? t("Vector norm") : t("Norm"), digits(m.norm, 3)], [t("Distance from start"), digits(m.distance, 3)]];
     if (measuring) boxes.push([t("One measurement"), `${measuring.toPrecision(2)} s`]);
     return [el("div", { class: "figures" }, boxes.map(([label, value]) => el("div", {}, el("span", {}, label), el("b", {}, value)))), run.prompt ? el("div", { class: "lastprompt" }, `${t("Last prompt")}: ${run.prompt}`) : null];
   }
@@ -191,8 +212,8 @@
     const many = new Set(run.previews.map((p) => p.step)).size > 1, copies = run.saved.length, queue = (path, values) => async () => { if (await screen.act("POST", screen.here(path), values)) screen.say("good", t("It is being made; it will appear in Runs.")); };
     const make = (label, enabled, why, act) => el("button", { type: "button", disabled: !enabled, title: enabled ? "" : why, onclick: act }, label);
     return el("div", { class: "buttons" },
-      make(t("Use the best so far"), run.best, t("Nothing was measured yet."), () => screen.use("best")),
-      make(t("Average the last 3"), copies > 2, t("Three previews or copies are needed."), queue("average", { count: 3 })),
+      run.whole ? null : make(t("Use the best so far"), run.best && run.best.path, t("Nothing was measured yet."), () => screen.use("best")),
+      make(t("Average the last 3"), run.averages && copies > 2, run.averages ? t("Three previews or copies are needed.") : t("What it learns has no average."), queue("average", { count: 3 })),
       make(t("Contact sheet"), many, t("Two previews are needed."), queue("sheet", { format: "PNG" })),
       make(t("Animation"), many, t("Two previews are needed."), queue("sheet", { format: "GIF" })));
   }

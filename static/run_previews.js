@@ -20,7 +20,7 @@
 
   function user(screen, preview) {
     if (!preview.weights) return el("span", { class: "small" }, preview.step === 0 ? t("untouched") : "");
-    return el("button", { type: "button", class: "use", title: t("Put the embedding as it was at step {step} on the shelf", { step: preview.step }), onclick: () => screen.use(preview.step) }, t("Use this one"));
+    return el("button", { type: "button", class: "use", title: t("Use what was learned by step {step}", { step: preview.step }), onclick: () => screen.use(preview.step) }, t("Use this one"));
   }
 
   // What the host shows is drawn anew only when there is a new preview.

@@ -7,7 +7,7 @@
   const STATES = ["queued", "running", "paused", "stopping", "done", "stopped", "failed", "interrupted"], VERDICTS = ["learning", "flat", "memorising", "diverging", "not_learning", "early"];
 
   const room = {
-    root: null, rows: [], chosen: [], trash: [], pulse: "", next: 0, shown: "", words: "", state: "", verdict: "", marks: {},
+    root: null, rows: [], chosen: [], trash: [], pulse: "", next: 0, shown: "", words: "", state: "", verdict: "", method: "", marks: {},
     find: (selector) => room.root.querySelector(selector),
     row: (id) => room.rows.find((row) => row.id === id),
     here: (id, path) => `runs/${encodeURIComponent(id)}/${path}`,
@@ -65,8 +65,11 @@
     },
 
     draw() {
+      const methods = Object.fromEntries(room.rows.map((row) => [row.method, row.method_title]));
+      if (!methods[room.method]) room.method = "";
       const rows = filtered();
       room.place(".runs-table", [rows, room.chosen, room.rows.length], () => table(rows));
+      room.place(".runs-by-method", methods, () => [el("option", { value: "" }, t("Any method")), Object.entries(methods).map(([name, title]) => el("option", { value: name, selected: name === room.method }, t(title)))]);
       room.place(".runs-acts", [room.chosen, room.chosen.map((id) => [room.row(id).state, room.row(id).step])], () => acts());
       const trash = room.find(".runs-trash");
       trash.disabled = !room.trash.length;
@@ -89,7 +92,7 @@
 
   function filtered() {
     const words = room.words.toLowerCase().split(/\s+/).filter(Boolean);
-    return room.rows.filter((row) => (!room.state || row.state === room.state) && (!room.verdict || (row.verdict && row.verdict.kind === room.verdict)) && words.every((word) => `${row.id} ${row.name} ${row.note} ${row.checkpoint} ${Object.values(row.settings).join(" ")}`.toLowerCase().includes(word)));
+    return room.rows.filter((row) => (!room.state || row.state === room.state) && (!room.verdict || (row.verdict && row.verdict.kind === room.verdict)) && (!room.method || row.method === room.method) && words.every((word) => `${row.id} ${row.name} ${row.note} ${row.checkpoint} ${row.method_title} ${Object.values(row.settings).join(" ")}`.toLowerCase().includes(word)));
   }
 
   const titled = (name) => t(name[0].toUpperCase() + name.slice(1).replaceAll("_", " "));
@@ -97,7 +100,7 @@
   function table(rows) {
     if (!room.rows.length) return el("p", { class: "runs-none" }, t("No run yet. Start one in Train, or import a recipe card."));
     if (!rows.length) return el("p", { class: "runs-none" }, t("No run is like that."));
-    const heads = ["", "", t("Run"), t("State"), t("Verdict"), t("Steps"), t("Time"), t("Learning rate"), t("Begun")];
+    const heads = ["", "", t("Run"), t("Method"), t("State"), t("Verdict"), t("Steps"), t("Time"), t("Learning rate"), t("Begun")];
     return el("table", { class: "plain" }, el("thead", {}, el("tr", {}, heads.map((head) => el("th", { scope: "col" }, head)))), el("tbody", {}, rows.map(line)));
   }
 
@@ -114,6 +117,7 @@
     return el("tr", { tabindex: 0, class: on ? "chosen" : "", "aria-selected": String(on), dataset: { run: row.id, focus: row.id }, onclick: (event) => room.choose(row.id, event.ctrlKey || event.metaKey || event.shiftKey), onkeydown: keys },
       el("td", {}, box), el("td", { class: "thumb" }, picture),
       el("td", {}, el("b", {}, row.name), el("div", { class: "small" }, row.title ? `${row.embedding} · ${row.id}` : row.id), row.note ? el("div", { class: "small note-line", title: row.note }, row.note.split("\n")[0].slice(0, 90)) : null),
+      el("td", {}, t(row.method_title)),
       el("td", {}, el("span", { class: `state ${row.state}`, title: row.error || "" }, titled(row.state))),
       el("td", { class: "verdict-cell" }, row.verdict ? sentence(row.verdict) : el("span", { class: "small" }, t("not measured")), row.best ? el("div", { class: "small" }, t("best: step {step}", { step: row.best.step })) : null),
       el("td", { class: "num" }, row.end ? `${row.step} / ${row.end}` : String(row.step)), el("td", { class: "num" }, duration(row.seconds)), el("td", { class: "num" }, row.settings.learn_rate || ""),
@@ -125,6 +129,7 @@
     const id = room.chosen[0], row = room.chosen.length === 1 ? room.row(id) : null;
     const none = room.chosen.length > 1 ? t("Choose one run only.") : t("Choose a run first.");
     const living = row && LIVE.includes(row.state), some = row && row.thumbnail, kept = row && row.step > 0;
+    const copies = (row && row.whole) ? t("Each copy would be a whole checkpoint, so it keeps none.") : kept ? "" : t("It has kept no weights yet.");
     const waits = living ? t("It is still running.") : "";
     const make = (name, label, why, act) => el("button", { type: "button", class: `runs-${name}`, disabled: Boolean(why), title: why, dataset: { focus: name }, onclick: act }, label);
     const d = window.studio.runsActs, no = (why) => (row ? why : none);
@@ -135,10 +140,10 @@
       make("rename", t("Rename…"), no(""), () => d.rename(row)),
       make("zip", t("Recipe card (zip)"), no(""), () => d.card(row, "zip")),
       make("png", t("Recipe card (PNG)"), no(some ? "" : t("It has no preview.")), () => d.card(row, "png")),
-      make("grid", t("Grid…"), no(kept ? "" : t("It has kept no weights yet.")), () => d.grid(row)),
+      make("grid", t("Grid…"), no(copies), () => d.grid(row)),
       make("sheet", t("Contact sheet"), no(some ? "" : t("It has no preview.")), () => d.sheet(row, "PNG")),
       make("gif", t("Animation (GIF)"), no(some ? "" : t("It has no preview.")), () => d.sheet(row, "GIF")),
-      make("average", t("Average the last…"), no(kept ? "" : t("It has kept no weights yet.")), () => d.average(row)),
+      make("average", t("Average the last…"), no(copies || (row && row.averages ? "" : t("What it learns has no average."))), () => d.average(row)),
       make("delete", t("Delete"), no(waits), () => d.trash(row)),
       room.chosen.length > 1 ? el("span", { class: "small" }, t("{count} runs are compared below.", { count: room.chosen.length })) : null);
   }
@@ -163,7 +168,7 @@
     put(root,
       el("div", { class: "runs-bar" },
         el("input", { type: "search", class: "runs-words", placeholder: t("Find by name, note or setting"), "aria-label": t("Find by name, note or setting"), oninput: (event) => { room.words = event.target.value; room.draw(); } }),
-        pick("state", t("Any state"), STATES), pick("verdict", t("Any verdict"), VERDICTS),
+        pick("state", t("Any state"), STATES), pick("verdict", t("Any verdict"), VERDICTS), pick("method", t("Any method"), []),
         button("import", t("Import a card…"), () => file.click()), file, button("trash", t("Trash ({count})", { count: 0 }), () => window.studio.runsActs.trashed())),
       el("div", { class: "runs-say note", role: "status", hidden: true }),
       el("div", { class: "runs-table", id: "runs_table" }), el("div", { class: "runs-acts" }), el("div", { class: "runs-place" }), el("div", { class: "runs-queue" }));

@@ -23,7 +23,7 @@
   const acts = {
     async clone(row) {
       const values = await room().act("GET", room().here(row.id, "values"));
-      if (values) window.studio.cloneRun(values);
+      if (values) window.studio.cloneRun({ ...values, method: row.method });
     },
 
     async resume(row) {
@@ -77,17 +77,17 @@
       const card = await room().act("POST", "runs/import", data);
       if (!card) return;
       dialog(t("Recipe card {name}", { name: card.name || file.name }), (close) => {
-        const use = () => { close(); window.studio.cloneRun(card.values); };
+        const use = () => { close(); window.studio.cloneRun({ ...card.values, method: card.method }); };
         const ready = Boolean(window.studio.cloneRun);
         return [card.notes.length ? card.notes.map((text) => el("div", { class: "note warn" }, text)) : el("div", { class: "note good" }, t("Everything it needs is here.")),
-          el("details", {}, el("summary", {}, t("Settings of the card")), el("table", { class: "plain" }, el("tbody", {}, Object.entries(card.values).map(([name, value]) => el("tr", {}, el("td", {}, name), el("td", {}, String(value))))))),
+          el("details", {}, el("summary", {}, t("Settings of the card")), el("table", { class: "plain" }, el("tbody", {}, Object.entries({ method: card.method, ...card.values }).map(([name, value]) => el("tr", {}, el("td", {}, name), el("td", {}, String(value))))))),
           el("div", { class: "buttons" }, el("button", { type: "button", class: "primary", disabled: !ready, title: ready ? "" : t("The Train tab is not ready yet."), onclick: use }, t("Fill the Train form")), el("button", { type: "button", onclick: close }, t("Close")))];
       });
     },
 
     grid(row) {
       const prompts = el("textarea", { rows: 3, placeholder: t("Empty takes the prompts of the previews") }), most = el("input", { type: "number", min: 1, max: 50, value: 6 }), strengths = el("input", { type: "text", placeholder: "0.8, 1, 1.2" });
-      form(t("Grid of {name}", { name: row.name }), [field(t("Prompts, one in each line, with [name] for the embedding"), prompts), field(t("Steps at most"), most), field(t("Strengths of the word"), strengths)], t("Paint"), async () => {
+      form(t("Grid of {name}", { name: row.name }), [field(t("Prompts, one in each line, with [name] for the word that is taught"), prompts), field(t("Steps at most"), most), field(t("Strengths"), strengths)], t("Paint"), async () => {
         await post(row, "grid", { prompts: prompts.value, most: Number(most.value), strengths: numbers(strengths.value) });
         room().say("good", t("It is being made; it will appear below the run."));
       });
@@ -99,9 +99,9 @@
 
     average(row) {
       const count = el("input", { type: "number", min: 2, max: 1000, value: 5 }), name = el("input", { type: "text", placeholder: t("the old name with -avg") });
-      form(t("Average the last weights of {name}", { name: row.name }), [field(t("How many"), count), field(t("Name of the new embedding"), name)], t("Average"), async () => {
+      form(t("Average the last weights of {name}", { name: row.name }), [field(t("How many"), count), field(t("Name of the result"), name)], t("Average"), async () => {
         await post(row, "average", { count: Number(count.value), name: name.value.trim() });
-        room().say("good", t("The average is being made; it will be among the embeddings."));
+        room().say("good", t("The average is being made; it will lie beside what was trained."));
       });
     },
 

@@ -10,7 +10,7 @@ from studio.jobs import Job
 from studio.requests.train import CONFIGS, subject_of
 from studio.runs.tails import Line, Tail, numbers, objects, read_object
 from studio.runs.using import usage
-from studio.runs.weights import best_copy, copies, whole
+from studio.runs.weights import AVERAGED, best_copy, copies, whole
 
 LOG = 200
 """Newest lines of the log that are shown."""
@@ -140,6 +140,7 @@ def heading(folder: Path, job: Job | None) -> dict[str, Any]:
         "method": method,
         "method_title": next((cls.title for cls in CONFIGS if cls.method == method), method),
         "whole": whole(folder),
+        "averages": method in AVERAGED,
         "state": state_of(result, job),
         "job": job.id if job else None,
         "started": started,

@@ -15,9 +15,9 @@ LONG = "Diverging: the vectors are {times} times as long as an ordinary word's (
 HIGH = "Diverging: the error of the last {count} steps is {times} times what it was before ({loss} against {before}). Stop, and begin again with a learning rate a tenth of {rate}."
 BROKEN = "Diverging: {count} of the last {window} steps gave numbers that are not finite. Stop, and begin again with a learning rate a tenth of {rate}."
 UNNAMED = "Not learning at all: none of the {count} training prompts holds the word, so nothing can change it. Choose a template with [name]."
-STILL = "Not learning at all: the vectors have not moved in {steps} steps at a learning rate of {rate}. Raise the learning rate, to 0.005 for example."
+STILL = "Not learning at all: what learns has not moved in {steps} steps at a learning rate of {rate}. Raise the learning rate tenfold."
 IDLE = (
-    "Not learning at all: the vectors moved, but after {steps} steps the error of the pictures is what it was at the start (it changed by {change} %). "
+    "Not learning at all: what learns moved, but after {steps} steps the error of the pictures is what it was at the start (it changed by {change} %). "
     "Raise the learning rate, or see whether the captions already say everything the pictures show."
 )
 WENT_FLAT = "Stopped by itself at step {step}: the curve has gone flat. Over the last {window} measurements it varied {share} % as much as over all of them, and the limit is {limit} %."

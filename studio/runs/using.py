@@ -17,12 +17,12 @@ from studio.trash import copy, free, of, stamped, told
 
 STAMPED = re.compile(r"(?P<name>.+)~\d{8}-\d{6}(~\d+)?(?P<end>\.\w+)")
 """Names of files in the trash."""
-WRITTEN = "Write {copy} in a prompt to use it."
-WORN = "Write {copy} and {trigger} in a prompt to use it."
-CHOSEN = "Choose {copy} as the checkpoint to use it."
-CALLED = "Choose {copy} as the checkpoint and write {trigger} in a prompt to use it."
+WRITTEN = "write {copy} in a prompt to use it."
+WORN = "write {copy} and {trigger} in a prompt to use it."
+CHOSEN = "choose {copy} as the checkpoint to use it."
+CALLED = "choose {copy} as the checkpoint and write {trigger} in a prompt to use it."
 USAGE = (WRITTEN, WORN, CHOSEN, CALLED)
-"""How what was learned is used; {copy} is what a person can copy. The page has each in its other languages."""
+"""How what was learned is used, as the second half of a sentence; {copy} is what a person can copy. The page has each in its other languages."""
 
 
 def usage(folder: Path, method: str, config: Mapping[str, Any]) -> dict[str, Any]:

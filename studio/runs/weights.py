@@ -87,6 +87,10 @@ def _none(folder: Path, there: Mapping[int, Path], what: str) -> NotFound:
     return NotFound(f"{folder.name} kept no weights {what}.", f"There are: {', '.join(map(str, there)) or 'none'}.")
 
 
+AVERAGED = ("textual_inversion", "hypernetwork")
+"""Methods whose weights have an average number by number; the change of a LoRA is a product of matrices, and has none."""
+
+
 def whole(folder: Path) -> bool:
     """Whether what a run learns is a whole checkpoint, of which it keeps no copies."""
     return any(path.startswith("models/Stable-diffusion/") for path in noted_shelves(folder).values())

@@ -15,7 +15,7 @@ from studio.formats.hypernetwork import Hypernetwork, State, read_hypernetwork, 
 from studio.jobs import Lane
 from studio.requests.average import AverageRequest
 from studio.requests.train import CONFIGS, subject_of
-from studio.runs.weights import whole
+from studio.runs.weights import AVERAGED, whole
 from studio.services.desk import Desk
 from studio.services.library import check_free
 from studio.services.run_folders import chosen, config_of, method_of, run_folder, weights_of
@@ -103,5 +103,5 @@ def _refuse(folder: Path, method: str) -> None:
     raise InputError(f"{title}: each change is a product of matrices, and the product of averages is not the average of the products, so no average is made.", "Choose the best step in the previews.")
 
 
-_WAYS: dict[str, Callable[[Sequence[Path], str, bool, Paths], Path]] = {"textual_inversion": _embedding, "hypernetwork": _hypernetwork}
+_WAYS: dict[str, Callable[[Sequence[Path], str, bool, Paths], Path]] = dict(zip(AVERAGED, (_embedding, _hypernetwork), strict=True))
 """Methods whose weights have an average, and what makes it."""

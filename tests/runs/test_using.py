@@ -111,19 +111,19 @@ def test_a_shelf_outside_the_shelves_is_refused(root: Paths, run: Path, place: s
 @pytest.mark.parametrize(
     ("method", "shelves", "knobs", "said"),
     [
-        ("textual_inversion", {".pt": "embeddings/hero.pt"}, {"embedding": "hero"}, "Write hero in a prompt to use it."),
-        ("lora", {".safetensors": "models/Lora/hero.safetensors"}, {"trigger": "hro", "class_word": "man"}, "Write <lora:hero:1> and hro man in a prompt to use it."),
-        ("lycoris", {".safetensors": "models/Lora/hero.safetensors"}, {}, "Write <lora:hero:1> and hero in a prompt to use it."),
-        ("together", {".safetensors": "models/Lora/hero.safetensors", ".pt": "embeddings/hero.pt"}, {"trigger": "hro"}, "Write <lora:hero:1> and hero in a prompt to use it."),
-        ("hypernetwork", {".pt": "models/hypernetworks/hero.pt"}, {}, "Write <hypernet:hero:1> in a prompt to use it."),
-        ("fine_tune", {".safetensors": "models/Stable-diffusion/hero.safetensors"}, {}, "Choose hero.safetensors as the checkpoint to use it."),
+        ("textual_inversion", {".pt": "embeddings/hero.pt"}, {"embedding": "hero"}, "write hero in a prompt to use it."),
+        ("lora", {".safetensors": "models/Lora/hero.safetensors"}, {"trigger": "hro", "class_word": "man"}, "write <lora:hero:1> and hro man in a prompt to use it."),
+        ("lycoris", {".safetensors": "models/Lora/hero.safetensors"}, {}, "write <lora:hero:1> and hero in a prompt to use it."),
+        ("together", {".safetensors": "models/Lora/hero.safetensors", ".pt": "embeddings/hero.pt"}, {"trigger": "hro"}, "write <lora:hero:1> and hero in a prompt to use it."),
+        ("hypernetwork", {".pt": "models/hypernetworks/hero.pt"}, {}, "write <hypernet:hero:1> in a prompt to use it."),
+        ("fine_tune", {".safetensors": "models/Stable-diffusion/hero.safetensors"}, {}, "choose hero.safetensors as the checkpoint to use it."),
         (
             "dreambooth",
             {".safetensors": "models/Stable-diffusion/hero.safetensors"},
             {"prior": "none", "trigger": "hro"},
-            "Choose hero.safetensors as the checkpoint and write hro in a prompt to use it.",
+            "choose hero.safetensors as the checkpoint and write hro in a prompt to use it.",
         ),
-        ("dreambooth", {".safetensors": "models/Lora/hero.safetensors"}, {"prior": "none", "result": "LoRA"}, "Write <lora:hero:1> and hero in a prompt to use it."),
+        ("dreambooth", {".safetensors": "models/Lora/hero.safetensors"}, {"prior": "none", "result": "LoRA"}, "write <lora:hero:1> and hero in a prompt to use it."),
     ],
 )
 def test_how_it_is_used_is_said(run: Path, method: str, shelves: dict[str, str], knobs: dict[str, str], said: str) -> None:

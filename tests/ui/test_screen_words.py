@@ -1,9 +1,10 @@
-"""Everything the screen of a training says is there in Chinese: scripts and verdicts."""
+"""Everything the screen of a training says is there in Chinese: scripts, verdicts, and how what was learned is used."""
 
 import re
 from pathlib import Path
 
 from studio.runs.sentences import SENTENCES, STOPS
+from studio.runs.using import USAGE
 from studio.ui.catalogue import ZH
 from studio.ui.catalogue_screen import SCREEN
 
@@ -21,9 +22,9 @@ def test_sentences_are_found() -> None:
 
 
 def test_everything_is_said_in_chinese() -> None:
-    assert sorted((scripted() | set(SENTENCES) | set(STOPS)) - set(ZH)) == []
+    assert sorted((scripted() | set(SENTENCES) | set(STOPS) | set(USAGE)) - set(ZH)) == []
 
 
 def test_nothing_is_translated_that_nobody_says() -> None:
-    said = " ".join(path.read_text(encoding="utf-8") for path in SCRIPTS) + " ".join([*SENTENCES, *STOPS]).replace('"', '\\"')
+    said = " ".join(path.read_text(encoding="utf-8") for path in SCRIPTS) + " ".join([*SENTENCES, *STOPS, *USAGE]).replace('"', '\\"')
     assert [text for text in SCREEN if text not in said] == []
