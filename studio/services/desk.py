@@ -14,17 +14,19 @@ from studio.formats.hashes import remembered_sha256
 from studio.formats.hypernetwork import Hypernetwork
 from studio.preferences import Preferences, current_preferences
 from studio.settings import Paths
+from studio.training.several import ALONE, Team
 
 
 @dataclass(frozen=True)
 class Desk:
-    """One per worker; what is being trained is live, by name: the vectors of an embedding, and what gives a LoRA or a hypernetwork as it is now."""
+    """One per worker; what is being trained is live, by name: the vectors of an embedding, and what gives a LoRA or a hypernetwork as it is now. `team` is who trains together."""
 
     paths: Paths
     cache: ModelCache
     live: dict[str, Tensor] = field(default_factory=dict)
     live_adapters: dict[str, Callable[[], Adapter]] = field(default_factory=dict)
     live_hypernetworks: dict[str, Callable[[], Hypernetwork]] = field(default_factory=dict)
+    team: Team = ALONE
 
     def preferences(self) -> Preferences:
         """What a person has set, as it is now; raises StudioError when settings.json is damaged."""

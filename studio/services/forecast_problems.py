@@ -100,7 +100,7 @@ def _rates(config: TrainConfig, steps: int) -> Iterator[Problem]:
 
 def _pictures(config: TrainConfig, material: Material) -> Iterator[Problem]:
     """Too few pictures, pictures that cannot be read, masks that are not there."""
-    count, wanted = len(material.items), config.batch_size * config.gradient_accumulation
+    count, wanted = len(material.items), config.whole_batch * config.gradient_accumulation
     if count < wanted:
         yield problem(say.FEW, pictures=count, batch=wanted)
     if material.unread:

@@ -27,13 +27,18 @@ def prior_of(config: TrainConfig, plan: Plan, folder: Run, model: Model, rest: t
     predicted = config.prior == "prediction"
     if predicted:
         samples = tuple(replace(sample, caption=config.prior_prompt, weight=None) for sample in plan.batches.samples)
-        if isinstance(learner, Full):
-            learner.reference = lambda: desk.cache.lend(model.checkpoint)
+        compared(learner, model, desk)
     else:
         samples = class_samples(config, folder, model, lane, desk)
     if not samples:
         return None
     batches = Batches(
-        samples, CAPTION, config.class_word, config.batch_size, config.seed ^ PURPOSE, config.gradient_accumulation, latent_sampling=config.latent_sampling, flip=predicted and config.flip
+        samples, CAPTION, config.class_word, config.whole_batch, config.seed ^ PURPOSE, config.gradient_accumulation, latent_sampling=config.latent_sampling, flip=predicted and config.flip
     )
     return Prior(batches, config.prior_loss_weight, predicted)
+
+
+def compared(learner: Trainable, model: Model, desk: Desk) -> None:
+    """Where the whole network learns, let the untouched one be lent beside it for the prior's predictions."""
+    if isinstance(learner, Full):
+        learner.reference = lambda: desk.cache.lend(model.checkpoint)

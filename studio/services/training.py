@@ -11,6 +11,7 @@ from studio.diffusion.model import Model
 from studio.formats.embedding_optim import optim_path
 from studio.jobs import Lane
 from studio.requests.train import TrainConfig, TrainRequest
+from studio.services.briefing import brief
 from studio.services.desk import Desk
 from studio.services.encoding import Pictures, pictures_of
 from studio.services.previewing import Previews
@@ -21,6 +22,7 @@ from studio.services.training_origin import Origin
 from studio.services.training_seats import Aside, shown, within
 from studio.training.appraisal import Appraiser, Rules, afford
 from studio.training.course import Course
+from studio.training.leading import led
 from studio.training.loop import Plan, train
 from studio.training.methods import method_of
 from studio.training.methods.trainable import Trainable
@@ -72,7 +74,7 @@ def _run(work: _Work, lane: Lane, desk: Desk) -> dict[str, Any]:
     if not pictures.train:
         return result
     plan = plan_of(config, folder, model, pictures.train, (learner, desk))
-    plan = replace(plan, prior=prior_of(config, plan, work.folder, model, (lane, desk, learner)))
+    plan = replace(plan, prior=prior_of(config, plan, work.folder, model, (lane, desk, learner)), team=desk.team)
     if lane.stopping() and kept is None:
         return result
     facts = {"first_step": first, "fingerprint": pictures.fingerprint, "pictures": len(pictures.train), "shelves": {end: within(desk.paths.root, path) for end, path in shelves.items()}}
@@ -83,9 +85,10 @@ def _run(work: _Work, lane: Lane, desk: Desk) -> dict[str, Any]:
         _remember(start, method.start(desk.paths, config), config, watch)
     else:
         _take_up(kept, watch)
+    brief(config, plan, model, start, desk.team)
     with learner.attached(), shown(desk, learner, config), prepared(model, config.gradient_checkpointing, config.compile, watch.note) as network:
         watch.begin(resumed=kept is not None)
-        train(network, learner, watch.optimizer, plan, watch)
+        train(network, learner, watch.optimizer, plan, led(watch, desk.team))
         watch.finish()
     stopped = watch.step < watch.end
     return {**result, "steps": watch.step, "stopped": stopped, **({"reason": watch.ended} if watch.ended else {})}
@@ -98,7 +101,7 @@ def plan_of(config: TrainConfig, folder: Run, model: Model, samples: tuple[Sampl
     if not lines:
         lines = read_template(template_of(config, desk.paths))
         folder.note("template", lines)
-    return planned(config, model, Batches(samples, lines, word_of(config, learner), config.batch_size, config.seed, config.gradient_accumulation, *varied(config)), (learner, desk))
+    return planned(config, model, Batches(samples, lines, word_of(config, learner), config.whole_batch, config.seed, config.gradient_accumulation, *varied(config)), (learner, desk))
 
 
 def planned(config: TrainConfig, model: Model, batches: Batches, rest: tuple[Trainable, Desk]) -> Plan:
@@ -141,7 +144,7 @@ def _watch(work: _Work, parts: tuple[Trainable, Plan, Pictures], course: Course,
         course.first,
         work.rhythm,
         listeners_of(config, folder, desk.paths, lane, (model, learner, len(pictures.train))),
-        lambda every: afford(every, config.batch_size, config.gradient_accumulation, lines)[1],
+        lambda every: afford(every, config.whole_batch, config.gradient_accumulation, lines)[1],
         origin=Origin(config, folder, model, plan.batches.samples, plan.prior),
     )
     return watch

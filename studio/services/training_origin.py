@@ -1,5 +1,6 @@
 """Where a training's result comes from, as its files say it."""
 
+import json
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -9,6 +10,7 @@ from pathlib import Path
 from studio.dataset.batches import Sample
 from studio.diffusion.model import Model
 from studio.formats.provenance import Provenance
+from studio.presets.importing import PRIVATE, SETTINGS
 from studio.requests.train import NamedConfig, TrainConfig
 from studio.services.encoding import size_of
 from studio.training.passes import Prior
@@ -38,7 +40,7 @@ class Origin:
             checkpoint_hash=self.model.hash,
             method=config.method,
             step=step,
-            steps_per_epoch=max(1, -(-len(self.samples) // (config.batch_size * config.gradient_accumulation))),
+            steps_per_epoch=max(1, -(-len(self.samples) // (config.whole_batch * config.gradient_accumulation))),
             pictures=len(self.samples),
             prior_pictures=len(self.prior.batches.samples) if self.prior and not self.prior.predicted else 0,
             started=datetime.fromisoformat(began) if began else None,
@@ -47,6 +49,7 @@ class Origin:
             tags={Path(config.data).name or "data": self._tags()},
             trigger=config.word if isinstance(config, NamedConfig) else "",
             cover=self._cover(),
+            extra={SETTINGS: json.dumps({"method": config.method, "config": config.model_dump(mode="json", exclude=set(PRIVATE))}, ensure_ascii=False)},
         )
 
     def _tags(self) -> Counter[str]:

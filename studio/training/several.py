@@ -37,13 +37,17 @@ def _together() -> Iterator[None]:
         raise StudioError(f"Another process of this training is gone ({said}).", "What was saved before is kept; start it again to go on from there.", LOST) from error
 
 
-@dataclass(frozen=True)
+@dataclass(eq=False)
 class Team:
-    """The processes of a run as one of them sees them: its number, how many there are, and the device it works on. The first one leads; a single one is alone."""
+    """The processes of a run as one of them sees them: its number, how many there are, and the device it works on. The first one leads; a single one is alone.
+
+    `briefed` says whether the others were told what they work on.
+    """
 
     rank: int = 0
     size: int = 1
     device: str = "cpu"
+    briefed: bool = False
 
     @classmethod
     def joined(cls) -> "Team":
