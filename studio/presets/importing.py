@@ -18,6 +18,10 @@ from studio.requests.train import CONFIGS
 
 MOST_TEXT = 4 * 2**20
 """Bytes of a settings file."""
+SETTINGS = "sd_training_studio"
+"""Key of a file's metadata under which the studio keeps all settings of its training."""
+PRIVATE = ("data", "checkpoint", "name", "embedding", "start_from", "overwrite")
+"""Knobs that say where things lie and how they are called on one machine; they are not written into a file to be shared."""
 _HINT = "Choose a .safetensors of kohya's trainer, its JSON or TOML, or A1111's settings-….json."
 _LATER = {
     ".png": "A picture holds a recipe card of the studio's own: import it in Runs.",
@@ -57,7 +61,10 @@ def imported(source: Path | str, checkpoints: Sequence[str] = (), name: str = ""
     called = name or source.name
     ending = Path(called).suffix.lower()
     if ending == ".safetensors":
-        return _told(take_kohya(read_metadata(read_header(source, called)), tuple(checkpoints)))
+        header = read_header(source, called)
+        if SETTINGS in header.metadata:
+            return imported_text(header.metadata[SETTINGS], checkpoints, called)
+        return _told(take_kohya(read_metadata(header), tuple(checkpoints)))
     if ending in _LATER:
         raise InputError(f"{called} cannot be read for settings.", _LATER[ending])
     if source.stat().st_size > MOST_TEXT:

@@ -15,7 +15,7 @@ from studio.projects.final_prompts import SHOWN, FinalPrompt, final_prompts
 from studio.requests.train import check_name
 from studio.settings import Paths
 
-SHIPPED = frozenset({"none", "style", "style_filewords", "subject", "subject_filewords"})
+SHIPPED = frozenset({"filewords", "none", "style", "style_filewords", "subject", "subject_filewords"})
 """Templates that come with the program; they may lie in the folder of own ones."""
 TRASH = ".trash"
 """Folder inside the own one that receives what is deleted."""

@@ -364,3 +364,12 @@ def test_a_file_that_is_not_there() -> None:
         imported("/x/nowhere.toml")
     with pytest.raises(Unreadable):
         imported_text("/etc/passwd")
+
+
+def test_a_file_of_the_studio_brings_every_knob_and_no_place_of_another_machine(tmp_path: Path) -> None:
+    held = {"method": "lora", "config": {"learn_rate": "1e-3:100, 5e-4", "rank": 24, "dora": True, "data": "/elsewhere"}}
+    header = json.dumps({"__metadata__": {"sd_training_studio": json.dumps(held), "ss_network_dim": "4"}}).encode()
+    file = tmp_path / "made-here.safetensors"
+    file.write_bytes(len(header).to_bytes(8, "little") + header)
+    found = imported(file)
+    assert (found.method, dict(found.values)) == ("lora", {"learn_rate": "1e-3:100, 5e-4", "rank": 24, "dora": True})
