@@ -4,11 +4,13 @@ LoRA, LoKr and (IA)3 are a second path beside the layer. The others change its w
 """
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 from studio.formats.delta import Delta, kronecker_factors
 
@@ -131,9 +133,17 @@ def _decomposed(module: nn.Module, delta: Delta, forward: Forward | None, x: Ten
 
 
 def _kronecker(module: nn.Module, delta: Delta, forward: Forward | None, x: Tensor, gaps: Gaps | None) -> Tensor:
-    """W x + s (A kron B) x: B on every part of the input, then A over the parts."""
+    """W x + s (A kron B) x: B on every part of the input, then A over the parts; what lies between is computed again on the way back."""
+    sides = gaps.sides(module.weight.shape[0], module.weight.shape[1], x) if gaps else (None, None)
+    part = partial(_kronecker_part, module, delta, sides)
+    added = checkpoint(part, x, use_reentrant=False, preserve_rng_state=False) if torch.is_grad_enabled() else part(x)
+    return torch.add((forward or module_forward(module))(x), added, alpha=delta.scale)
+
+
+def _kronecker_part(module: nn.Module, delta: Delta, sides: tuple[Tensor | None, Tensor | None], x: Tensor) -> Tensor:
+    """(A kron B) x without what is left out."""
     first, second = (factor.to(x.dtype) for factor in kronecker_factors(delta.tensors, module.weight))
-    rows, columns = gaps.sides(module.weight.shape[0], module.weight.shape[1], x) if gaps else (None, None)
+    rows, columns = sides
     spread = [1] * (module.weight.ndim - 2)
     inner = x if columns is None else x * columns.view(-1, *spread)
     if isinstance(module, nn.Linear):
@@ -142,8 +152,7 @@ def _kronecker(module: nn.Module, delta: Delta, forward: Forward | None, x: Tens
     else:
         inner = F.conv2d(inner.reshape(len(x) * first.shape[1], -1, *x.shape[2:]), second, None, module.stride, module.padding, module.dilation)
         added = torch.matmul(first, inner.view(len(x), first.shape[1], -1)).view(len(x), -1, *inner.shape[2:])
-    added = added if rows is None else added * rows.view(-1, *spread)
-    return torch.add((forward or module_forward(module))(x), added, alpha=delta.scale)
+    return added if rows is None else added * rows.view(-1, *spread)
 
 
 def module_forward(module: nn.Module) -> Forward:
@@ -170,6 +179,7 @@ def _normed(module: nn.Module, delta: Delta, forward: Forward | None, x: Tensor,
     return F.group_norm(x, module.num_groups, gain, shift, module.eps)
 
 
+@torch.compiler.disable
 def _changed(module: nn.Module, delta: Delta, forward: Forward | None, x: Tensor, gaps: Gaps | None) -> Tensor:
     """(W + change) x for every other kind."""
     sides = gaps.sides(module.weight.shape[0], module.weight.shape[1], x) if gaps else (None, None)

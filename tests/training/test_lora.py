@@ -141,7 +141,7 @@ def test_portions_checkpointing_and_parts_learn_the_same(model: Model) -> None:
 def test_the_norm_is_that_of_the_change(model: Model) -> None:
     learner = attached(model, conv_rank=3, layers="full")
     learner.restore({name: value + 0.01 for name, value in learner.state().items()})
-    norms = [float(growth.delta.change(growth.layer.module.weight)[0].norm()) for growth in learner.grown.learning]
+    norms = [float(growth.delta.change(growth.layer.module.weight)[0].detach().norm()) for growth in learner.grown.learning]
     assert learner.figures()["norm"] == pytest.approx(sum(norms) / len(norms), rel=1e-4)
 
 
