@@ -5,7 +5,7 @@ from typing import Any
 
 from studio.errors import InputError
 from studio.requests.generate import GenerateRequest
-from studio.requests.train import TextualInversionConfig
+from studio.requests.train import TrainConfig
 
 CHANGEABLE = ("learn_rate", "preview_every", "preview_prompt", "steps", "save_every", "probe_every", "stop_rule", "patience")
 """Settings of a training that may change while it runs."""
@@ -23,7 +23,7 @@ def checked(kind: str, data: Mapping[str, Any] | None) -> dict[str, Any]:
     if kind == "change":
         if not given:
             raise InputError("Nothing is to be changed.", f"Send one of {', '.join(CHANGEABLE)}.")
-        made = TextualInversionConfig.check({"embedding": "-", "data": "-", **given})
+        made = TrainConfig.check({"data": "-", **given})
     elif kind == "sample":
         made = GenerateRequest.check(given)
     else:

@@ -77,7 +77,7 @@ def use(paths: Paths, folder: Path, which: str | int, new_name: str = "") -> dic
     shelves = shelves_of(paths, folder)
     main = next(iter(shelves.values()), None) or _older(paths, folder)
     word = _word(new_name or main.stem)
-    moves = {part: _renamed(shelves.get(end, main.with_suffix(part.suffix)), main.stem, word) for end, part in parts_of(folder, source).items()}
+    moves = {part: _renamed(shelves.get(end, main.with_suffix(part.suffix)), main.stem, new_name and word) for end, part in parts_of(folder, source).items()}
     check_idle(paths, word, "replaced")
     there = [file for target in moves.values() for file in _there(paths, target)]
     if new_name and there:
@@ -126,7 +126,9 @@ def _older(paths: Paths, folder: Path) -> Path:
 
 
 def _renamed(shelf: Path, before: str, word: str) -> Path:
-    """A place on a shelf under another name."""
+    """A place on a shelf under another name, or as it is when that is empty."""
+    if not word:
+        return shelf
     rest = shelf.name[len(before) :] if shelf.name.startswith(before) else shelf.suffix
     return shelf.with_name(word + rest)
 

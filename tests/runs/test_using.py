@@ -66,8 +66,8 @@ def test_every_embedding_of_the_word_makes_room_and_comes_back(root: Paths, run:
 
 
 def test_a_lora_and_its_word_go_together_and_come_back_together(root: Paths, run: Path) -> None:
-    of_method(run, "together", {".safetensors": "models/Lora/people/hero.safetensors", ".pt": "embeddings/hero.pt"})
-    lora, word = root.lora / "people/hero.safetensors", root.embeddings / "hero.pt"
+    of_method(run, "together", {".safetensors": "models/Lora/people/hero.safetensors", ".pt": "embeddings/hro.pt"})
+    lora, word = root.lora / "people/hero.safetensors", root.embeddings / "hro.pt"
     lora.parent.mkdir(parents=True)
     lora.write_bytes(b"by hand")
     assert [copy["path"] for copy in view(run, None, {})["saved"]] == ["embeddings/hero-0.safetensors", "embeddings/hero-20.safetensors"]
