@@ -20,7 +20,7 @@ from studio.errors import StudioError
 from studio.jobs import Job, JobStore, State, Watch
 from studio.preferences import read_preferences
 from studio.requests import request_of
-from studio.requests.train import subject_of
+from studio.requests.train import TrainRequest, subject_of
 from studio.settings import Paths
 
 log = logging.getLogger("studio.worker")
@@ -264,7 +264,8 @@ class Worker:
         """Do one job at a desk and write how it ended; never raises."""
         try:
             _worth_trying(job)
-            result = self._service(job.kind)(request_of(job.kind, job.request), lane, desk)
+            request = request_of(job.kind, job.request)
+            result = self._service(job.kind, request)(request, lane, desk)
             self.store.finish(job.id, State.STOPPED if result.get("stopped") else State.DONE, result)
         except StudioError as error:
             log.warning("job %s (%s) failed: %s", job.id, job.kind, error)
@@ -291,8 +292,10 @@ class Worker:
         problem = webhook.send(address, f"Training of {subject}: {text or job.error or job.state}", name=subject, state=str(job.state), job=job.id, steps=(job.result or {}).get("steps"))
         self.store.emit(name, "log", {"text": problem or "The webhook was told."})
 
-    def _service(self, kind: str) -> Callable[[Config, WorkerLane, Any], dict[str, Any]]:
-        """The function that does this kind of job."""
+    def _service(self, kind: str, request: Config) -> Callable[[Config, WorkerLane, Any], dict[str, Any]]:
+        """The function that does this job; a training on several devices is one by processes of its own."""
+        if isinstance(request, TrainRequest) and request.config.devices > 1:
+            return importlib.import_module("studio.services.several").launch
         return importlib.import_module(dict(SERVICES)[kind]).run
 
     def serve_short(self, inside: str) -> None:

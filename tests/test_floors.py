@@ -37,6 +37,7 @@ ROOMS: dict[str, tuple[int, str]] = {
     "studio.services": (5, "services"),
     "studio.engine": (6, "engine"),
     "studio.worker": (6, "worker"),
+    "studio.launched": (6, "worker"),
     "studio.tinyworld": (6, "tinyworld"),
     "studio.cli": (7, "cli"),
     "studio.__main__": (7, "cli"),

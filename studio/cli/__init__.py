@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from studio import __version__
-from studio.cli import data, embedding, runs, tools
+from studio.cli import data, embedding, runs, tools, training
 from studio.cli.following import follow
 from studio.cli.knobs import absolute, add_knobs, given
 from studio.cli.serving import serve
@@ -23,7 +23,7 @@ PORT = 7860
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; returns the exit code: 0 done, 1 failed, 2 a mistake of the caller, 130 stopped by Ctrl-C."""
-    arguments = _parser().parse_args(list(sys.argv[1:] if argv is None else argv))
+    arguments = _parser().parse_args(training.spelled(sys.argv[1:] if argv is None else argv))
     paths = Paths(Path(arguments.root).resolve()) if arguments.root else Paths.default()
     try:
         return int(arguments.run(arguments, paths))
@@ -69,6 +69,7 @@ def _parser() -> argparse.ArgumentParser:
     tools.add_commands(commands, shared)
 
     embedding.add_commands(commands, shared)
+    training.add_commands(commands, shared)
 
     train = commands.add_parser("train", help="train").add_subparsers(dest="method", required=True, metavar="METHOD")
     for config in CONFIGS:
