@@ -16,11 +16,12 @@ from studio.errors import StudioError
 from studio.files import atomic_write
 from studio.formats.embedding import read_embedding
 from studio.formats.embedding_png import write_picture
-from studio.requests.train import TrainConfig
+from studio.requests.train import HypernetworkConfig, TrainConfig
 from studio.settings import Paths
 
 COLUMNS = ("step", "epoch", "epoch_step", "loss", "learn_rate")
 LOSSES = "textual_inversion_loss.csv"
+HYPERNETWORK_LOSSES = "hypernetwork_loss.csv"
 FLUSH_ROWS, FLUSH_SECONDS = 200, 5.0
 """Rows, or seconds, after which rows go to the disk; `flush` sends them at once."""
 KEPT_ROWS = 100_000
@@ -35,6 +36,7 @@ class A1111Log:
 
     def __init__(self, paths: Paths, name: str, started: datetime, config: TrainConfig) -> None:
         self.root, self.name, self.started, self.config = paths.outputs / "textual_inversion", name, started, config
+        self.losses, self.copies = (HYPERNETWORK_LOSSES, "hypernetworks") if isinstance(config, HypernetworkConfig) else (LOSSES, "embeddings")
         self._told = f"settings-{started:%Y-%m-%d-%H-%M-%S}.json"
         self.folder = self._place()
         self._rows: list[tuple[int, int, int, str, float]] = []
@@ -67,16 +69,16 @@ class A1111Log:
         return self._try(lambda: self._write_settings(facts))
 
     def copy(self, path: Path) -> str:
-        """Show a saved copy of the embedding, such as <name>-500.pt, under embeddings/."""
-        return self._try(lambda: _linked(path, self.folder / "embeddings" / path.name))
+        """Show a saved copy, such as <name>-500.pt, under embeddings/ or hypernetworks/."""
+        return self._try(lambda: _linked(path, self.folder / self.copies / path.name))
 
     def image(self, path: Path) -> str:
         """Show a preview, such as samples/000500-1.png, as images/<name>-500.png, further columns as <name>-500-2.png; its infotext is inside."""
         return self._try(lambda: _linked(path, self.folder / "images" / self._image_name(path)))
 
     def embedded(self, picture: Path, weights: Path) -> str:
-        """Write the preview again with the weights that painted it inside, as image_embeddings/<name>-<step>.png, to be shared as one file."""
-        return self._try(lambda: self._write_embedded(picture, weights))
+        """Write the preview again with the embedding that painted it inside, as image_embeddings/<name>-<step>.png, to be shared as one file; no picture holds a hypernetwork."""
+        return "" if self.losses != LOSSES else self._try(lambda: self._write_embedded(picture, weights))
 
     def _place(self) -> Path:
         """The folder that holds this run's settings, else the first of its name that no run has."""
@@ -84,7 +86,7 @@ class A1111Log:
         count = 1
         while True:
             folder = day / (self.name if count == 1 else f"{self.name}-{count}")
-            if (folder / self._told).exists() or not ((folder / LOSSES).exists() or any(folder.glob("settings-*.json"))):
+            if (folder / self._told).exists() or not ((folder / self.losses).exists() or any(folder.glob("settings-*.json"))):
                 return folder
             count += 1
 
@@ -101,7 +103,7 @@ class A1111Log:
 
     def _append(self) -> None:
         """Rows to the end of the file, with a header when it is new."""
-        text, path = io.StringIO(newline=""), self.folder / LOSSES
+        text, path = io.StringIO(newline=""), self.folder / self.losses
         writer = csv.writer(text)
         path.parent.mkdir(parents=True, exist_ok=True)
         if not path.exists() or not path.stat().st_size:
@@ -119,7 +121,7 @@ class A1111Log:
 
     def _cut(self, step: int) -> None:
         """Keep whole lines of steps up to `step`."""
-        path = self.folder / LOSSES
+        path = self.folder / self.losses
         if not path.exists():
             return
         with path.open(encoding="utf-8", newline="") as file:
@@ -150,10 +152,7 @@ class A1111Log:
             "template_file": config.template,
             "training_height": config.height,
             "training_width": config.width,
-            "embedding_name": self.name,
-            "num_vectors_per_token": 0,
-            "save_embedding_every": config.save_every,
-            "save_image_with_stored_embedding": True,
+            **self._own(),
             "preview_prompt": config.preview_prompt,
             "preview_negative_prompt": config.preview_negative_prompt,
             "preview_steps": config.preview_steps,
@@ -165,6 +164,21 @@ class A1111Log:
         }
         with atomic_write(self.folder / self._told) as temporary:
             temporary.write_text(json.dumps({**told, **facts}, indent=4, ensure_ascii=False), encoding="utf-8")
+
+    def _own(self) -> dict[str, Any]:
+        """A1111's keys of what learns."""
+        config = self.config
+        if not isinstance(config, HypernetworkConfig):
+            return {"embedding_name": self.name, "num_vectors_per_token": 0, "save_embedding_every": config.save_every, "save_image_with_stored_embedding": True}
+        return {
+            "hypernetwork_name": self.name,
+            "activation_func": config.activation,
+            "add_layer_norm": config.layer_norm,
+            "layer_structure": list(config.structure),
+            "save_hypernetwork_every": config.save_every,
+            "use_dropout": any(config.rates_of_dropout),
+            "weight_init": config.weight_init,
+        }
 
     def _image_name(self, path: Path) -> str:
         """`000500.png` and `000500-0.png` as <name>-500.png, `000500-1.png` as <name>-500-2.png; any other name stays behind the embedding's."""

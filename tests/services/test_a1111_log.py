@@ -11,7 +11,7 @@ from PIL import Image
 
 from studio.formats.carriers import png_info
 from studio.formats.embedding import Embedding, read_embedding, write_embedding
-from studio.requests.train import TextualInversionConfig
+from studio.requests.train import HypernetworkConfig, TextualInversionConfig
 from studio.services.a1111_log import LOSSES, A1111Log
 from studio.settings import Paths
 
@@ -140,3 +140,17 @@ def test_a_disk_that_refuses_is_told_once_and_ends_nothing(root: Paths, tmp_path
     (root.outputs / "textual_inversion").unlink()
     assert log.flush() == ""
     assert (log.folder / LOSSES).read_text().count("\n") == 2
+
+
+def test_a_hypernetworks_losses_settings_and_copies_are_under_its_own_names(root: Paths, tmp_path: Path) -> None:
+    config = HypernetworkConfig(name="net", data="x", layer_structure="1, 1.5, 1", activation="swish", dropout_structure="0, 0.2, 0")
+    log, weights = A1111Log(root, "net", BEGAN, config), tmp_path / "net-50.pt"
+    weights.write_bytes(b"net")
+    log.row(1, 1, 0.5, 0.1)
+    assert [log.flush(), log.copy(weights), log.embedded(tmp_path / "0.png", weights), log.settings()] == [""] * 4
+    assert sorted(p.relative_to(log.folder).as_posix() for p in log.folder.rglob("*.*")) == ["hypernetwork_loss.csv", "hypernetworks/net-50.pt", "settings-2026-03-09-23-59-07.json"]
+    told = json.loads(next(log.folder.glob("*.json")).read_text())
+    own = {"activation_func", "add_layer_norm", "hypernetwork_name", "layer_structure", "save_hypernetwork_every", "use_dropout", "weight_init"}
+    embeddings = {"embedding_name", "num_vectors_per_token", "save_embedding_every", "save_image_with_stored_embedding"}
+    assert set(told) == (A1111_KEYS - embeddings) | own | {"preview_sampler_name"}
+    assert (told["hypernetwork_name"], told["layer_structure"], told["use_dropout"]) == ("net", [1, 1.5, 1], True)
