@@ -197,12 +197,11 @@ class Preprocess(Body):
     process_multicrop_threshold: float | None = None
 
 
-class TrainEmbedding(Body):
-    """Body of /train/embedding."""
+class Training(Body):
+    """What both trainings share."""
 
     id_task: str | None = None
-    embedding_name: str = ""
-    learn_rate: str | float | None = "0.005"
+    learn_rate: str | float | None = None
     batch_size: int | None = 1
     gradient_step: int | None = 1
     data_root: str = ""
@@ -218,9 +217,7 @@ class TrainEmbedding(Body):
     latent_sampling_method: str | None = "once"
     use_weight: bool | None = False
     create_image_every: int | None = 500
-    save_embedding_every: int | None = 500
     template_filename: str | None = "style_filewords.txt"
-    save_image_with_stored_embedding: bool | None = True
     preview_from_txt2img: bool | None = False
     preview_prompt: str | None = ""
     preview_negative_prompt: str | None = ""
@@ -231,3 +228,34 @@ class TrainEmbedding(Body):
     preview_seed: int | None = -1
     preview_width: int | None = 512
     preview_height: int | None = 512
+
+
+class TrainEmbedding(Training):
+    """Body of /train/embedding."""
+
+    embedding_name: str = ""
+    learn_rate: str | float | None = "0.005"
+    save_embedding_every: int | None = 500
+    save_image_with_stored_embedding: bool | None = True
+
+
+class CreateHypernetwork(Body):
+    """Body of /create/hypernetwork; lists may also be texts with commas."""
+
+    name: str = ""
+    enable_sizes: list[int | str] | None = None
+    overwrite_old: bool | None = False
+    layer_structure: str | list[float] | None = None
+    activation_func: str | None = None
+    weight_init: str | None = None
+    add_layer_norm: bool | None = False
+    use_dropout: bool | None = False
+    dropout_structure: str | list[float] | None = None
+
+
+class TrainHypernetwork(Training):
+    """Body of /train/hypernetwork."""
+
+    hypernetwork_name: str = ""
+    learn_rate: str | float | None = "0.00001"
+    save_hypernetwork_every: int | None = 500

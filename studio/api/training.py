@@ -1,16 +1,16 @@
-"""Making and training by A1111's routes: embeddings, prepared pictures, and an honest word about hypernetworks."""
+"""Making and training by A1111's routes: embeddings, hypernetworks, and prepared pictures."""
 
 from typing import Any
 
 from fastapi import APIRouter
 
 from studio.api.names import sampler_of
-from studio.api.sdapi_models import CreateEmbedding, Preprocess, TrainEmbedding
+from studio.api.sdapi_models import CreateEmbedding, CreateHypernetwork, Preprocess, TrainEmbedding, TrainHypernetwork, Training
 from studio.api.waiting import Here
 from studio.config import Config
 from studio.engine import Engine
-from studio.errors import InputError, StudioError
-from studio.requests import CreateEmbeddingRequest, PreprocessRequest, TrainRequest
+from studio.errors import InputError
+from studio.requests import CreateEmbeddingRequest, CreateHypernetworkRequest, PreprocessRequest, TrainRequest
 
 router = APIRouter(prefix="/sdapi/v1")
 DROPPED = set('/\\:*?"<>|\0\n\r\t')
@@ -25,21 +25,77 @@ async def create_embedding(body: CreateEmbedding, here: Here) -> dict[str, str]:
 
 def _embedding(body: CreateEmbedding, engine: Engine) -> Config:
     """The request of a /create/embedding body; letters no file name can hold are dropped."""
-    name = "".join(c for c in body.name if c not in DROPPED).strip()
-    values = {"name": name, "vectors": body.num_vectors_per_token, "overwrite": body.overwrite_old, "initialization_text": body.init_text, "checkpoint": engine.preferences().sd_model_checkpoint}
+    values = {
+        "name": _name(body.name),
+        "vectors": body.num_vectors_per_token,
+        "overwrite": body.overwrite_old,
+        "initialization_text": body.init_text,
+        "checkpoint": engine.preferences().sd_model_checkpoint,
+    }
     return CreateEmbeddingRequest.check({k: v for k, v in values.items() if v is not None})
 
 
 @router.post("/train/embedding")
 async def train_embedding(body: TrainEmbedding, here: Here) -> dict[str, str]:
     """Train an embedding to its last step; answers when it is done. Watch it with GET /progress, end it with POST /interrupt."""
-    job = await here.finished(lambda: _training(body, here.engine), body.id_task)
+    job = await here.finished(lambda: _of_embedding(body, here.engine), body.id_task)
     result = job.result or {}
     return {"info": f"train embedding complete: filename: {result.get('path') or result.get('embedding') or body.embedding_name} error: None"}
 
 
-def _training(body: TrainEmbedding, engine: Engine) -> Config:
-    """The request of a /train/embedding body; raises InputError for what it asks for that is not here."""
+def _name(text: str) -> str:
+    """A name without letters that no file name can hold."""
+    return "".join(c for c in text if c not in DROPPED).strip()
+
+
+def _of_embedding(body: TrainEmbedding, engine: Engine) -> Config:
+    """The request of a /train/embedding body; raises InputError."""
+    return _training(body, {"embedding": body.embedding_name, "save_every": body.save_embedding_every}, "textual_inversion", engine)
+
+
+@router.post("/create/hypernetwork")
+async def create_hypernetwork(body: CreateHypernetwork, here: Here) -> dict[str, str]:
+    """Create a hypernetwork for the widths of the checkpoint that is chosen."""
+    job = await here.finished(lambda: _hypernetwork(body, here.engine))
+    return {"info": f"create hypernetwork filename: {(job.result or {}).get('path')}"}
+
+
+def _hypernetwork(body: CreateHypernetwork, engine: Engine) -> Config:
+    """The request of a /create/hypernetwork body; as in A1111, rates of dropout count only with use_dropout."""
+    values = {
+        "name": _name(body.name),
+        "overwrite": body.overwrite_old,
+        "modules": None if body.enable_sizes is None else [str(size) for size in body.enable_sizes],
+        "layer_structure": _listed(body.layer_structure),
+        "activation": body.activation_func.lower() if body.activation_func else None,
+        "weight_init": body.weight_init or None,
+        "layer_norm": body.add_layer_norm,
+        "dropout_structure": _listed(body.dropout_structure) if body.use_dropout else None,
+        "checkpoint": engine.preferences().sd_model_checkpoint,
+    }
+    return CreateHypernetworkRequest.check({k: v for k, v in values.items() if v is not None})
+
+
+def _listed(value: str | list[float] | None) -> str | None:
+    """Numbers between commas, from such a text or from a list."""
+    return ", ".join(f"{number:g}" for number in value) if isinstance(value, list) else value
+
+
+@router.post("/train/hypernetwork")
+async def train_hypernetwork(body: TrainHypernetwork, here: Here) -> dict[str, str]:
+    """Train a hypernetwork that was created to its last step; answers when it is done. Watch it with GET /progress, end it with POST /interrupt."""
+    job = await here.finished(lambda: _of_hypernetwork(body, here.engine), body.id_task)
+    return {"info": f"train embedding complete: filename: {(job.result or {}).get('path') or body.hypernetwork_name} error: None"}
+
+
+def _of_hypernetwork(body: TrainHypernetwork, engine: Engine) -> Config:
+    """The request of a /train/hypernetwork body; raises InputError."""
+    own = {"name": body.hypernetwork_name, "start_from": body.hypernetwork_name, "save_every": body.save_hypernetwork_every}
+    return _training(body, own, "hypernetwork", engine)
+
+
+def _training(body: Training, own: dict[str, Any], method: str, engine: Engine) -> Config:
+    """The request of a training's body and what is its method's `own`; raises InputError for what it asks for that is not here."""
     refused = {
         "varsize": (body.varsize, "pictures are always fitted to one size; send false"),
         "use_weight": (body.use_weight, "transparency is no weight here; send false"),
@@ -49,7 +105,7 @@ def _training(body: TrainEmbedding, engine: Engine) -> Config:
     if wrong:
         raise InputError(" ".join(wrong))
     values: dict[str, Any] = {
-        "embedding": body.embedding_name,
+        **own,
         "learn_rate": None if body.learn_rate is None else str(body.learn_rate),
         "batch_size": body.batch_size,
         "gradient_accumulation": body.gradient_step,
@@ -61,16 +117,15 @@ def _training(body: TrainEmbedding, engine: Engine) -> Config:
         "drop_out_tags": body.tag_drop_out,
         "latent_sampling": body.latent_sampling_method,
         "preview_every": body.create_image_every,
-        "save_every": body.save_embedding_every,
         "template": (body.template_filename or "").removesuffix(".txt") or None,
         "checkpoint": engine.preferences().sd_model_checkpoint,
         "clip_skip": min(4, engine.preferences().CLIP_stop_at_last_layers),
         **_previews(body),
     }
-    return TrainRequest.check({"config": {k: v for k, v in values.items() if v is not None}})
+    return TrainRequest.check({"method": method, "config": {k: v for k, v in values.items() if v is not None}})
 
 
-def _previews(body: TrainEmbedding) -> dict[str, Any]:
+def _previews(body: Training) -> dict[str, Any]:
     """How previews are painted, when the client says so itself."""
     if not body.preview_from_txt2img:
         return {}
@@ -122,11 +177,3 @@ def _preparing(body: Preprocess) -> Config:
         "auto_threshold": body.process_multicrop_threshold,
     }
     return PreprocessRequest.check({k: v for k, v in values.items() if v is not None})
-
-
-@router.post("/create/hypernetwork", status_code=501)
-@router.post("/train/hypernetwork", status_code=501)
-def hypernetwork(values: dict[str, Any]) -> None:
-    """Hypernetworks are used here, and not made: the answer is a sentence with status 501."""
-    name = values.get("name") or values.get("hypernetwork_name") or ""
-    raise StudioError(f"Hypernetwork {name!r}: this version makes and trains no hypernetworks.", "Train an embedding; hypernetworks made elsewhere work in prompts.", "missing_service")

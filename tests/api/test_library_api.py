@@ -144,8 +144,6 @@ def test_an_embedding_is_created_trained_and_listed(client: Client, served: Engi
         ("train/embedding", {"embedding_name": "nobody", "data_root": "/nowhere"}, 422, "nobody"),
         ("train/embedding", {"embedding_name": "x", "data_root": "/nowhere", "use_weight": True}, 422, "use_weight"),
         ("train/embedding", {"embedding_name": "x", "data_root": "/nowhere", "learn_rate": "fast"}, 422, "fast"),
-        ("create/hypernetwork", {"name": "net"}, 501, "hypernetworks"),
-        ("train/hypernetwork", {"hypernetwork_name": "net"}, 501, "hypernetworks"),
         ("preprocess", {"process_src": "/nowhere", "process_dst": "/tmp/x"}, 422, "/nowhere"),
         ("preprocess", {"process_src": "/nowhere", "process_dst": "/tmp/x", "process_split": True, "process_multicrop": True}, 422, "process_split and process_multicrop"),
         ("preprocess", {"process_src": "/nowhere", "process_dst": "/tmp/x", "process_multicrop": True, "process_multicrop_mindim": 9}, 422, "smallest"),
