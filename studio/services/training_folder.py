@@ -214,11 +214,11 @@ class Neighbour:
 
 
 def listeners_of(config: TrainConfig, folder: Run, paths: Paths, lane: Lane, parts: tuple[Model, Trainable, int]) -> tuple[Listener, ...]:
-    """Who listens to a run: A1111's layout where a word learns, and TensorBoard where it is wanted."""
+    """Who listens to a run: A1111's layout of what it trains too, and TensorBoard where it is wanted."""
     model, learner, pictures = parts
-    if config.method != "textual_inversion":  # A1111 keeps such a journal of embeddings
+    if config.method not in ("textual_inversion", "hypernetwork"):
         return _boards(config, folder, lane)
-    width, height = size_of(config, model)
+    words, (width, height) = learner.words(), size_of(config, model)
     facts = (folder.noted("config") or {}).get("facts", {})
     started = datetime.fromisoformat(facts["started"])
     told = {
@@ -226,11 +226,11 @@ def listeners_of(config: TrainConfig, folder: Run, paths: Paths, lane: Lane, par
         "model_hash": model.hash[:10],
         "num_of_dataset_images": pictures,
         "initial_step": facts.get("first_step", 0),
-        "num_vectors_per_token": next(iter(learner.words().values())).shape[0],
+        **({"num_vectors_per_token": next(iter(words.values())).shape[0]} if words else {}),
         "training_width": width,
         "training_height": height,
     }
-    epoch = max(1, pictures // (config.batch_size * config.gradient_accumulation))
+    epoch = max(1, pictures // (config.whole_batch * config.gradient_accumulation))
     neighbour = Neighbour(A1111Log(paths, config.subject, started, config), lane, epoch, told)
     return (neighbour, *_boards(config, folder, lane))
 
