@@ -7,7 +7,7 @@ from studio import shelves, trash
 from studio.errors import Conflict, InputError, NotFound
 from studio.jobs import LIVE, JobStore
 from studio.peeking import carries_embedding, is_second_half
-from studio.requests.train import check_name
+from studio.requests.train import check_name, names_of
 from studio.settings import Paths
 
 WHERE = trash.WHERE
@@ -64,8 +64,8 @@ def check_free(paths: Paths, path: Path, overwrite: bool) -> None:
 def check_idle(paths: Paths, name: str, act: str) -> None:
     """Raise Conflict while a training uses this embedding, or waits to: it reads the file by name and writes it again at its end."""
     for job in JobStore(paths.database).jobs(states=LIVE, kind="train", limit=1000):
-        word = str(job.request.get("config", {}).get("embedding", ""))
-        if word.lower() == name.lower():
+        config = job.request.get("config", {})
+        if ("embedding" in config or "vectors" in config) and name.lower() in names_of(config):
             raise Conflict(f"{name!r} cannot be {act} while a training of it is {job.state}.", "Stop that training first, or wait for its end.")
 
 

@@ -15,7 +15,7 @@ from studio.networks.metadata import with_card
 from studio.networks.notes import Notes, file_of, read_notes, write_notes
 from studio.networks.shelf import PICTURES, Kind, card, previews_of
 from studio.networks.shelf import file_of as network_of
-from studio.requests.train import check_name, subject_of
+from studio.requests.train import check_name, names_of
 from studio.settings import Paths
 
 LARGEST_PICTURE = 64 * 2**20
@@ -140,7 +140,7 @@ def family(path: Path) -> list[Path]:
 def check_idle(paths: Paths, name: str, act: str) -> None:
     """Raise Conflict while a training uses a network of this name, or waits to: it writes the file by name at its end."""
     for job in JobStore(paths.database).jobs(states=LIVE, kind="train", limit=1000):
-        if subject_of(job.request.get("config", {})).lower() == name.lower():
+        if name.lower() in names_of(job.request.get("config", {})):
             raise Conflict(f"{name!r} cannot be {act} while a training of it is {job.state}.", "Stop that training first, or wait for its end.")
 
 

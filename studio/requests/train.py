@@ -9,7 +9,7 @@ from studio.config import Config
 from studio.requests.hypernetwork_build import HypernetworkBuild
 from studio.requests.training_knobs import TrainConfig, check_schedule
 
-__all__ = ["CONFIGS", "CreateEmbeddingRequest", "TrainConfig", "TrainRequest", "check_name", "check_schedule", "config_class", "subject_of"]
+__all__ = ["CONFIGS", "CreateEmbeddingRequest", "TrainConfig", "TrainRequest", "check_name", "check_schedule", "config_class", "names_of", "subject_of"]
 
 _FORBIDDEN = set('/\\:*?"<>|\0\n\r\t')
 _RESERVED = {"con", "prn", "aux", "nul", *(f"com{i}" for i in range(1, 10)), *(f"lpt{i}" for i in range(1, 10))}
@@ -299,6 +299,12 @@ def config_class(method: str) -> type[TrainConfig]:
 def subject_of(config: Mapping[str, Any]) -> str:
     """The name of what learns, from a request that was stored; empty when it says none."""
     return str(config.get("embedding") or config.get("name") or "")
+
+
+def names_of(config: Mapping[str, Any]) -> set[str]:
+    """Every name under which what learns is saved, from a request that was stored, in small letters: a word that learns beside a LoRA may have one of its own."""
+    word = config.get("trigger") if "vectors" in config else ""
+    return {str(name).lower() for name in (subject_of(config), word) if name}
 
 
 class MethodRequest(Config):
