@@ -1,6 +1,7 @@
 """Whole networks that learn: what learns, that it does, the average, resuming to the bit, and files and folders that say what the live network says."""
 
 import hashlib
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +24,7 @@ from studio.settings import Paths
 from studio.training.averages import Averages
 from studio.training.loop import train
 from studio.training.methods import method_of
-from studio.training.methods.full import Full, Scope
+from studio.training.methods.full import Full, Scope, _computed
 from studio.training.methods.lora import Lora
 from studio.training.optim import build, optimizer_tensors, restore_optimizer
 from studio.training.preparation import prepared
@@ -112,6 +113,19 @@ def test_half_precision_is_widened_where_it_learns() -> None:
     learner = attached(model)
     assert {p.dtype for p in learner.parameters()} == {torch.float32} == {model.dtype}
     assert torch.isfinite(predicted(model)).all()
+
+
+def test_in_mixed_precision_gradients_stay_fp32_and_the_loss_is_near() -> None:
+    exact = learn(attached(made()), 1)[1].heard[0].loss
+    learner = attached(made())
+    for network in (learner.model.unet, learner.model.text_encoder):
+        network.forward = partial(_computed, network.forward, "cpu", torch.bfloat16)
+    before = live(learner)
+    _, watch = learn(learner, 1, checkpointing=True)
+    assert watch.heard[0].loss == pytest.approx(exact, rel=0.02)
+    assert watch.heard[0].loss != exact
+    assert {p.dtype for p in learner.parameters()} == {p.grad.dtype for p in learner.parameters() if p.grad is not None} == {torch.float32}
+    assert sum(not torch.equal(a, b) for a, b in zip(before, live(learner), strict=True)) > len(before) / 2
 
 
 @pytest.mark.parametrize("name", ["AdamW", "Adafactor"])

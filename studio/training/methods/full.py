@@ -157,13 +157,13 @@ def _mixed(networks: list[nn.Module], device: torch.device) -> torch.dtype:
         return torch.float32
     dtype = torch.bfloat16 if torch.cuda.is_bf16_supported(including_emulation=False) else torch.float16
     for network in networks:
-        network.forward = partial(_computed, network.forward, dtype)
+        network.forward = partial(_computed, network.forward, device.type, dtype)
     return dtype
 
 
-def _computed(forward: Callable[..., Any], dtype: torch.dtype, *inputs: Any, **named: Any) -> Any:
+def _computed(forward: Callable[..., Any], device: str, dtype: torch.dtype, *inputs: Any, **named: Any) -> Any:
     """What a network says in mixed precision."""
-    with torch.autocast("cuda", dtype):
+    with torch.autocast(device, dtype):
         return forward(*inputs, **named)
 
 
