@@ -47,7 +47,10 @@ def length(case: Case) -> Iterator[Choice]:
         text = "{value} steps at {batch} a step are {looks} looks: {each} for each of {count} pictures, as 20 pictures were best at 2000 (spacepxl), with a least and a most."
     yield because("steps", case.steps, text, **values)
     every = max(25, round(case.steps / 10 / 25) * 25)
-    yield because("save_every", every, "A copy every {value} steps: the best one usually comes before the end, and it stays usable to about three times its steps (spacepxl).")
+    if case.whole_network:
+        yield because("save_every", every * 10 // 3, "A copy every {value} steps: the best one usually comes before the end, but each takes gigabytes.")
+    else:
+        yield because("save_every", every, "A copy every {value} steps: the best one usually comes before the end, and it stays usable to about three times its steps (spacepxl).")
     yield because("preview_every", every, "A picture every {value} steps: about ten to compare.")
 
 

@@ -220,6 +220,8 @@ class DreamboothConfig(PriorConfig):
     """A number, or a schedule such as "2e-6:500, 1e-6": each rate until that step."""
     prior: Literal["none", "class pictures", "prediction"] = Field("class pictures", title="Prior preservation")
     """Keep the class as it was: by pictures of it that the checkpoint paints first, or by what the untouched network says, which needs no pictures."""
+    save_every: int = Field(500, ge=0, title="Save a copy every N steps")
+    """Keep a copy this often; each is as large as a checkpoint. 0 = only at the end."""
     text_encoder_rate: float = Field(0.0, ge=0, le=1000, title="Text encoder learning rate", json_schema_extra={"more": True})
     """The text encoder's rate, which falls as the UNet's does; 0 leaves it as it is."""
     result: Literal["checkpoint", "LoRA"] = Field("checkpoint", title="Train into")
@@ -242,6 +244,8 @@ class FineTuneConfig(NamedConfig):
 
     learn_rate: str = Field("1e-5", max_length=500, title="Learning rate")
     """A number, or a schedule such as "1e-5:1000, 5e-6": each rate until that step."""
+    save_every: int = Field(500, ge=0, title="Save a copy every N steps")
+    """Keep a copy this often; each is as large as a checkpoint. 0 = only at the end."""
     text_encoder_rate: float = Field(0.0, ge=0, le=1000, title="Text encoder learning rate", json_schema_extra={"more": True})
     """The text encoder's rate, which falls as the UNet's does; 0 leaves it as it is."""
     trained_layers: Literal["all", "attention", "cross-attention"] = Field("all", title="Layers that learn")

@@ -125,4 +125,5 @@ METHODS: dict[str, str] = {
     "Differs from the preset:": "与预设不同：",
     "The form is as the preset has it.": "表单与预设一致。",
     "Why these values": "为什么是这些值",
+    "Keep a copy this often; each is as large as a checkpoint. 0 = only at the end.": "按此频率保存副本；每份与模型一样大。0 = 仅在结束时。",
 }

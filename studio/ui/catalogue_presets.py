@@ -28,6 +28,7 @@ ADVISED: dict[str, str] = {
     "{value} steps at {batch} a step are {looks} looks: {each} for each of {count} pictures, as 20 pictures were best at 2000 (spacepxl), with a least and a most.": (
         "{value} 步、每步 {batch} 张，共看 {looks} 次：{count} 张图片每张 {each} 次，因为 20 张图片在 2000 次时最好（spacepxl），并设有上下限。"
     ),
+    "A copy every {value} steps: the best one usually comes before the end, but each takes gigabytes.": "每 {value} 步保存一份副本：最好的通常出现在结束之前，但每份要占数 GB。",
     "A copy every {value} steps: the best one usually comes before the end, and it stays usable to about three times its steps (spacepxl).": (
         "每 {value} 步留一份副本：最好的通常在结束之前，到其步数的约三倍为止都可用（spacepxl）。"
     ),
