@@ -140,9 +140,8 @@ def _fill(folder: Path, whole: Whole, meter: Meter) -> None:
         write_stream(folder / UNPLACED, rest, whole.read, tell=lambda d, _t: meter(min(total, done + d), total))
     for name, value in index.items():
         _write_json(folder / name, value)
-    for root in index["model_index.json"]:
-        if root.startswith("tokenizer"):
-            clip_tokenizer().save_pretrained(folder / root)
+    for encoder in whole.opened.family.text_encoders:
+        clip_tokenizer(encoder.pad).save_pretrained(folder / encoder.name.replace("text_encoder", "tokenizer"))
 
 
 def _part(whole: Whole, root: str, part: Part) -> tuple[nn.Module, dict[str, Slot], dict[str, str]]:
