@@ -3,6 +3,7 @@
 import contextlib
 import json
 import os
+import re
 import subprocess
 import sys
 import tempfile
@@ -34,8 +35,10 @@ from studio.training.several import LOST
 
 LOOK = 0.2
 """Seconds between two looks at the processes."""
-LAST = 8
+LAST = 5
 """Lines of what they said that a person is told when they say nothing else."""
+FRAME = re.compile(r"\s*(=+|-+|\[\d+\]:|(time|host|error_file|Root Cause.*|Failures:)\s*(:.*)?|<NO_OTHER_FAILURES>)\s*$")
+"""Lines of the launcher that say nothing of the cause."""
 
 
 def lead(request: TrainRequest, lane: Lane, desk: Desk, rhythm: Rhythm = training.USUAL) -> dict[str, Any]:
@@ -162,7 +165,7 @@ class _Order:
         failed = sorted(said, key=lambda one: one["code"] == LOST)
         if failed and failed[0]["code"] != LOST:
             raise StudioError(failed[0]["message"], failed[0]["hint"], failed[0]["code"])
-        lines = [line.rstrip() for line in self.log.read_text(encoding="utf-8", errors="replace").splitlines() if line.strip()]
+        lines = [line.strip() for line in self.log.read_text(encoding="utf-8", errors="replace").splitlines() if line.strip() and not FRAME.match(line)]
         why = failed[0]["message"] if failed else "A process of this training died."
         raise StudioError(
             f"{why} The last of what the processes said: {' / '.join(lines[-LAST:])}",

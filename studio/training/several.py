@@ -1,6 +1,7 @@
 """Several processes that take each step of a run together: each looks at its share of the pictures, all learn from the mean, and one of them decides."""
 
 import os
+import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -33,7 +34,8 @@ def _together() -> Iterator[None]:
     except RuntimeError as error:
         if is_out_of_memory(error):
             raise
-        said = (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
+        said = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        said = re.sub(r"^\[[^]]*\] ?", "", said).partition(". ")[0][:200]
         raise StudioError(f"Another process of this training is gone ({said}).", "What was saved before is kept; start it again to go on from there.", LOST) from error
 
 
