@@ -52,7 +52,7 @@ def read_optim(side: Path, network: Path, shapes: Shapes) -> tuple[dict[str, Ten
             return None, f"{side.name} remembers numbers that do not suit {network.name} or are not finite, so the optimiser begins anew."
         tensors[f"optimizer.{number}.step"] = torch.as_tensor(one["step"], dtype=torch.float32).reshape(())
         tensors |= {f"optimizer.{number}.{key}": one[key].float().contiguous().clone() for key in _MOMENTS}
-    return tensors, ""
+    return (tensors, "") if tensors else (None, f"{side.name} remembers nothing of what learns here, so the optimiser begins anew.")
 
 
 def _held(side: Path) -> tuple[str, str, Mapping[int, Any]]:

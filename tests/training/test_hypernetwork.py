@@ -15,7 +15,7 @@ from studio.formats.hypernetwork import Hypernetwork, read_hypernetwork
 from studio.requests.hypernetwork_build import Activation, Initialization
 from studio.requests.train import HypernetworkConfig
 from studio.training.loop import Plan, train
-from studio.training.methods.hypernetwork import HYPERNETWORK, LiveHypernetwork
+from studio.training.methods.hypernetwork import HYPERNETWORK, LiveHypernetwork, planted
 from studio.training.optim import build as optimizer_of
 from studio.training.optim import optimizer_tensors, restore_optimizer
 from studio.training.passes import Passes, draw
@@ -170,6 +170,8 @@ def test_the_knobs_are_those_that_can_be_built() -> None:
 
 def test_widths_that_are_not_there_are_left_out_and_told(small: Model, tmp_path: Path) -> None:
     assert learner(made(context=768), modules=["768", "320"]).network.widths == (768,)
+    _, told = planted(small, "x", knobs().model_copy(update={"modules": ("64",)}), 0)
+    assert [text for text in told if "prompts at width 32, which is not among the modules" in text] == list(told) != []
     net = learner(small)
     assert net.network.widths == (32, 64) and "no context of width 768, 1024" in net.warnings()[0] and "acts on 32, 64" in net.warnings()[0]
     both = Hypernetwork("old", {w: tuple(begun(w, Hypernetwork("old", {}), 0, side) for side in (0, 1)) for w in (16, 32)})

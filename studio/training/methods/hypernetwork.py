@@ -165,7 +165,12 @@ def planted(model: Model, name: str, build: HypernetworkBuild, seed: int) -> tup
     there, asked = widths_of(model), [int(width) for width in build.modules]
     widths = [width for width in asked if width in there]
     missing = ", ".join(str(width) for width in asked if width not in there)
-    told = f"{model.checkpoint} has no context of width {missing}; the hypernetwork acts on {', '.join(map(str, widths or there))}."
+    used = widths or list(there)
+    told = [f"{model.checkpoint} has no context of width {missing}; the hypernetwork acts on {', '.join(map(str, used))}."] if missing else []
+    unheard = {layer.in_features for path, layer in model.unet.named_modules() if path.endswith(".attn2.to_k")} - {*used}
+    if unheard:
+        there_too = ", ".join(map(str, sorted(unheard)))
+        told.append(f"{model.checkpoint} hears prompts at width {there_too}, which is not among the modules: choose it too, or the hypernetwork leaves them as they are.")
     network = Hypernetwork(
         name=name,
         layers={},
@@ -177,8 +182,8 @@ def planted(model: Model, name: str, build: HypernetworkBuild, seed: int) -> tup
         last_layer_dropout=False,
         initialization=build.weight_init,
     )
-    layers = {width: tuple(begun(width, network, seed, side) for side in (0, 1)) for width in widths or there}
-    return replace(network, layers=layers), (told,) if missing else ()
+    layers = {width: tuple(begun(width, network, seed, side) for side in (0, 1)) for width in used}
+    return replace(network, layers=layers), tuple(told)
 
 
 def _differences(model: Model, network: Hypernetwork, config: HypernetworkConfig) -> tuple[str, ...]:
