@@ -99,7 +99,6 @@ def _training(body: Training, own: dict[str, Any], method: str, engine: Engine) 
     refused = {
         "varsize": (body.varsize, "pictures are always fitted to one size; send false"),
         "use_weight": (body.use_weight, "transparency is no weight here; send false"),
-        "clip_grad_mode": (body.clip_grad_mode not in (None, "", "disabled"), "gradients are not clipped here; send disabled"),
     }
     wrong = [f"{name}: {reason}." for name, (asked, reason) in refused.items() if asked]
     if wrong:
@@ -115,6 +114,8 @@ def _training(body: Training, own: dict[str, Any], method: str, engine: Engine) 
         "steps": body.steps,
         "shuffle_tags": body.shuffle_tags,
         "drop_out_tags": body.tag_drop_out,
+        "clip_grad_mode": body.clip_grad_mode or None,
+        "clip_grad_value": body.clip_grad_value if body.clip_grad_value not in ("", 0) else None,
         "latent_sampling": body.latent_sampling_method,
         "preview_every": body.create_image_every,
         "template": (body.template_filename or "").removesuffix(".txt") or None,

@@ -8,6 +8,7 @@ from PIL import Image
 
 from studio import shelves
 from studio.engine import Engine
+from studio.formats.embedding_optim import optim_path
 from tests.api.served import Client, Refused
 
 
@@ -30,6 +31,8 @@ def test_a_hypernetwork_is_created_trained_and_used(client: Client, served: Engi
     assert {"name": "apinet", "path": str(file)} in client.get("hypernetworks")
     plain, worn = (client.txt2img(prompt=f"a monster{text}", width=64, height=64)[0][0] for text in ("", " <hypernet:apinet:1>"))
     assert plain.tobytes() != worn.tobytes()
+    for left in (file, optim_path(file)):
+        left.unlink()
 
 
 @pytest.mark.parametrize(
