@@ -132,10 +132,14 @@ class Previews:
         if self.desk is None:
             self._save(row, Worn())
             return
-        with dressed(self.model, row[0].prompt, self.desk) as outfit:
+        with dressed(self.model, self._without_own(row[0].prompt), self.desk) as outfit:
             for note in outfit.notes:
                 self._once(note)
             self._save(row, outfit)
+
+    def _without_own(self, prompt: str) -> str:
+        """A prompt without the network that is trained: it is on the model already, and would act twice."""
+        return "".join(f"<{n.kind}:{':'.join([*n.args, *(f'{k}={v}' for k, v in n.named.items())])}>" for n in networks(prompt)[1] if n.name.lower() != self.config.subject.lower())
 
     def _save(self, row: Sequence[Painted], outfit: Worn) -> None:
         """Paint pictures in what the model wears, and write them with their infotext."""

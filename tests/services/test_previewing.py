@@ -13,7 +13,7 @@ from studio.diffusion.model import Model
 from studio.errors import InputError, OutOfSpace
 from studio.formats.embedding import Embedding, write_embedding
 from studio.formats.infotext import infotext_of, read_infotext
-from studio.requests.train import TextualInversionConfig
+from studio.requests.train import LoraConfig, TextualInversionConfig
 from studio.services import rows
 from studio.services.desk import Desk
 from studio.services.generation import paint
@@ -181,3 +181,9 @@ def test_a_prompt_that_cannot_be_read_is_told(previews: Previews) -> None:
     assert "'wide' has vectors of width 5" in told[0]
     with pytest.raises(InputError):
         paint(previews.model, preview_request(previews.config, previews.model, "wide"), previews.others)
+
+
+def test_a_network_that_is_trained_is_not_put_on_twice(tiny: Model, tmp_path: Path) -> None:
+    config = LoraConfig(name="Hero", data="unused", learn_rate="1e-3")
+    previews = Previews(config, tiny, dict, {}, tmp_path)
+    assert previews._without_own("<lora:hero:0.8> a <lora:other:1:lbw=ALL> man <hypernet:x>") == "<lora:other:1:lbw=ALL><hypernet:x>"
