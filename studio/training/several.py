@@ -20,7 +20,7 @@ PATIENCE = timedelta(days=60)
 """How long processes wait for each other: a run may rest as long as a person likes, and one that dies ends the others at once."""
 PARCEL = 2**24
 """Numbers that travel together: 64 MB of memory beside the gradients."""
-COMPARED = 50
+COMPARED = 10
 """Steps after which parameters are compared over all processes."""
 LOST = "team_lost"
 """Code of the error that says that another process is gone."""

@@ -2,11 +2,12 @@
 
 import json
 import os
+import signal
 import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import psutil
@@ -14,7 +15,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from studio import cli
+from studio import cli, launched
 from studio.diffusion.cache import ModelCache
 from studio.engine import Engine
 from studio.errors import InputError, StudioError
@@ -24,7 +25,8 @@ from studio.launched import ChildLane
 from studio.requests.train import TrainRequest
 from studio.services import training
 from studio.services.desk import Desk
-from studio.settings import SHIPPED_ROOT, Paths
+from studio.settings import Paths
+from studio.training import several
 from studio.training.run import Run
 from studio.training.several import Team
 from studio.worker import Worker
@@ -74,15 +76,27 @@ def followers() -> list[psutil.Process]:
     return [p for p in psutil.Process().children(recursive=True) if "studio.launched" in p.cmdline() and p.environ().get("RANK") == "1"]
 
 
-def test_two_processes_are_one_with_twice_the_batch_and_stop_die_and_go_on(root: Paths, captioned: Path, tiny_cache: ModelCache, tmp_path: Path) -> None:
+@pytest.fixture
+def by_hand(root: Paths, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[Path], int]]:
+    """What `python -m studio train FILE` becomes; Ctrl-C means afterwards what it meant before."""
+    monkeypatch.setenv("STUDIO_ROOT", str(root.root))
+    heard = [(number, signal.getsignal(number)) for number in (signal.SIGINT, signal.SIGTERM)]
+    yield lambda file: launched.main([str(file)])
+    for number, hear in heard:
+        signal.signal(number, hear)
+
+
+def test_two_processes_are_one_with_twice_the_batch_and_stop_die_and_go_on(
+    root: Paths, captioned: Path, tiny_cache: ModelCache, tmp_path: Path, by_hand: Callable[[Path], int], capsys: pytest.CaptureFixture[str]
+) -> None:
     working = Working(root, tiny_cache, request(captioned, steps=5000, devices=2, batch_size=1, gradient_accumulation=2))
-    working.reached(6)
+    working.reached(11)
     assert working.engine.ask(working.id, "stop")
     stopped = working.over()
     assert stopped.state is State.STOPPED, stopped.error
     assert stopped.result is not None
     done, folder = stopped.result["steps"], Run(Path(stopped.result["run"]))
-    assert 6 <= done < 5000
+    assert 10 < done < 5000
 
     other = Paths(tmp_path / "other").prepare()
     alone = training.run(request(captioned, steps=done, batch_size=2, gradient_accumulation=2), SilentLane(), Desk(other, tiny_cache))
@@ -108,10 +122,8 @@ def test_two_processes_are_one_with_twice_the_batch_and_stop_die_and_go_on(root:
 
     file = tmp_path / "run.json"
     file.write_text(request(captioned, folder.folder.name, steps=kept.step + 2, devices=2, batch_size=1, gradient_accumulation=2).model_dump_json())
-    env = {**os.environ, "STUDIO_ROOT": str(root.root), "PYTHONPATH": str(SHIPPED_ROOT), "CUDA_VISIBLE_DEVICES": ""}
-    ended = subprocess.run([sys.executable, "-m", "studio", "train", str(file)], env=env, capture_output=True, text=True, timeout=PATIENCE, check=False)
-    assert ended.returncode == 0, ended.stderr
-    assert json.loads(ended.stdout)["steps"] == kept.step + 2
+    assert by_hand(file) == 0
+    assert json.loads(capsys.readouterr().out)["steps"] == kept.step + 2
     assert [int(row["step"]) for row in curve(folder.folder)] == list(range(1, kept.step + 3))
 
 
@@ -120,6 +132,17 @@ def test_shares_are_all_pictures_in_order(count: int, size: int) -> None:
     shares = [list(range(count))[Team(rank, size).share(count)] for rank in range(size)]
     assert [place for share in shares for place in share] == list(range(count))
     assert max(map(len, shares)) - min(map(len, shares)) <= 1
+
+
+def test_processes_that_drift_apart_are_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    other = {several.dist.ReduceOp.MIN: 0.0, several.dist.ReduceOp.MAX: 0.0}
+    monkeypatch.setattr(several.dist, "all_reduce", lambda tensor, op: tensor.add_(other[op]))
+    team, learning = Team(0, 2), [torch.ones(3)]
+    team.same(learning, several.COMPARED)
+    other[several.dist.ReduceOp.MAX] = 0.5
+    team.same(learning, several.COMPARED + 1)
+    with pytest.raises(StudioError, match=r"no longer hold the same numbers.*0\.5"):
+        team.same(learning, several.COMPARED)
 
 
 def test_a_step_is_for_as_many_pictures_as_the_form_says_on_however_many_devices() -> None:
@@ -147,8 +170,6 @@ def test_a_training_whose_worker_is_gone_ends(root: Paths) -> None:
 
 @pytest.mark.parametrize(("text", "words"), [(None, "no file"), ("{", "not JSON"), ('{"method": "lora"}', "what to train"), ('{"method": "lora", "config": {"rank": 0}}', "Rank")])
 def test_a_file_that_says_nothing_is_told(text: str | None, words: str, tmp_path: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
-    from studio import launched
-
     file = tmp_path / "run.json"
     if text is None:
         assert cli.main(["train", str(file)]) == 2
