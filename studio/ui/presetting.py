@@ -39,6 +39,7 @@ class Presetting:
             self.intent = gr.Dropdown([("–", ""), *choices], value="", label=say("Preset for"), elem_id="train_intent", min_width=120, scale=2)
             self.apply = gr.Button(say("Apply"), elem_id="train_apply", min_width=80, scale=1)
             self.file = gr.UploadButton(say("Train like a file …"), file_types=list(OPENED), elem_id="train_like", min_width=120, scale=1)
+        self.taken = gr.HTML(elem_id="train_taken", elem_classes=["reason"])
         self.said = gr.HTML(elem_id="train_preset", elem_classes=["reason"])
 
     @property
@@ -52,7 +53,7 @@ class Presetting:
         self.apply.click(self._applied, self._inputs, self.form.restored, **options).then(None, js=REFRESH)
         changes = [part.change for part in (self.intent, self.form.method, *self.form.parts.values())]
         gr.on(changes, self._compared(), self._inputs, self.said, trigger_mode="always_last", **options)
-        self.file.upload(self._taken(), self.file, [*self.form.restored, self.said], **options).then(None, js=REFRESH)
+        self.file.upload(self._taken(), self.file, [*self.form.restored, self.taken], **options).then(None, js=REFRESH)
 
     def _preset(self, data: dict[Component, Any]) -> Preset | None:
         """The preset of what is chosen; None where none is."""

@@ -101,7 +101,7 @@ def test_a_lora_from_a_preset_to_a_picture(browser: Browser, served: Studio) -> 
     with page.expect_file_chooser() as chooser:
         page.locator("#train_like").click()
     chooser.value.set_files(Path(file))
-    expect(page.locator("#train_preset")).to_contain_text("Settings taken over: LoRA")
+    expect(page.locator("#train_taken")).to_contain_text("Settings taken over: LoRA")
     expect(page.locator("#train_rank input")).to_have_value("4")
     expect(page.locator("#train_learn_rate textarea")).to_have_value("2e-3")
     shot(page, "methods-4-like")
