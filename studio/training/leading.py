@@ -1,5 +1,6 @@
 """Leading: how one process of a team decides on each step of a run, and the others do as it says."""
 
+import logging
 from dataclasses import dataclass
 
 import torch
@@ -9,6 +10,8 @@ from studio.training.optim import optimizer_tensors, restore_optimizer
 from studio.training.several import Team
 from studio.training.telling import Step
 from studio.training.watch import Watch
+
+log = logging.getLogger("studio.training.leading")
 
 
 @dataclass(frozen=True)
@@ -113,7 +116,8 @@ class Follower:
         return self.order.stop
 
     def note(self, kind: str, text: str) -> None:
-        """The leader tells what there is to tell."""
+        """The leader tells a person what there is to tell; this is for whoever reads the log of the processes."""
+        log.info("%s: %s", kind, text)
 
     def stepped(self, step: Step) -> None:
         """Compare, and hear what follows."""
