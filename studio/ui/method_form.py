@@ -8,6 +8,7 @@ from gradio.components import Component
 
 from studio.config import Control, controls
 from studio.requests.train import CONFIGS, TrainConfig, config_class
+from studio.ui.catalogue import ZH
 from studio.ui.widgets import Form, component
 from studio.ui.words import say
 
@@ -53,7 +54,8 @@ class MethodForm(Form):
                 for name in waiting[at : at + 2]:
                     control, methods = self.own[name]
                     plain = replace(control, maximum=None) if control.kind in ("integer", "number") else control  # a slider needs more room
-                    self.parts[name] = component(plain, f"{self.prefix}_{name}", visible=FIRST in methods, min_width=140)
+                    said = {"label": _said(control.label), "info": _said(control.help) if control.help else None}
+                    self.parts[name] = component(plain, f"{self.prefix}_{name}", visible=FIRST in methods, min_width=140, **said)
 
     def wire(self) -> None:
         """Let the knobs follow the method."""
@@ -94,6 +96,11 @@ class MethodForm(Form):
         for name, update in zip(self.own, seen, strict=True):
             updates[name] = gr.update(**{**_plain(updates[name]), **_plain(update)})
         return [method, method, *updates.values()]
+
+
+def _said(text: str) -> Any:
+    """Words that follow the browser's language; those of a method that was just added, and not put into Chinese yet, stay as they are."""
+    return say(text) if text in ZH else text
 
 
 def _plain(update: Any) -> dict[str, Any]:
