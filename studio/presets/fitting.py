@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 from studio.projects.advice import Reason
+from studio.requests.train import config_class
 
 GIB = 2**30
 SAVING = {
@@ -54,6 +55,7 @@ _NAMES = {
     "together": "Embedding and LoRA together",
 }
 
+UNSTATED = "No source states how much graphics memory {method} needs."
 UNKNOWN = "{method} on {family} needs {least} GB of graphics memory at the least, with {saving}; {easy} GB need no care ({source})."
 EASY = "{method} on {family} fits this card of {card} GB without care; a larger batch fills it ({source})."
 LEAN = "{method} on {family} fits this card of {card} GB only with {saving}: {least} GB at the least, {easy} GB without care ({source})."
@@ -63,7 +65,9 @@ INSTEAD = "{method} on {family} does not fit this card of {card} GB: it needs {l
 
 
 def fits(method: str, family: str, vram_bytes: int | None) -> Reason:
-    """Whether a method fits a card of so many bytes (None = not known), and with what; `family` may be a full name such as "SD2 inpainting". Raises KeyError for a method that is not known."""
+    """Whether a method fits a card of so many bytes (None = not known), and with what; `family` may be a full name such as "SD2 inpainting". Of a method just added, nobody states it."""
+    if method not in NEEDS:
+        return Reason(UNSTATED, {"method": config_class(method).title})
     need = need_of(method, family)
     values = {"method": _NAMES[method], "family": base_of(family), "least": f"{need.least:g}", "easy": f"{need.easy:g}", "saving": SAVING[need.saving], "source": need.source}
     if vram_bytes is None:

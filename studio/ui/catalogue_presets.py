@@ -151,6 +151,7 @@ ADVISED: dict[str, str] = {
 }
 """Why a value is advised."""
 CARD: dict[str, str] = {
+    "No source states how much graphics memory {method} needs.": "没有资料说明 {method} 需要多少显存。",
     "{method} on {family} needs {least} GB of graphics memory at the least, with {saving}; {easy} GB need no care ({source}).": (
         "{family} 的 {method} 至少需要 {least} GB 显存，并使用{saving}；{easy} GB 则无需操心（{source}）。"
     ),
