@@ -8,7 +8,7 @@ import shutil
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
@@ -50,7 +50,7 @@ CLASS = {"class_word": "ball", "text_encoder_rate": 1e-4}
 VARIANTS: dict[str, dict[str, dict[str, Any]]] = {
     "lycoris": {name: {"algorithm": name} for name in ALGORITHMS},
     "dreambooth": {"checkpoint": {**CLASS, "class_pictures": 1}, "LoRA": {**CLASS, "result": "LoRA", "prior": "prediction"}},
-    "fine_tune": {"": {"text_encoder_rate": 1e-4}},
+    "fine_tune": {"": {"trained_layers": "attention"}},
 }
 """What a method is trained with, by what the table calls it; one without an entry is trained as it comes."""
 QUICK = {"steps": STEPS, "width": 64, "height": 64, "save_every": 0, "preview_every": 0, "preview_steps": 1, "probe_every": 0, "learn_rate": "1e-3", "rank": 4, "save_precision": "fp32"}
@@ -331,12 +331,12 @@ def _stopped(trial: Trial, plain: Tensor) -> None:
     trial.seen.stop = f"saved at {STOP}"
 
 
-def main() -> int:
+def main(words: Sequence[str] | None = None) -> int:
     """Look at the cells that are wanted, and print; 1 when anything is not as it should be."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--only", default="", help="cells whose name holds this")
     parser.add_argument("--every", action="store_true", help="all variants on all families; two minutes")
-    arguments = parser.parse_args()
+    arguments = parser.parse_args(words)
     torch.set_num_threads(1)
     rows, wrong = [("method", "family", *(f.name for f in fields(Seen)))], []
     with tempfile.TemporaryDirectory() as place:
