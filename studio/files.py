@@ -2,6 +2,7 @@
 
 import hashlib
 import os
+import shutil
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -30,6 +31,26 @@ def atomic_write(path: Path) -> Iterator[Path]:
         raise
     finally:
         temporary.unlink(missing_ok=True)
+
+
+@contextmanager
+def atomic_folder(path: Path) -> Iterator[Path]:
+    """Yield a new folder beside `path`; when the block ends well it gets that name, and what had it before goes."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    made = Path(tempfile.mkdtemp(dir=path.parent, prefix=".making-"))
+    try:
+        yield made
+        made.chmod(0o755)
+        if path.exists():
+            aside = Path(tempfile.mkdtemp(dir=path.parent, prefix=".replaced-"))
+            os.replace(path, aside / "old")
+            os.replace(made, path)
+            shutil.rmtree(aside)
+        else:
+            os.replace(made, path)
+        sync_folder(path.parent)
+    finally:
+        shutil.rmtree(made, ignore_errors=True)
 
 
 def sync_folder(folder: Path) -> None:

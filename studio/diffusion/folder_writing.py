@@ -1,9 +1,6 @@
 """A live model as a folder in the diffusers layout, which diffusers' pipelines load offline."""
 
 import json
-import os
-import shutil
-import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -14,7 +11,7 @@ from torch import nn
 from studio.diffusion.loading import SD_SCHEDULE
 from studio.diffusion.model import Model
 from studio.diffusion.tokenizer import clip_tokenizer
-from studio.files import sync_folder
+from studio.files import atomic_folder
 from studio.formats.keys import text_name
 from studio.formats.streaming import Slot, check_room, write_stream
 
@@ -23,34 +20,17 @@ SCHEDULER = "DDIMScheduler"
 
 
 def save_folder(model: Model, path: Path, dtype: torch.dtype) -> None:
-    """Write a model as a diffusers folder, numbers in `dtype`; made beside its place and then given its name, in the place of a folder that had it. Raises OutOfSpace."""
+    """Write a model as a diffusers folder, numbers in `dtype`; whole or not at all. Raises OutOfSpace."""
     networks = {"unet": model.unet, "vae": model.vae, **{e.name: m for e, m in zip(model.family.text_encoders, model.text_encoders, strict=True)}}
     path.parent.mkdir(parents=True, exist_ok=True)
     check_room(path, sum(p.numel() for network in networks.values() for p in network.parameters()) * dtype.itemsize)
-    made = Path(tempfile.mkdtemp(dir=path.parent, prefix=f".{path.name[:60]}-"))
-    try:
+    with atomic_folder(path) as made:
         for name, network in networks.items():
             _network(made / name, network, dtype)
         for name, value in _settings(model).items():
             _json(made / name, value)
         for encoder in model.family.text_encoders:
             clip_tokenizer(encoder.pad).save_pretrained(made / encoder.name.replace("text_encoder", "tokenizer"))
-        made.chmod(0o755)
-        _take_place(made, path)
-    finally:
-        shutil.rmtree(made, ignore_errors=True)
-
-
-def _take_place(made: Path, path: Path) -> None:
-    """Give a finished folder its name; what had it before goes when the new one is there."""
-    if path.exists():
-        aside = Path(tempfile.mkdtemp(dir=path.parent, prefix=".replaced-"))
-        os.replace(path, aside / "old")
-        os.replace(made, path)
-        shutil.rmtree(aside)
-    else:
-        os.replace(made, path)
-    sync_folder(path.parent)
 
 
 def _network(folder: Path, network: nn.Module, dtype: torch.dtype) -> None:

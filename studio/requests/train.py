@@ -137,6 +137,7 @@ class PriorConfig(NamedConfig):
         return self
 
 
+Precision = Literal["fp16", "bf16", "fp32"]
 Layers = Literal["attention", "attention+MLP", "full"]
 
 
@@ -171,7 +172,7 @@ class NetworkConfig(PriorConfig):
     """Leave out this share of its ranks in each step."""
     module_dropout: float = Field(0.0, ge=0, lt=1, title="Module dropout", json_schema_extra={"more": True, "step": 0.05})
     """Leave out whole layers this often."""
-    save_precision: Literal["fp16", "bf16", "fp32"] = Field("fp16", title="Saved as", json_schema_extra={"more": True})
+    save_precision: Precision = Field("fp16", title="Saved as", json_schema_extra={"more": True})
     """Precision of the numbers in the file."""
 
 
@@ -210,7 +211,22 @@ class HypernetworkConfig(HypernetworkBuild, NamedConfig):
     """A number, or a schedule such as "1e-5:1000, 5e-6": each rate until that step."""
 
 
-class DreamboothConfig(PriorConfig):
+class WholeConfig(NamedConfig):
+    """A whole network learns, and becomes a checkpoint."""
+
+    save_every: int = Field(500, ge=0, title="Save a copy every N steps")
+    """Keep a copy this often; each is as large as a checkpoint. 0 = only at the end."""
+    text_encoder_rate: float = Field(0.0, ge=0, le=1000, title="Text encoder learning rate", json_schema_extra={"more": True})
+    """The text encoder's rate, which falls as the UNet's does; 0 leaves it as it is."""
+    ema_decay: float = Field(0.0, ge=0, lt=1, title="EMA decay", json_schema_extra={"more": True, "step": 0.0001})
+    """Paint and save a running average of the weights; 0.9999 for long trainings, 0 = off."""
+    save_folder: bool = Field(False, title="Save a diffusers folder too", json_schema_extra={"more": True})
+    """Write the result as a diffusers folder beside the single file."""
+    save_precision: Precision = Field("fp16", title="Saved as", json_schema_extra={"more": True})
+    """Precision of the numbers in the file."""
+
+
+class DreamboothConfig(WholeConfig, PriorConfig):
     """The knobs of DreamBooth (Ruiz et al. 2023): the whole network learns one subject, and its class is kept."""
 
     method: ClassVar[str] = "dreambooth"
@@ -220,23 +236,13 @@ class DreamboothConfig(PriorConfig):
     """A number, or a schedule such as "2e-6:500, 1e-6": each rate until that step."""
     prior: Literal["none", "class pictures", "prediction"] = Field("class pictures", title="Prior preservation")
     """Keep the class as it was: by pictures of it that the checkpoint paints first, or by what the untouched network says, which needs no pictures."""
-    save_every: int = Field(500, ge=0, title="Save a copy every N steps")
-    """Keep a copy this often; each is as large as a checkpoint. 0 = only at the end."""
-    text_encoder_rate: float = Field(0.0, ge=0, le=1000, title="Text encoder learning rate", json_schema_extra={"more": True})
-    """The text encoder's rate, which falls as the UNet's does; 0 leaves it as it is."""
     result: Literal["checkpoint", "LoRA"] = Field("checkpoint", title="Train into")
     """A whole checkpoint, or a LoRA of the rank below."""
     rank: int = Field(32, ge=1, le=1024)
     """Rank of the LoRA, when it is trained into one."""
-    ema_decay: float = Field(0.0, ge=0, lt=1, title="EMA decay", json_schema_extra={"more": True, "step": 0.0001})
-    """Paint and save a running average of the weights; 0.9999 for long trainings, 0 = off."""
-    save_folder: bool = Field(False, title="Save a diffusers folder too", json_schema_extra={"more": True})
-    """Write the result as a diffusers folder beside the single file."""
-    save_precision: Literal["fp16", "bf16", "fp32"] = Field("fp16", title="Saved as", json_schema_extra={"more": True})
-    """Precision of the numbers in the file."""
 
 
-class FineTuneConfig(NamedConfig):
+class FineTuneConfig(WholeConfig):
     """The knobs of the full fine-tune: the whole network learns from pictures and captions."""
 
     method: ClassVar[str] = "fine_tune"
@@ -244,18 +250,8 @@ class FineTuneConfig(NamedConfig):
 
     learn_rate: str = Field("1e-5", max_length=500, title="Learning rate")
     """A number, or a schedule such as "1e-5:1000, 5e-6": each rate until that step."""
-    save_every: int = Field(500, ge=0, title="Save a copy every N steps")
-    """Keep a copy this often; each is as large as a checkpoint. 0 = only at the end."""
-    text_encoder_rate: float = Field(0.0, ge=0, le=1000, title="Text encoder learning rate", json_schema_extra={"more": True})
-    """The text encoder's rate, which falls as the UNet's does; 0 leaves it as it is."""
     trained_layers: Literal["all", "attention", "cross-attention"] = Field("all", title="Layers that learn")
     """All of the UNet, or its attention alone, which needs far less memory."""
-    ema_decay: float = Field(0.0, ge=0, lt=1, title="EMA decay", json_schema_extra={"more": True, "step": 0.0001})
-    """Paint and save a running average of the weights; 0.9999 for long trainings, 0 = off."""
-    save_folder: bool = Field(False, title="Save a diffusers folder too", json_schema_extra={"more": True})
-    """Write the result as a diffusers folder beside the single file."""
-    save_precision: Literal["fp16", "bf16", "fp32"] = Field("fp16", title="Saved as", json_schema_extra={"more": True})
-    """Precision of the numbers in the file."""
 
 
 class TogetherConfig(NetworkConfig):

@@ -1,9 +1,6 @@
 """Converting checkpoints: pruned, in another precision, as one file or as a diffusers folder, tensor by tensor; the way there and back loses nothing."""
 
 import json
-import os
-import shutil
-import tempfile
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -19,7 +16,7 @@ from studio.diffusion.blueprints import text_config, unet_config, unused_layers,
 from studio.diffusion.loading import SD_SCHEDULE, modelspec
 from studio.diffusion.sources import EMA, UNPLACED, Opened
 from studio.diffusion.tokenizer import clip_tokenizer
-from studio.files import sync_folder
+from studio.files import atomic_folder
 from studio.formats.keys import VAE, Part
 from studio.formats.streaming import HASH, Slot, Stopped, check_room, write_stream
 from studio.jobs import Lane
@@ -101,20 +98,8 @@ def _single(path: Path, name: str, whole: Whole, lane: Lane) -> str:
 def _folder(path: Path, whole: Whole, lane: Lane) -> str:
     """A diffusers folder, made beside its place and then given its name; raises Stopped."""
     check_room(path / "unet", sum(slot.bytes for slot in whole.slots.values()))
-    made = Path(tempfile.mkdtemp(dir=path.parent, prefix=".converting-"))
-    try:
+    with atomic_folder(path) as made:
         _fill(made, whole, Meter(lane))
-        made.chmod(0o755)
-        if path.exists():
-            aside = Path(tempfile.mkdtemp(dir=path.parent, prefix=".replaced-"))
-            os.replace(path, aside / "old")
-            os.replace(made, path)
-            shutil.rmtree(aside)
-        else:
-            os.replace(made, path)
-        sync_folder(path.parent)
-    finally:
-        shutil.rmtree(made, ignore_errors=True)
     return ""
 
 

@@ -26,71 +26,10 @@ class Order:
     replaced: bool = False
 
 
-class Leader:
-    """The watch of a run whose decisions the others hear before each step."""
+class Ordered:
+    """What the loop asks of a watch, answered from the order that every process has."""
 
-    def __init__(self, watch: Watch, team: Team) -> None:
-        self.watch, self.team = watch, team
-        self.order = self._told(replaced=True)
-
-    def _told(self, replaced: bool) -> Order:
-        """Decide on the next step and tell."""
-        watch = self.watch
-        order: Order = self.team.told(Order(watch.step, watch.end, watch.stopping(), watch.rate() if watch.step < watch.end else 0.0, watch.scale, replaced))
-        if replaced:
-            self.team.tensors({**watch.learner.state(), **optimizer_tensors(watch.optimizer)})
-        return order
-
-    @property
-    def step(self) -> int:
-        """Steps done."""
-        return self.order.step
-
-    @property
-    def end(self) -> int:
-        """The step after which training is finished."""
-        return self.order.end
-
-    @property
-    def scale(self) -> float:
-        """Loss scale of the next step."""
-        return self.order.scale
-
-    def rate(self) -> float:
-        """The learning rate of the next step."""
-        return self.order.rate
-
-    def stopping(self) -> bool:
-        """Whether it was told that the run stops."""
-        return self.order.stop
-
-    def note(self, kind: str, text: str) -> None:
-        """Tell something of the step that is being taken."""
-        self.watch.note(kind, text)
-
-    def stepped(self, step: Step) -> None:
-        """Watch the step, then tell what follows; a run that went back to a checkpoint tells what it took up there."""
-        self.team.same(self.watch.learner.parameters(), step.done)
-        self.watch.stepped(step)
-        self.order = self._told(replaced=self.watch.step != step.done)
-
-
-class Follower:
-    """Stands where the leader's watch does, and does what it says."""
-
-    def __init__(self, learner: Trainable, optimizer: torch.optim.Optimizer, team: Team) -> None:
-        self.learner, self.optimizer, self.team = learner, optimizer, team
-        self.order = self._hear()
-
-    def _hear(self) -> Order:
-        """Hear of the next step."""
-        order: Order = self.team.told()
-        if order.replaced:
-            tensors = self.team.tensors(None)
-            self.learner.restore(tensors)
-            self.optimizer.state.clear()
-            restore_optimizer(self.optimizer, tensors)
-        return order
+    order: Order
 
     @property
     def step(self) -> int:
@@ -114,6 +53,50 @@ class Follower:
     def stopping(self) -> bool:
         """Whether the run stops."""
         return self.order.stop
+
+
+class Leader(Ordered):
+    """The watch of a run whose decisions the others hear before each step."""
+
+    def __init__(self, watch: Watch, team: Team) -> None:
+        self.watch, self.team = watch, team
+        self.order = self._told(replaced=True)
+
+    def _told(self, replaced: bool) -> Order:
+        """Decide on the next step and tell."""
+        watch = self.watch
+        order: Order = self.team.told(Order(watch.step, watch.end, watch.stopping(), watch.rate() if watch.step < watch.end else 0.0, watch.scale, replaced))
+        if replaced:
+            self.team.tensors({**watch.learner.state(), **optimizer_tensors(watch.optimizer)})
+        return order
+
+    def note(self, kind: str, text: str) -> None:
+        """Tell something of the step that is being taken."""
+        self.watch.note(kind, text)
+
+    def stepped(self, step: Step) -> None:
+        """Watch the step, then tell what follows; a run that went back to a checkpoint tells what it took up there."""
+        self.team.same(self.watch.learner.parameters(), step.done)
+        self.watch.stepped(step)
+        self.order = self._told(replaced=self.watch.step != step.done)
+
+
+class Follower(Ordered):
+    """Stands where the leader's watch does, and does what it says."""
+
+    def __init__(self, learner: Trainable, optimizer: torch.optim.Optimizer, team: Team) -> None:
+        self.learner, self.optimizer, self.team = learner, optimizer, team
+        self.order = self._hear()
+
+    def _hear(self) -> Order:
+        """Hear of the next step."""
+        order: Order = self.team.told()
+        if order.replaced:
+            tensors = self.team.tensors(None)
+            self.learner.restore(tensors)
+            self.optimizer.state.clear()
+            restore_optimizer(self.optimizer, tensors)
+        return order
 
     def note(self, kind: str, text: str) -> None:
         """The leader tells a person what there is to tell; this is for whoever reads the log of the processes."""

@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import shutil
 import socket
 import subprocess
 import sys
@@ -12,6 +13,7 @@ from pathlib import Path
 import psutil
 
 from studio.jobs import JobStore
+from studio.shelves import sample_pictures
 
 REPO = Path(__file__).resolve().parents[2]
 SCREENS = REPO / "outputs" / "screens"
@@ -55,3 +57,13 @@ class Studio:
         for worker in JobStore(self.root / "outputs" / "studio.db").workers():
             with contextlib.suppress(psutil.NoSuchProcess):
                 psutil.Process(worker["pid"]).terminate()
+
+
+def with_pictures(root: Path) -> Studio:
+    """A studio over a root of its own, not started yet, with the data set "monster" in it."""
+    folder = root / "outputs" / "datasets" / "monster"
+    folder.mkdir(parents=True)
+    for picture in sorted(sample_pictures().glob("*.png")):
+        shutil.copy(picture, folder)
+        (folder / picture.name).with_suffix(".txt").write_text("a monster", encoding="utf-8")
+    return Studio(root)

@@ -1,6 +1,5 @@
 """A LoRA from a preset to a picture, through the page: trained, found among the cards, worn in a prompt, made smaller in Tools, and taken as the pattern of another training."""
 
-import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -8,9 +7,8 @@ import pytest
 from playwright.sync_api import Browser, Page, expect
 
 from studio.networks.header import read_header
-from studio.shelves import sample_pictures
 from tests.browser.clicks import LONG, choose, fill, generated, newest, shot, tab
-from tests.browser.served import Studio
+from tests.browser.served import Studio, with_pictures
 
 NAME = "gnarl-lora"
 
@@ -18,12 +16,7 @@ NAME = "gnarl-lora"
 @pytest.fixture(scope="module")
 def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Studio]:
     """A studio of its own with a data set in it."""
-    studio = Studio(tmp_path_factory.mktemp("methods"))
-    folder = studio.root / "outputs" / "datasets" / "monster"
-    folder.mkdir(parents=True)
-    for picture in sorted(sample_pictures().glob("*.png")):
-        shutil.copy(picture, folder)
-        (folder / picture.name).with_suffix(".txt").write_text("a monster", encoding="utf-8")
+    studio = with_pictures(tmp_path_factory.mktemp("methods"))
     studio.start()
     yield studio
     studio.end()

@@ -1,6 +1,5 @@
 """A training in hand: watched, paused, painted with while it rests, taken up, left and found again, stopped, an earlier step put on the shelf, two runs compared."""
 
-import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -10,9 +9,8 @@ from PIL import Image
 from playwright.sync_api import Browser, Page, expect
 
 from studio.jobs import Job
-from studio.shelves import sample_pictures
 from tests.browser.clicks import LONG, choose, fill, generated, newest, shot, tab
-from tests.browser.served import Studio
+from tests.browser.served import Studio, with_pictures
 
 NAME = "gnarl"
 
@@ -20,12 +18,7 @@ NAME = "gnarl"
 @pytest.fixture(scope="module")
 def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Studio]:
     """A studio of its own with a data set in it."""
-    studio = Studio(tmp_path_factory.mktemp("training"))
-    folder = studio.root / "outputs" / "datasets" / "monster"
-    folder.mkdir(parents=True)
-    for picture in sorted(sample_pictures().glob("*.png")):
-        shutil.copy(picture, folder)
-        (folder / picture.name).with_suffix(".txt").write_text("a monster", encoding="utf-8")
+    studio = with_pictures(tmp_path_factory.mktemp("training"))
     studio.start()
     yield studio
     studio.end()
