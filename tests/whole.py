@@ -1,4 +1,4 @@
-"""The whole suite in two processes at the same time: what a browser clicks, which mostly waits, and all the rest. Exits with what pytest exits with."""
+"""The whole suite at once: what a browser clicks, which mostly waits, beside all the rest, a file at a time on every core. Exits with what pytest exits with."""
 
 import os
 import subprocess
@@ -12,12 +12,18 @@ PATIENT = {"GOMP_SPINCOUNT": "2000", **os.environ}
 """Threads of torch that wait for each other give their core to the other process, as the worker's do (`ARCHITECTURE.md`)."""
 
 
+SPREAD = ["-n", "auto", "--dist", "loadfile"]
+"""The rest on every core, each file in one process."""
+SINGLE = {**PATIENT, "OMP_NUM_THREADS": "1"}
+"""Where every core has a process of its own, threads within one only wait for each other."""
+
+
 def main() -> int:
     """Run both; what the browser's tests said stands below the rest."""
     with tempfile.TemporaryFile("w+", encoding="utf-8", errors="replace") as said:
         clicking = subprocess.Popen([*PYTEST, "tests/browser", "-p", "no:cacheprovider"], cwd=REPO, env=PATIENT, stdout=said, stderr=subprocess.STDOUT)
         try:
-            rest = subprocess.run([*PYTEST, "--ignore=tests/browser"], cwd=REPO, env=PATIENT, check=False).returncode
+            rest = subprocess.run([*PYTEST, *SPREAD, "--ignore=tests/browser"], cwd=REPO, env=SINGLE, check=False).returncode
             clicked = clicking.wait()
         finally:
             clicking.terminate()
