@@ -25,6 +25,7 @@ from studio.diffusion.model import Model
 from studio.formats.adapter import read_adapter
 from studio.formats.embedding import read_embedding
 from studio.formats.hypernetwork import read_hypernetwork
+from studio.formats.keys import UNET
 from studio.jobs import SilentLane
 from studio.prompts.networks import networks
 from studio.requests.train import CreateEmbeddingRequest, PriorConfig, TrainConfig, TrainRequest, config_class
@@ -45,10 +46,9 @@ SMALL = {kind.name: replace(kind, **changes) for name, changes in {"SD1": _ONE, 
 """Checkpoints of two levels, with attention in one of them: the least that the layout allows."""
 STEPS, STOP = 3, 2
 """Steps of a whole run, and after how many the other one is asked to stop."""
-ALGORITHMS = ("LoCon", "LoHa", "LoKr", "(IA)3")
 CLASS = {"class_word": "ball", "text_encoder_rate": 1e-4}
 VARIANTS: dict[str, dict[str, dict[str, Any]]] = {
-    "lycoris": {name: {"algorithm": name} for name in ALGORITHMS},
+    "lycoris": {name: {"algorithm": name} for name in ("LoCon", "LoHa", "LoKr", "(IA)3")},
     "dreambooth": {"checkpoint": {**CLASS, "class_pictures": 1}, "LoRA": {**CLASS, "result": "LoRA", "prior": "prediction"}},
     "fine_tune": {"": {"trained_layers": "attention"}},
 }
@@ -212,15 +212,18 @@ class Trial:
         with self.model() as model:
             return answer(model, self.prompt, {})
 
-    def live(self, folder: Path) -> Tensor:
-        """What the network that learned says, taken up from the run's checkpoint."""
+    def live(self, folder: Path) -> tuple[Tensor, list[int]]:
+        """What the network that learned says, taken up from the run's checkpoint, and how many things each of its files must hold."""
         kept = Run(folder).latest()
         assert kept is not None
         with self.model(self.method.private(self.config)) as model:
             learner = self.method.attach(model, next(iter(sorted((folder / "start").glob("*"))), None), self.config)
             learner.restore(kept.tensors)
+            name, words = self.config.subject, {word: vectors.detach() for word, vectors in learner.words().items()}
+            held = [len(get().modules) for get in learner.live_adapters(name).values()] + [len(get().layers) for get in learner.live_hypernetworks(name).values()]
+            held += [len(vectors) for vectors in words.values()]
             with learner.attached(), learner.shown():
-                return answer(model, self.prompt, {name: vectors.detach() for name, vectors in learner.words().items()})
+                return answer(model, self.prompt, words), held or [len(model.unet.state_dict())]
 
     def applied(self) -> Tensor:
         """What a person gets who uses the files: a checkpoint by name, everything else by a prompt."""
@@ -250,14 +253,14 @@ def tensors_of(path: Path) -> dict[str, Tensor]:
 
 
 def counted(path: Path) -> tuple[int, str]:
-    """How many things a result holds, and what they are."""
+    """How many things a result holds, and what they are; of a checkpoint, the UNet's tensors."""
     if path.parent.name == "Lora":
         return len(read_adapter(path).modules), "modules"
     if path.parent.name == "embeddings":
         return len(read_embedding(path).vectors), "vectors"
     if path.parent.name == "hypernetworks":
         return len(read_hypernetwork(path).layers), "widths"
-    return len(load_file(path)), "tensors"
+    return sum(key.startswith(UNET.root) for key in load_file(path)), "tensors"
 
 
 def same(a: Mapping[str, Tensor], b: Mapping[str, Tensor]) -> bool:
@@ -290,7 +293,7 @@ def _look(trial: Trial) -> None:
     assert len(painted) == 2, f"previews: {painted}"
     seen.fresh = f"loss {losses[0]:.2f}"
     results = {path: tensors_of(path) for path in trial.shelves.values()}
-    live = trial.live(Path(whole["run"]))
+    live, held = trial.live(Path(whole["run"]))
 
     for path in results:
         path.unlink()
@@ -304,11 +307,13 @@ def _look(trial: Trial) -> None:
     seen.resume = f"{STOP}+{STEPS - STOP} = {STEPS}, {len(ends[0].tensors)} tensors"
 
     seen.export = ", ".join(f"{path.parent.name}/*{path.suffix} {path.stat().st_size / 1e6:.2f} MB" for path in results)
-    seen.read = ", ".join("{} {}".format(*counted(path)) for path in results)
+    counts = [counted(path) for path in results]
+    assert [count for count, _ in counts] == held, f"files hold {counts}, and {held} was learned"
+    seen.read = ", ".join(f"{count} {things}" for count, things in counts)
     applied = trial.applied()
     change, error = (float((applied - other).abs().max()) for other in (plain, live))
     assert change > 1e-4, f"the result changes the prediction by {change:g} only"
-    assert error < change / 50, f"the result says something else than the live network: {error:g} off, of a change of {change:g}"
+    assert error < change / 200, f"the result says something else than the live network: {error:g} off, of a change of {change:g}"
     seen.apply = f"{change:.4f} +- {error:.0e}"
     assert torch.equal(trial.plain(), plain), "the checkpoint says something else than before"
     assert trial.world.untouched(trial.config.checkpoint), "the checkpoint's weights are not what they were"
