@@ -32,9 +32,10 @@ def _parser() -> argparse.ArgumentParser:
     train.add_argument("--out", type=Path, default=Paths.default().models, help="folder of models to write into")
     train.add_argument("--state", type=Path, default=Paths.default().outputs / "tinyworld", help="folder where unfinished work is kept")
     check = commands.add_parser("check", help="print its figures; exit code 1 when a bar is missed")
-    check.add_argument("--quick", action="store_true", help="fewer pictures, one concept")
+    check.add_argument("--quick", action="store_true", help="fewer pictures, one concept, fewer steps")
+    check.add_argument("--methods", action="store_true", help="teach a character by every method instead; LoRA, LoKr, DreamBooth and embedding + LoRA must each beat the embedding alone")
     check.add_argument("--json", action="store_true", help="print the figures as JSON")
-    check.add_argument("--out", type=Path, default=Paths.default().outputs / "tinyworld-check.png", help="contact sheet to write")
+    check.add_argument("--out", type=Path, help="contact sheet to write (default: tinyworld-check.png or tinyworld-methods.png among the outputs)")
     render = commands.add_parser("render", help="write a sheet of the world's pictures")
     render.add_argument("--count", type=int, default=64)
     render.add_argument("--first", type=int, default=0)
@@ -64,11 +65,34 @@ def _train(options: argparse.Namespace) -> int:
 
 def _check(options: argparse.Namespace) -> int:
     """Print the figures; 1 when a bar is missed."""
+    options.out = options.out or Paths.default().outputs / f"tinyworld-{'methods' if options.methods else 'check'}.png"
+    options.out.parent.mkdir(parents=True, exist_ok=True)
+    return _check_methods(options) if options.methods else _check_world(options)
+
+
+def _check_methods(options: argparse.Namespace) -> int:
+    """Teach a character by every method and print what came of it; 1 when a bar is missed."""
+    from studio.tinyworld.check_methods import QUICK, Sizes, check_methods, missed, table
+
+    with tempfile.TemporaryDirectory() as root:
+        rows, sheet = check_methods(Path(root), QUICK if options.quick else Sizes(), tell=lambda text: print(text, file=sys.stderr, flush=True))
+    sheet.save(options.out)
+    sentences = missed(rows)
+    if options.json:
+        print(json.dumps({"methods": [asdict(row) for row in rows], "missed": sentences, "sheet": str(options.out)}, indent=1))
+        return int(bool(sentences))
+    print(f"{table(rows)}\ncontact sheet: {options.out}")
+    for sentence in sentences:
+        print(f"MISSED: {sentence}", file=sys.stderr)
+    return int(bool(sentences))
+
+
+def _check_world(options: argparse.Namespace) -> int:
+    """Print the figures of the world itself; 1 when a bar is missed."""
     from studio.tinyworld.check import BARS, QUICK, Sizes, check
 
     with tempfile.TemporaryDirectory() as root:
         figures, sheet = check(Path(root), QUICK if options.quick else Sizes())
-    options.out.parent.mkdir(parents=True, exist_ok=True)
     sheet.save(options.out)
     missed = figures.missed()
     if options.json:
