@@ -289,7 +289,8 @@ def test_who_is_left_out_is_read_from_a_folder_that_cannot_be_written_to(tmp_pat
         "import os, sys; from pathlib import Path; from studio.projects.marks import left_out\n"
         "os.geteuid() or (os.setgid(65534), os.setuid(65534))\nassert not os.access(Path(sys.argv[1]) / '.studio', os.W_OK)\nprint(*left_out(Path(sys.argv[1])))"
     )
-    for folder in (tmp_path, *list(tmp_path.parents)[:2]):
+    own = [folder for folder in (tmp_path, *tmp_path.parents) if "pytest-of-" in str(folder)]
+    for folder in own:  # whoever runs the tests keeps these to himself
         folder.chmod(0o755)
     notes.chmod(0o555)
     try:
