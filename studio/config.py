@@ -33,7 +33,7 @@ def _sentence(cls: type[Config], item: Any) -> str:
     shown = repr(item.get("input"))
     shown = shown if len(shown) <= 60 else shown[:57] + "..."
     reason = str(item["msg"]).removeprefix("Value error, ")
-    if not name:
+    if not name or (item["type"] == "value_error" and isinstance(item.get("input"), dict)):  # of knobs together: the sentence names them
         return reason if reason.endswith(".") else reason + "."
     return f"{label_of(name)}: {reason} (got {shown})."
 

@@ -78,3 +78,10 @@ def test_a_mask_needs_its_picture() -> None:
 def test_unknown_kind() -> None:
     with pytest.raises(InputError, match="no kind"):
         request_of("dance", {})
+
+
+def test_a_mistake_of_knobs_together_names_them_and_not_the_request() -> None:
+    with pytest.raises(InputError) as caught:
+        TrainRequest.check({"method": "dreambooth", "config": {"name": "hero", "data": "d"}})
+    assert str(caught.value).startswith("Class word: prior preservation")
+    assert "{" not in str(caught.value)
