@@ -3,7 +3,7 @@
 import shutil
 import tempfile
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +21,7 @@ from studio.projects.cropping import nearest_bucket
 from studio.projects.facts import Size
 from studio.requests import forecast as say
 from studio.requests.forecast import ForecastRequest
-from studio.requests.train import TrainConfig
+from studio.requests.train import PriorConfig, TrainConfig
 from studio.services.desk import Desk
 from studio.services.dry_steps import Dry, Peak, Scene, encoding_seconds, previews_seconds, probe_seconds, take
 from studio.services.encoding import latent_store, size_of
@@ -32,6 +32,7 @@ from studio.training.loop import Plan
 from studio.training.methods import method_of
 from studio.training.methods.trainable import Trainable
 from studio.training.optim import Schedule, build
+from studio.training.passes import Prior
 
 SHOWN = 5
 """Final prompts that are told."""
@@ -151,7 +152,11 @@ def _plan(config: TrainConfig, model: Model, ahead: Ahead, rest: tuple[Trainable
         Sample(f"{number}", item.caption, latents[size], torch.ones_like(latents[size]), (latents[size], torch.ones_like(latents[size])) if config.flip else None, weights[size])
         for number, (item, size) in enumerate(zip(material.items, sizes, strict=True))
     )
-    return planned(config, model, Batches(samples, tuple(material.lines), material.name, config.batch_size, config.seed, config.gradient_accumulation, *varied(config)), rest)
+    plan = planned(config, model, Batches(samples, tuple(material.lines), material.name, config.batch_size, config.seed, config.gradient_accumulation, *varied(config)), rest)
+    if not isinstance(config, PriorConfig) or config.prior == "none":
+        return plan
+    asked = config.prior == "prediction" and not method_of(config.method).private(config)  # a private model would have to be lent once more
+    return replace(plan, prior=Prior(plan.batches, config.prior_loss_weight, asked))
 
 
 def _parts(scene: Scene, dry: Dry, ahead: Ahead, desk: Desk) -> dict[str, float]:
