@@ -67,6 +67,16 @@ def test_a_forecast_counts_what_the_training_does_and_changes_nothing(told: Call
     assert result["problems"] == [problem(say.FEW, pictures=3, batch=6)]
 
 
+def test_a_lora_that_keeps_its_class_is_forecast_and_comes_off_without_a_trace(desk: Desk, captioned: Path, lane: SilentLane, tiny: Model) -> None:
+    before = {name: weight.clone() for name, weight in tiny.unet.state_dict().items()}
+    knobs = {name: value for name, value in KNOBS.items() if name != "embedding"}
+    config = {**knobs, "name": "hero", "data": str(captioned), "rank": 2, "class_word": "monster", "prior": "prediction", "probe_every": 25}
+    result = run(ForecastRequest.check({"method": "lora", "config": config}), lane, desk)
+    assert (result["steps"], result["seconds"] > 0, desk.live_adapters) == (50, True, {})
+    assert not list(desk.paths.lora.glob("*"))
+    assert all(torch.equal(weight, before[name]) for name, weight in tiny.unet.state_dict().items())
+
+
 def test_a_forecast_between_two_steps_of_a_training_leaves_its_network_as_it_was(told: Callable[..., dict[str, Any]], tiny: Model) -> None:
     with prepared(tiny, checkpointing=True):
         assert told(gradient_checkpointing=True)["seconds"] > 0
