@@ -13,6 +13,7 @@ from studio.diffusion.families import Family
 from studio.diffusion.folder import Folder, folder_vae
 from studio.diffusion.model import Model
 from studio.diffusion.single_file import SingleFile, single_vae
+from studio.diffusion.unsaid import unsaid
 from studio.errors import NotFound
 from studio.formats.checkpoint import HASH, V_MARKER, ZERO_SNR_MARKER, write_checkpoint
 from studio.formats.hashes import remembered_sha256
@@ -91,7 +92,7 @@ def save_model(model: Model, path: Path, half: bool | torch.dtype = True, metada
     parts = {part: modules[name].state_dict() for name, part in model.family.parts.items()}
     velocity = model.prediction_type == "v_prediction"
     markers = [V_MARKER] * (velocity and model.family.prediction != "v_prediction") + [ZERO_SNR_MARKER] * bool(model.schedule.get("rescale_betas_zero_snr"))
-    write_checkpoint(path, parts, half, {**modelspec(model.family, path.stem, velocity), HASH: "", **(metadata or {})}, markers)
+    write_checkpoint(path, parts, half, {**modelspec(model.family, path.stem, velocity), HASH: "", **unsaid(model), **(metadata or {})}, markers)
 
 
 def modelspec(family: Family, title: str, velocity: bool) -> dict[str, str]:

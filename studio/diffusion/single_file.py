@@ -9,6 +9,7 @@ from torch import nn
 from studio.diffusion.assembly import check, empty_text_encoder, empty_unet, empty_vae, fill, guarded, shapes_of
 from studio.diffusion.blueprints import text_config, unet_config, unused_layers, vae_config
 from studio.diffusion.families import FAMILIES, Family, TextEncoder, recognise
+from studio.diffusion.unsaid import said
 from studio.errors import Unreadable
 from studio.formats.checkpoint import Facts, Weights, read_facts
 from studio.formats.keys import UNET, VAE, Part, State, vae_to_original
@@ -35,7 +36,7 @@ class SingleFile:
     def unet(self, dtype: torch.dtype) -> nn.Module:
         """The UNet."""
         pooled = next((self._pooled_width(encoder) for encoder in self.family.text_encoders if encoder.pooled), 0)
-        unet = guarded(self.path.name, "UNet", lambda: empty_unet(unet_config(self.family, self._shapes(UNET), pooled)))
+        unet = guarded(self.path.name, "UNet", lambda: empty_unet(unet_config(self.family, self._shapes(UNET), pooled) | said(self.weights.metadata, "unet")))
         self._check(UNET, unet)
         fill(unet, UNET.to_diffusers(self.weights.read(UNET.root)), dtype)
         self._listen(unet)
@@ -52,7 +53,7 @@ class SingleFile:
         """The autoencoder that comes with it."""
         if not VAE.names(self.weights.shapes):
             raise Unreadable(f"{self.path.name} has no autoencoder (nothing begins with {VAE.root}).", "Choose a VAE from models/VAE, or get the checkpoint with its VAE.")
-        vae = guarded(self.path.name, "autoencoder", lambda: empty_vae(vae_config(self._shapes(VAE), self.family.latent_scale)))
+        vae = guarded(self.path.name, "autoencoder", lambda: empty_vae(vae_config(self._shapes(VAE), self.family.latent_scale) | said(self.weights.metadata, "vae")))
         self._check(VAE, vae)
         return fill(vae, VAE.to_diffusers(self.weights.read(VAE.root)), dtype)
 
@@ -65,7 +66,7 @@ class SingleFile:
         state: State = guarded(self.path.name, "text encoder", lambda: encoder.part.to_diffusers(self.weights.read(encoder.root)))
         for n in unused_layers(encoder, state):
             state = {k: v for k, v in state.items() if not k.startswith(f"text_model.encoder.layers.{n}.")}
-        module = guarded(self.path.name, "text encoder", lambda: empty_text_encoder(text_config(encoder, shapes_of(state)), encoder.pooled))
+        module = guarded(self.path.name, "text encoder", lambda: empty_text_encoder(text_config(encoder, shapes_of(state)) | said(self.weights.metadata, encoder.name), encoder.pooled))
         self._check(encoder.part, module)
         return fill(module, state, dtype)
 
@@ -111,7 +112,7 @@ def single_vae(path: Path, scale: float, dtype: torch.dtype) -> nn.Module:
     if not any(key.startswith("decoder.") for key in state):
         raise Unreadable(f"{path.name} is not an autoencoder (VAE): nothing in it begins with decoder.", "Choose another VAE, or Automatic.")
     shapes = shapes_of(state)
-    vae = guarded(path.name, "autoencoder", lambda: empty_vae(vae_config(shapes, scale)))
+    vae = guarded(path.name, "autoencoder", lambda: empty_vae(vae_config(shapes, scale) | said(weights.metadata, "vae")))
     plain = Part("vae", "")
     check(path.name, "an autoencoder (VAE)", shapes_of(plain.to_original(vae.state_dict())), shapes)
     return fill(vae, plain.to_diffusers(state), dtype)
