@@ -45,7 +45,7 @@ COMMON: dict[str, Any] = {"batch_size": 8, "rate_shape": "cosine", "min_snr_gamm
 class Sizes:
     """Steps of each way, pictures that are learned, those that are held back with the questions about each, and sampling steps of the sheet's pictures."""
 
-    steps: int = 150
+    steps: int = 120
     pictures: int = 12
     held: int = 12
     questions: int = 8
