@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from studio import cli
+from studio.cli.training import spelled
 
 ROOT = Path(__file__).resolve().parent.parent
 STUDIO = sorted((ROOT / "studio").rglob("*.py"))
@@ -157,7 +158,7 @@ def commands(text: str) -> list[list[str]]:
 
 @pytest.mark.parametrize("words", [pytest.param(words, id=" ".join(words)) for page in sorted(ROOT.glob("*.md")) for words in commands(page.read_text(encoding="utf-8"))])
 def test_a_command_in_the_documents_is_understood(words: list[str]) -> None:
-    assert isinstance(cli._parser().parse_args(words), argparse.Namespace)
+    assert isinstance(cli._parser().parse_args(spelled(words)), argparse.Namespace)
 
 
 @pytest.mark.parametrize("page", sorted(ROOT.glob("*.md")), ids=name_of)
