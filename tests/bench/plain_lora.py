@@ -33,10 +33,10 @@ CAPTION = "a photo of a mo-teal monster"
 
 @dataclass(frozen=True)
 class LoraSettings:
-    """Pictures in a batch, batches in a step, rank (and alpha), rate of AdamW, edge of the pictures in pixels."""
+    """Pictures in a batch and batches in a step (as in the command of the example's guide), rank (and alpha), rate of AdamW, edge of the pictures in pixels."""
 
     batch: int = 1
-    accumulation: int = 1
+    accumulation: int = 4
     rank: int = 8
     rate: float = 1e-4
     edge: int = 256
