@@ -107,7 +107,7 @@ def plan_of(config: TrainConfig, folder: Run, model: Model, samples: tuple[Sampl
 def planned(config: TrainConfig, model: Model, batches: Batches, rest: tuple[Trainable, Desk]) -> Plan:
     """The plan of a training that looks at `batches`; words of the shelf that its prompts hold come along."""
     learner, desk = rest
-    text = "\n".join([*batches.templates, *(s.caption for s in batches.samples), config.preview_prompt, config.preview_negative_prompt])
+    text = "\n".join([batches.name, *batches.templates, *(s.caption for s in batches.samples), config.preview_prompt, config.preview_negative_prompt])
     others = {word: vectors.to(model.device) for word, vectors in desk.words(text).items() if word not in learner.words()}
     clip = (config.clip_grad_mode, config.clip_grad_value)
     return Plan(batches, config.min_snr_gamma, config.noise_offset, clip, config.clip_skip, others, config.gradient_checkpointing)

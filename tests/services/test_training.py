@@ -313,3 +313,13 @@ def test_the_run_notes_what_it_is_made_of(desk: Desk, data: Path, lane: SilentLa
     assert noted["config"]["seed"] == 11
     assert noted["config"]["embedding"] == "gnarl"
     assert noted["facts"]["checkpoint_hash"] == tiny.hash
+
+
+def test_a_lora_whose_trigger_is_an_embedding_learns_on_top_of_it_as_prompts_will_read_it(desk: Desk, data: Path) -> None:
+    losses = []
+    lanes = (SilentLane("one"), SilentLane("two"), SilentLane("three"))
+    for trigger, lane in zip(("gnarl", "Gnarl", "other"), lanes, strict=True):
+        knobs = {"name": f"lora-{trigger.swapcase()}", "trigger": trigger, "data": str(data), "steps": 1, "preview_every": 0, "save_every": 0, "probe_every": 0, "rank": 2}
+        run(TrainRequest.check({"method": "lora", "config": knobs}), lane, desk)
+        losses.append(curve(next(desk.paths.runs.glob(f"*-lora-{trigger.swapcase()}-*")))[0]["loss"])
+    assert losses[0] == losses[1] != losses[2]
