@@ -29,7 +29,9 @@ from studio.tinyworld.world import portrait, sheet
 from studio.training.methods import METHODS
 from studio.training.probe import FixedLoss, fixed_loss
 
-NAME, CHARACTER = CHARACTERS[0]
+CHARACTER = CHARACTERS[0][1]
+NAME = "gnarl"
+"""What it is called: a word that says nothing to the tiny world, so that no method knows a colour from the name alone."""
 CLASS = "monster"
 """What it is: where words begin, and what follows the trigger word where no word learns."""
 CHECKPOINT = "tiny-world"
