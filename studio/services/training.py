@@ -27,6 +27,7 @@ from studio.training.loop import Plan, train
 from studio.training.methods import method_of
 from studio.training.methods.trainable import Trainable
 from studio.training.optim import build, restore_optimizer
+from studio.training.passes import LIGHT, SMALL
 from studio.training.preparation import prepared
 from studio.training.run import Checkpoint, Run
 from studio.training.watch import Rhythm, Tally, Watch
@@ -110,7 +111,7 @@ def planned(config: TrainConfig, model: Model, batches: Batches, rest: tuple[Tra
     text = "\n".join([batches.name, *batches.templates, *(s.caption for s in batches.samples), config.preview_prompt, config.preview_negative_prompt])
     others = {word: vectors.to(model.device) for word, vectors in desk.words(text).items() if word not in learner.words()}
     clip = (config.clip_grad_mode, config.clip_grad_value)
-    return Plan(batches, config.min_snr_gamma, config.noise_offset, clip, config.clip_skip, others, config.gradient_checkpointing)
+    return Plan(batches, config.min_snr_gamma, config.noise_offset, clip, config.clip_skip, others, config.gradient_checkpointing, joined=LIGHT if learner.changes_network else SMALL)
 
 
 def varied(config: TrainConfig) -> tuple[bool, float, str, bool, float]:

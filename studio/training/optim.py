@@ -18,13 +18,16 @@ from studio.training.schedule import Schedule
 __all__ = ["OPTIMIZERS", "Schedule", "adamw", "build", "clip", "effective_rate", "optimizer_tensors", "restore_optimizer", "set_rate", "why_not"]
 
 Parameters = list[nn.Parameter]
+FEW = 8
+"""Tensors that are stepped one after another; more are faster together."""
 Groups = list[Any]
 """Parameters, or groups of them as torch's optimisers take them."""
 
 
 def adamw(parameters: Groups, rate: float, decay: float = 0.0) -> Optimizer:
-    """AdamW (Loshchilov & Hutter 2019); on a graphics card all tensors in one kernel."""
-    fused = _first(parameters).device.type == "cuda"
+    """AdamW (Loshchilov & Hutter 2019); on a graphics card, and where many tensors learn, all of them in one kernel."""
+    count = sum(len(part["params"]) if isinstance(part, dict) else 1 for part in parameters)
+    fused = _first(parameters).device.type == "cuda" or count > FEW
     return torch.optim.AdamW(parameters, lr=rate, weight_decay=decay, **({"fused": True} if fused else {"foreach": False}))
 
 

@@ -1,6 +1,7 @@
 """Passes: from a batch to gradients, whole or, when memory is short, in smaller portions that come to the same."""
 
 import gc
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
@@ -21,11 +22,16 @@ SHIFT = 40
 """Purpose of the noise offset's randomness, apart from those of the batches."""
 SMALL = 2 * 32 * 32
 """Cells of latents that pass together: parts of a step that are no larger than two pictures of 256 px. Weights are read once for all of them, and memory stays below that of one picture of 512 px."""
+LIGHT = SMALL // 2
+"""The same where networks learn: they keep what enters each of their layers too."""
+REMEMBERED = 512
+"""Prompts whose conditioning is remembered where nothing that reads them learns."""
 
 
 @dataclass(frozen=True)
 class Plan:
-    """What a run does at each step: its pictures, the objective, how gradients are clipped (mode, amount); `others` are words of the shelf that prompts may use, `team` who takes the steps."""
+    """What a run does at each step: its pictures, the objective, how gradients are clipped (mode, amount); `others` are words of the shelf that prompts may use, `team` who takes the steps,
+    `joined` the most cells of parts that pass together, and `read` what prompts were read as where that stays."""
 
     batches: Batches
     min_snr_gamma: float = 0.0
@@ -36,6 +42,8 @@ class Plan:
     checkpointing: bool = False
     prior: "Prior | None" = None
     team: Team = ALONE
+    joined: int = SMALL
+    read: dict[tuple[object, ...], Conditioning] = field(default_factory=dict, compare=False, repr=False)
 
 
 @dataclass(frozen=True)
@@ -71,7 +79,7 @@ def drawn(plan: Plan, step: int) -> list[Batch]:
             if not batch.prompts:
                 continue
             last = found[-1] if found else None
-            if last is not None and last.prior == prior and last.size == batch.size and _cells(last) + _cells(batch) <= SMALL:
+            if last is not None and last.prior == prior and last.size == batch.size and _cells(last) + _cells(batch) <= plan.joined:
                 found[-1] = _joined(last, batch)
             else:
                 found.append(batch)
@@ -94,22 +102,43 @@ def losses(model: Model, learner: Trainable, plan: Plan, batch: Batch) -> tuple[
     """Mean squared error [b] of each picture, and its weight [b] by its noise level."""
     latents, noise, times = (x.to(model.device) for x in (batch.latents, batch.noise, batch.times))
     signal = model.alphas_cumprod[times]
-    words = {**plan.others, **learner.words()}
-    reading = Reading(plan.clip_skip, size=batch.size)
-
-    def read() -> Conditioning:
-        return condition(model, batch.prompts, words, reading)
-
-    guide = checkpoint(read, use_reentrant=False, preserve_rng_state=False) if plan.checkpointing else read()
     noisy = add_noise(latents, noise, signal)
-    answer = model.predict(noisy, times, guide).float()
+    answer = model.predict(noisy, times, _guide(model, learner, plan, batch)).float()
     mask = None if batch.weights is None else batch.weights.to(model.device)
     wanted = target(model.prediction_type, latents, noise, signal)
     if batch.prior and plan.prior and plan.prior.predicted:
         with torch.no_grad(), learner.untouched() as base:
-            wanted = base.predict(noisy, times, condition(base, batch.prompts, plan.others, reading)).float()
+            wanted = base.predict(noisy, times, condition(base, batch.prompts, plan.others, Reading(plan.clip_skip, size=batch.size))).float()
     errors = squared_errors(answer, wanted, mask)
     return errors, weights(model.prediction_type, signal, plan.min_snr_gamma) * (plan.prior.weight if batch.prior and plan.prior else 1.0)
+
+
+def _guide(model: Model, learner: Trainable, plan: Plan, batch: Batch) -> Conditioning:
+    """The conditioning of a batch's prompts; where nothing that reads them learns, each is read once."""
+    reading = Reading(plan.clip_skip, size=batch.size)
+    if not learner.changes_reading:
+        found = [_remembered(model, plan, prompt, reading) for prompt in batch.prompts]
+        if len({one.context.shape for one in found}) == 1:
+            rows = [torch.cat(parts) if all(part is not None for part in parts) else None for parts in zip(*((one.context, one.pooled, one.sizes) for one in found), strict=True)]
+            return replace(found[0], context=rows[0], pooled=rows[1], sizes=rows[2])
+    words = {**plan.others, **learner.words()}
+
+    def read() -> Conditioning:
+        return condition(model, batch.prompts, words, reading)
+
+    guide: Conditioning = checkpoint(read, use_reentrant=False, preserve_rng_state=False) if plan.checkpointing else read()
+    return guide
+
+
+@torch.no_grad()
+def _remembered(model: Model, plan: Plan, prompt: str, reading: Reading) -> Conditioning:
+    """The conditioning of one prompt, read alone, so that its bits do not depend on what stood beside it."""
+    key = (prompt, reading.size)
+    if key not in plan.read:
+        if len(plan.read) >= REMEMBERED:
+            plan.read.clear()
+        plan.read[key] = condition(model, [prompt], plan.others, reading)
+    return plan.read[key]
 
 
 @dataclass
@@ -189,6 +218,7 @@ def piece(batch: Batch, part: slice) -> Batch:
 def unscaled(parameters: Sequence[nn.Parameter], scale: float) -> bool:
     """Take the loss scale out of the gradients; False when one of them is not finite."""
     gradients = [p.grad for p in parameters if p.grad is not None]
-    for gradient in gradients:
-        gradient.div_(scale)
-    return all(bool(torch.isfinite(gradient).all()) for gradient in gradients)
+    if not gradients:
+        return True
+    torch._foreach_div_(gradients, scale)
+    return bool(torch.isfinite(torch.stack(torch._foreach_norm(gradients, math.inf))).all())

@@ -13,6 +13,7 @@ from studio.settings import Paths
 from studio.training.loop import Plan, train
 from studio.training.methods import lora
 from studio.training.optim import build
+from studio.training.passes import LIGHT
 from studio.training.preparation import prepared
 from tests.bench.generate import Memory
 from tests.bench.plain_lora import CAPTION, DECAY, LENGTH, LoraSettings, PlainLora
@@ -32,7 +33,7 @@ class OurLora:
         for path in pictures:
             mean, std = model.encode_images(pixels(cover(open_upright(path), settings.edge, settings.edge))[None])
             samples.append(Sample(path.name, "", mean[0].cpu(), std[0].cpu()))
-        self.plan = Plan(Batches(tuple(samples), (CAPTION,), "bench", settings.batch, settings.seed, settings.accumulation), clip=("norm", LENGTH))
+        self.plan = Plan(Batches(tuple(samples), (CAPTION,), "bench", settings.batch, settings.seed, settings.accumulation), clip=("norm", LENGTH), joined=LIGHT)
         self.optimizer = build("AdamW", [list(group.parameters) for group in self.learner.groups()], settings.rate, DECAY)
         self.watch = Quiet(pace=settings.rate)
 

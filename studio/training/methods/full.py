@@ -72,6 +72,7 @@ class Full(Trainable):
             parameter.requires_grad_(True)
         self._groups = [Group("UNet", tuple(unet.values()))] + ([Group("text encoder", tuple(text.values()), lambda _step: scope.text)] if text else [])
         self._parameters = list(self.learning.values())
+        self.changes_reading = bool(text)
         self.average = Averages(self.learning, scope.decay) if scope.decay else None
         self._view = _View(self._parameters)
         self._stack = ExitStack()

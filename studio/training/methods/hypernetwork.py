@@ -28,6 +28,7 @@ class LiveHypernetwork(Trainable):
     """A hypernetwork's small networks in fp32, hooked on a model while it is trained; those of widths that the model has not stay as they are. Raises InputError when it has none of them."""
 
     changes_network = True
+    changes_reading = False
 
     def __init__(self, model: Model, network: Hypernetwork, told: tuple[str, ...] = (), seed: int = 0) -> None:
         self.model, self.network, self.told, self.chance = model, network, told, Chance(seed)

@@ -51,6 +51,7 @@ class Lora(Trainable):
     def __init__(self, grown: Grown, rates: Rates, precision: torch.dtype = torch.float16) -> None:
         self.model, self.grown, self.rates, self.precision = grown.model, grown, rates, precision
         self.start = [parameter.detach().clone() for parameter in grown.parameters()]
+        self.changes_reading = any(growth.layer.part != "unet" for growth in grown.growths.values())
         self.copies = sum(parameter.numel() for parameter in self.start) * precision.itemsize <= SMALL
         self._groups = self._by_rate()
 

@@ -37,11 +37,13 @@ class Trainable(Protocol):
     """Something on a model that learns; a method says what, and changes of this only what differs.
 
     `model` is what it is on. `changes_network`: what the network says without the word may change too, so that drift is worth measuring.
+    `changes_reading`: what prompts are read as changes while it learns, by words or text encoders.
     `copies`: a copy is small enough to be kept with every preview. `provenance` is what files say about where they come from, `shelves` where they lie in the end, by suffix.
     """
 
     model: Model
     changes_network = False
+    changes_reading = True
     copies = True
     provenance: Provenance | None = None
     shelves: Mapping[str, Path] = MappingProxyType({})
