@@ -25,6 +25,7 @@ from studio.services.previewing import Previews
 from studio.training.appraisal import Appraiser, Rules
 from studio.training.loop import Plan, train
 from studio.training.methods.trainable import Trainable
+from studio.training.passes import spare
 from studio.training.preparation import prepared
 from studio.training.watch import Step
 
@@ -108,7 +109,7 @@ def take(scene: Scene, rate: float) -> Dry:
     """Let the real loop take steps on what learns, which is a copy that nothing else sees."""
     batches = scene.plan.batches
     dry = Dry(scene.lane, scene.learner, batches.size * batches.parts, rate)
-    with scene.learner.attached(), prepared(scene.model, scene.config.gradient_checkpointing, scene.config.compile, dry.note) as network:
+    with scene.learner.attached(), prepared(scene.model, scene.config.gradient_checkpointing, scene.config.compile, dry.note, spare(scene.learner, scene.plan)) as network:
         dry.begin()
         train(network, scene.learner, scene.optimizer, scene.plan, dry)
     return dry

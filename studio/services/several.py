@@ -29,6 +29,7 @@ from studio.training.leading import Follower
 from studio.training.loop import train
 from studio.training.methods import method_of
 from studio.training.optim import build
+from studio.training.passes import spare
 from studio.training.preparation import prepared
 from studio.training.rhythm import Rhythm
 from studio.training.several import LOST
@@ -69,7 +70,7 @@ def follow(desk: Desk) -> None:
                 compared(learner, model, desk)
             optimizer = build(config.optimizer, [list(group.parameters) for group in learner.groups()], 0.0, getattr(config, "weight_decay", 0.0))
             ready(team, "")
-            with learner.attached(), prepared(model, config.gradient_checkpointing, config.compile) as network:
+            with learner.attached(), prepared(model, config.gradient_checkpointing, config.compile, spare=spare(learner, plan)) as network:
                 train(network, learner, optimizer, plan, Follower(learner, optimizer, team))
 
 

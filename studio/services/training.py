@@ -27,7 +27,7 @@ from studio.training.loop import Plan, train
 from studio.training.methods import method_of
 from studio.training.methods.trainable import Trainable
 from studio.training.optim import build, restore_optimizer
-from studio.training.passes import LIGHT, SMALL
+from studio.training.passes import LIGHT, SMALL, spare
 from studio.training.preparation import prepared
 from studio.training.run import Checkpoint, Run
 from studio.training.watch import Rhythm, Tally, Watch
@@ -87,7 +87,7 @@ def _run(work: _Work, lane: Lane, desk: Desk) -> dict[str, Any]:
     else:
         _take_up(kept, watch)
     brief(config, plan, model, start, desk.team)
-    with learner.attached(), shown(desk, learner, config), prepared(model, config.gradient_checkpointing, config.compile, watch.note) as network:
+    with learner.attached(), shown(desk, learner, config), prepared(model, config.gradient_checkpointing, config.compile, watch.note, spare(learner, plan)) as network:
         watch.begin(resumed=kept is not None)
         train(network, learner, watch.optimizer, plan, led(watch, desk.team))
         watch.finish()

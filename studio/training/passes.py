@@ -22,7 +22,7 @@ SHIFT = 40
 """Purpose of the noise offset's randomness, apart from those of the batches."""
 SMALL = 2 * 32 * 32
 """Cells of latents that pass together: parts of a step that are no larger than two pictures of 256 px. Weights are read once for all of them, and memory stays below that of one picture of 512 px."""
-LIGHT = SMALL // 2
+LIGHT = SMALL // 4
 """The same where networks learn: they keep what enters each of their layers too."""
 REMEMBERED = 512
 """Prompts whose conditioning is remembered where nothing that reads them learns."""
@@ -84,6 +84,12 @@ def drawn(plan: Plan, step: int) -> list[Batch]:
             else:
                 found.append(batch)
     return found
+
+
+def spare(learner: Trainable, plan: Plan) -> bool:
+    """Whether memory is worth the time that sparing it takes: where words learn, which keep little else, and where small parts of a step pass together."""
+    smallest = min((sample.mean.shape[-2] * sample.mean.shape[-1] for sample in plan.batches.samples), default=0)
+    return not learner.changes_network or (plan.batches.parts > 1 and 2 * smallest * plan.batches.size <= plan.joined)
 
 
 def _cells(batch: Batch) -> int:

@@ -19,11 +19,11 @@ COMPILERS = ("cuda",)
 
 
 @contextmanager
-def prepared(model: Model, checkpointing: bool = False, compile: bool = False, note: Callable[[str, str], None] = lambda _kind, _text: None) -> Iterator[Model]:
+def prepared(model: Model, checkpointing: bool = False, compile: bool = False, note: Callable[[str, str], None] = lambda _kind, _text: None, spare: bool = True) -> Iterator[Model]:
     """The model as a run's loop should use it; previews use the one they have.
 
     With `checkpointing` the UNet keeps only what enters its blocks and computes the rest again on the way back (Chen et al. 2016, arXiv 1604.06174):
-    the same gradients, less memory. On a CPU, feed-forwards alone are computed again: they hold half of what is kept and are a tenth of the work, and what they free lets
+    the same gradients, less memory. On a CPU, feed-forwards alone are computed again where memory is to be spared: they hold half of what is kept and are a tenth of the work, and what they free lets
     small parts of a step pass together (see `passes.SMALL`), which is far more than that tenth faster. With `compile` the UNet of the loop is compiled on a graphics card; `note` tells when it is not.
     """
     if compile and model.device.type not in COMPILERS:
@@ -33,7 +33,7 @@ def prepared(model: Model, checkpointing: bool = False, compile: bool = False, n
         yield seen
         return
     if not checkpointing:
-        with _recomputed(model.unet, *model.text_encoders) if model.device.type == "cpu" else nullcontext():
+        with _recomputed(model.unet, *model.text_encoders) if spare and model.device.type == "cpu" else nullcontext():
             yield seen
         return
     model.unet.enable_gradient_checkpointing()

@@ -13,7 +13,7 @@ from studio.settings import Paths
 from studio.training.loop import Plan, train
 from studio.training.methods import lora
 from studio.training.optim import build
-from studio.training.passes import LIGHT
+from studio.training.passes import LIGHT, spare
 from studio.training.preparation import prepared
 from tests.bench.generate import Memory
 from tests.bench.plain_lora import CAPTION, DECAY, LENGTH, LoraSettings, PlainLora
@@ -28,12 +28,12 @@ class OurLora:
         self.learner = lora.attach(model, None, LoraConfig.model_validate(knobs))
         self.stack = ExitStack()
         self.stack.enter_context(self.learner.attached())
-        self.model = self.stack.enter_context(prepared(model, compile=compile))
         samples = []
         for path in pictures:
             mean, std = model.encode_images(pixels(cover(open_upright(path), settings.edge, settings.edge))[None])
             samples.append(Sample(path.name, "", mean[0].cpu(), std[0].cpu()))
         self.plan = Plan(Batches(tuple(samples), (CAPTION,), "bench", settings.batch, settings.seed, settings.accumulation), clip=("norm", LENGTH), joined=LIGHT)
+        self.model = self.stack.enter_context(prepared(model, compile=compile, spare=spare(self.learner, self.plan)))
         self.optimizer = build("AdamW", [list(group.parameters) for group in self.learner.groups()], settings.rate, DECAY)
         self.watch = Quiet(pace=settings.rate)
 
