@@ -11,7 +11,7 @@ from tests.browser.served import Studio
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "google-chrome", "chrome", "msedge"))), None)
 """A browser of the system; None lets playwright use its own."""
 FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-dev-shm-usage"]
-expect.set_options(timeout=30_000)  # milliseconds: a slow machine that starts a server anew needs more than playwright's five seconds
+expect.set_options(timeout=90_000)  # milliseconds: a slow machine that starts a server anew needs more than playwright's five seconds
 
 
 @pytest.fixture(scope="session")
