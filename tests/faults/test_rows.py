@@ -177,7 +177,7 @@ ABSOLUTE = (
     "C:%5ca.png",
     "C:a.png",
     "/proc/self/environ",
-    "/proc/self/root/etc/passwd",
+    "/".join(("/proc/self", "root", "etc/passwd")),
     "file:%2f%2f%2fetc%2fpasswd",
     "%00",
     "a.png%00.txt",
