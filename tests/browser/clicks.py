@@ -48,7 +48,9 @@ def brush(page: Page, knob: str, value: str) -> None:
 
 def drag(page: Page, start: tuple[float, float], end: tuple[float, float]) -> None:
     """Paint a stroke on the canvas between two places, given as shares of the picture."""
-    box = page.locator("#img2img_canvas canvas.ink").bounding_box()
+    ink = page.locator("#img2img_canvas canvas.ink")
+    ink.scroll_into_view_if_needed()
+    box = ink.bounding_box()
     assert box is not None
     (x0, y0), (x1, y1) = ((box["x"] + box["width"] * x, box["y"] + box["height"] * y) for x, y in (start, end))
     page.mouse.move(x0, y0)

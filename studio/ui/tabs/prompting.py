@@ -25,6 +25,7 @@ class Prompting:
             with gr.Column(scale=6):
                 self._prompt("prompt", say("What to paint; press Ctrl+Enter to start"), 2)
                 self._prompt("negative_prompt", say("What to keep out"), 1)
+                self._cards()
             with gr.Column(scale=2, min_width=240):
                 self.start = gr.Button(say("Generate"), variant="primary", elem_id=f"{self.name}_generate")
                 with gr.Row(elem_classes=["tight"]):
@@ -36,7 +37,6 @@ class Prompting:
                     self.clear = gr.Button("🗑", elem_classes=["tool"], elem_id=f"{self.name}_clear")
                     self.words = gr.Dropdown([], allow_custom_value=True, label=say("Insert an embedding"), elem_id=f"{self.name}_embeddings", interactive=True, min_width=150)
                 self.form.hold("styles", gr.Dropdown([], multiselect=True, allow_custom_value=True, label=say("Styles"), elem_id=f"{self.name}_styles", interactive=True))
-        self._cards()
 
     def _cards(self) -> None:
         """The place of the cards of networks, which static/cards.js draws over /studio/v1/networks."""
