@@ -2,14 +2,16 @@
 
 import hashlib
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
 from functools import partial
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from studio.diffusion.adapters import is_xl
+from studio.diffusion.attaching import Attachment
 from studio.diffusion.bypasses import Forward, Gaps, bypass, module_forward
 from studio.diffusion.model import Model
 from studio.diffusion.seedlings import Recipe, column_lengths, seedling
@@ -52,10 +54,10 @@ class Grown:
     training: bool = True
     step: int = 0
     growths: dict[str, Growth] = field(default_factory=dict)
-    _before: list[tuple[nn.Module, Forward | None]] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         """Let something begin beside every layer."""
+        self._attachment = Attachment(self._replaced)
         for layer in self.layers:
             rank = self._rank(layer)
             if rank:
@@ -93,25 +95,13 @@ class Grown:
         """Leave out from now on what is left out in this step."""
         self.step = step
 
-    @contextmanager
-    def on(self) -> Iterator[None]:
+    def on(self) -> AbstractContextManager[None]:
         """Let layers answer with their adapters for the length of the block; nothing of the model but `forward` of these layers is replaced."""
-        self._put()
-        try:
-            yield
-        finally:
-            self._take()
+        return self._attachment.on()
 
-    @contextmanager
-    def off(self) -> Iterator[None]:
+    def off(self) -> AbstractContextManager[None]:
         """Within `on`: the model as it was, for the length of the block."""
-        here = bool(self._before)
-        self._take()
-        try:
-            yield
-        finally:
-            if here:
-                self._put()
+        return self._attachment.off()
 
     @contextmanager
     def still(self) -> Iterator[None]:
@@ -122,22 +112,23 @@ class Grown:
         finally:
             self.training = before
 
-    def _put(self) -> None:
-        """Replace forwards."""
-        for growth in self.growths.values():
-            module = growth.layer.module
-            before = vars(module).get("forward")
-            self._before.append((module, before))
-            vars(module)["forward"] = partial(self._answer, growth, bypass(module, growth.delta), before)
-
-    def _take(self) -> None:
-        """Put back what was there, the last first."""
-        while self._before:
-            module, before = self._before.pop()
-            if before is None:
-                del vars(module)["forward"]
-            else:
-                vars(module)["forward"] = before
+    @contextmanager
+    def _replaced(self) -> Iterator[None]:
+        """Forwards replaced, and put back as they were, the last first."""
+        replaced: list[tuple[dict[str, Any], Forward | None]] = []
+        try:
+            for growth in self.growths.values():
+                module = growth.layer.module
+                before = vars(module).get("forward")
+                replaced.append((vars(module), before))
+                vars(module)["forward"] = partial(self._answer, growth, bypass(module, growth.delta), before)
+            yield
+        finally:
+            for own, before in reversed(replaced):
+                if before is None:
+                    own.pop("forward", None)
+                else:
+                    own["forward"] = before
 
     def _answer(self, growth: Growth, way: object, before: Forward | None, x: Tensor) -> Tensor:
         """What a layer answers now."""

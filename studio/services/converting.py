@@ -1,6 +1,5 @@
 """Converting checkpoints: pruned, in another precision, as one file or as a diffusers folder, tensor by tensor; the way there and back loses nothing."""
 
-import json
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -13,7 +12,8 @@ from torch import Tensor, nn
 
 from studio.diffusion.assembly import empty_text_encoder, empty_unet, empty_vae, guarded
 from studio.diffusion.blueprints import text_config, unet_config, unused_layers, vae_config
-from studio.diffusion.loading import SD_SCHEDULE, modelspec
+from studio.diffusion.folder_writing import folder_settings, network_settings, write_settings
+from studio.diffusion.loading import modelspec
 from studio.diffusion.sources import EMA, UNPLACED, Opened
 from studio.diffusion.tokenizer import clip_tokenizer
 from studio.files import atomic_folder
@@ -25,7 +25,6 @@ from studio.services.model_files import Baked, Bench, Meter, finite, opened_all,
 
 FILES = {"unet": "diffusion_pytorch_model.safetensors", "vae": "diffusion_pytorch_model.safetensors"}
 """What the weights are called in a part's folder; those of text encoders model.safetensors."""
-_SCHEDULER = "PNDMScheduler"
 
 
 @dataclass(frozen=True)
@@ -105,12 +104,12 @@ def _folder(path: Path, whole: Whole, lane: Lane) -> str:
 
 def _fill(folder: Path, whole: Whole, meter: Meter) -> None:
     """Every part with its settings and weights, and what tells diffusers how they go together; tensors that diffusers has no place for lie in a file of their own."""
-    index, placed = _index(whole), set[str]()
+    placed = set[str]()
     total, done = sum(slot.bytes for slot in whole.slots.values()), 0
     for root, part in whole.opened.family.parts.items():
         network, slots, needs = _part(whole, root, part)
         (folder / root).mkdir(parents=True)
-        _write_json(folder / root / "config.json", _config(network))
+        write_settings(folder / root / "config.json", network_settings(network))
 
         def read(name: str, part: Part = part, needs: Mapping[str, str] = needs, slots: Mapping[str, Slot] = slots) -> Tensor:
             key = needs[name]
@@ -123,8 +122,8 @@ def _fill(folder: Path, whole: Whole, meter: Meter) -> None:
     rest = {key: slot for key, slot in whole.slots.items() if key not in placed}
     if rest:
         write_stream(folder / UNPLACED, rest, whole.read, tell=lambda d, _t: meter(min(total, done + d), total))
-    for name, value in index.items():
-        _write_json(folder / name, value)
+    for name, value in folder_settings(whole.opened.family, _schedule(whole)).items():
+        write_settings(folder / name, value)
     for encoder in whole.opened.family.text_encoders:
         clip_tokenizer(encoder.pad).save_pretrained(folder / encoder.name.replace("text_encoder", "tokenizer"))
 
@@ -181,34 +180,7 @@ def _partly(whole: Whole, part: Part, needs: Mapping[str, str]) -> set[str]:
     return {key for key, count in pieces.items() if ".in_proj_" in key and count != 3}
 
 
-def _config(network: nn.Module) -> dict[str, Any]:
-    """The settings of a network as its library writes them."""
-    config: Any = network.config
-    if hasattr(config, "to_diff_dict"):
-        return {**config.to_diff_dict(), "architectures": [type(network).__name__]}
-    return json.loads(network.to_json_string())  # type: ignore[operator]
-
-
-def _index(whole: Whole) -> dict[str, dict[str, Any]]:
-    """The files that say how the parts go together: model_index.json and the scheduler's settings."""
-    from diffusers import __version__
-
-    family, two = whole.opened.family, whole.opened.xl
-    pipeline = "StableDiffusion" + ("XL" if two else "") + ("Inpaint" if family.inpaints else "") + "Pipeline"
-    index: dict[str, Any] = {"_class_name": pipeline, "_diffusers_version": __version__, "scheduler": ["diffusers", _SCHEDULER]}
-    index |= {"unet": ["diffusers", "UNet2DConditionModel"], "vae": ["diffusers", "AutoencoderKL"]}
-    for encoder in family.text_encoders:
-        index[encoder.name] = ["transformers", "CLIPTextModelWithProjection" if encoder.pooled else "CLIPTextModel"]
-        index[encoder.name.replace("text_encoder", "tokenizer")] = ["transformers", "CLIPTokenizer"]
-    if not two:
-        index |= {"safety_checker": [None, None], "feature_extractor": [None, None], "requires_safety_checker": False}
-    schedule = {**SD_SCHEDULE, "_class_name": _SCHEDULER, "skip_prk_steps": True, "prediction_type": "v_prediction" if whole.velocity else "epsilon"}
-    if whole.opened.facts.zero_snr:
-        schedule["rescale_betas_zero_snr"] = True
-    return {"model_index.json": index, "scheduler/scheduler_config.json": schedule}
-
-
-def _write_json(path: Path, value: Mapping[str, Any]) -> None:
-    """Settings as JSON."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(value, indent=2, ensure_ascii=False, default=list) + "\n", encoding="utf-8")
+def _schedule(whole: Whole) -> dict[str, Any]:
+    """What the checkpoint's schedule has of its own."""
+    own: dict[str, Any] = {"prediction_type": "v_prediction" if whole.velocity else "epsilon"}
+    return own | ({"rescale_betas_zero_snr": True} if whole.opened.facts.zero_snr else {})

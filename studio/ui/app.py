@@ -80,7 +80,14 @@ def build(engine: Engine, key: str = "") -> gr.Blocks:
         preparing.look.click(_opened(page), None, [tabs, preparing.opened]).then(None, preparing.opened, js="(name) => window.studio.openRoom(name)")
         room.use.click(lambda folder: [gr.Tabs(selected="train"), folder], room.folder, [tabs, training.form.parts["data"]])
         creating.train.click(_newest_embedding(engine), None, [tabs, training.form.method, training.form.parts["embedding"]])
+        _lighten(blocks, pulse)
     return blocks
+
+
+def _lighten(blocks: gr.Blocks, unseen: gr.Button) -> None:
+    """Tell one part of the page that an event waits, and not every output: gradio's page looks through all of its parts for each one told, at every stage of every event."""
+    for event in blocks.fns.values():
+        event.show_progress_on = [unseen] if event.show_progress == "hidden" else event.show_progress_on or event.outputs[:1]
 
 
 def _onto_table(page: Page, painting: Painting) -> Callable[[str, int], list[Any]]:

@@ -7,6 +7,7 @@ from html import escape
 from typing import Any
 
 import gradio as gr
+from gradio.blocks import Block
 from gradio.components import Component
 
 from studio import shelves
@@ -62,23 +63,39 @@ class Page:
         """
         inputs = list(dict.fromkeys(part for screen in self.screens for part in screen.inputs))
         outputs = [part for screen in self.screens for part in screen.outputs]
+        filled = [part for _, parts in self.fills for part in parts]
         sent = gr.State([])
 
         def draw(request: gr.Request, before: list[str], *values: Any) -> list[Any]:
             lang, given = language(request.headers.get("accept-language")), dict(zip(inputs, values, strict=True))
             now = [value for screen in self.screens for value in screen.draw(lang, *(given[part] for part in screen.inputs))]
             marks = [repr(value) for value in now]
-            old = before or [""] * len(now)
-            return [marks, *(gr.skip() if mark == last else value for mark, last, value in zip(marks, old, now, strict=True))]
+            if not before:
+                return [marks, *(value if part in filled else _news(part, value) for part, value in zip(outputs, now, strict=True))]
+            return [marks, *(gr.skip() if mark == last else value for mark, last, value in zip(marks, before, now, strict=True))]
 
         def redraw(request: gr.Request, before: list[str], *values: Any) -> list[Any]:
             return draw(request, before, *values) if before else [gr.skip()] * (len(outputs) + 1)
 
         options: dict[str, Any] = {"show_progress": "hidden", "concurrency_limit": 8, "api_visibility": "private"}
-        restored = self.blocks.load(lambda: [value for values, _ in self.fills for value in values()], None, [part for _, parts in self.fills for part in parts], **options)
+        restored = self.blocks.load(lambda: list(map(_news, filled, [value for values, _ in self.fills for value in values()])), None, filled, **options)
         restored.then(draw, [sent, *inputs], [sent, *outputs], **options)
         for event in (pulse.click, timer.tick):
             event(redraw, [sent, *inputs], [sent, *outputs], trigger_mode="always_last", **options)
+
+
+def _news(part: Component, value: Any) -> Any:
+    """What of a value or update the page does not show yet as it was built; each part that is told costs the browser a walk through all of it."""
+    if isinstance(value, Block):
+        return value
+    told = value if isinstance(value, dict) and value.get("__type__") == "update" else {"value": value}
+    news = {name: one for name, one in told.items() if name != "__type__" and getattr(part, name, None) != (_pairs(one) if name == "choices" else one)}
+    return gr.update(**news) if news else gr.skip()
+
+
+def _pairs(choices: Sequence[Any]) -> list[tuple[str, Any]]:
+    """Choices as gradio keeps them."""
+    return [(str(choice[0]), choice[1]) if isinstance(choice, tuple) else (str(choice), choice) for choice in choices]
 
 
 class Form:

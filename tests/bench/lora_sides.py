@@ -17,7 +17,7 @@ from studio.training.passes import LIGHT, spare
 from studio.training.preparation import prepared
 from tests.bench.generate import Memory
 from tests.bench.plain_lora import CAPTION, DECAY, LENGTH, LoraSettings, PlainLora
-from tests.bench.ti_sides import Quiet, portraits, taken, world
+from tests.bench.ti_sides import Quiet, portraits, taken, timed, world
 
 
 class OurLora:
@@ -65,12 +65,7 @@ class TheirLora:
     def run(self, steps: int) -> list[float]:
         """Take steps; returns the seconds of each."""
         self.loop.cached = self.cached
-        seconds = []
-        for _ in range(steps):
-            began = time.perf_counter()
-            self.loop.step()
-            seconds.append(time.perf_counter() - began)
-        return seconds
+        return timed(self.loop.step, steps)
 
 
 def peak_above_weights(side: str, name: str, settings: LoraSettings, root: Path, steps: int = 1) -> int:

@@ -89,6 +89,16 @@ class Ours:
         return self.watch.seconds
 
 
+def timed(step: Callable[[], object], steps: int) -> list[float]:
+    """Take steps; returns the seconds of each."""
+    seconds = []
+    for _ in range(steps):
+        began = time.perf_counter()
+        step()
+        seconds.append(time.perf_counter() - began)
+    return seconds
+
+
 class Theirs:
     """The plain loop."""
 
@@ -98,12 +108,7 @@ class Theirs:
 
     def run(self, steps: int) -> list[float]:
         """Take steps; returns the seconds of each."""
-        seconds = []
-        for _ in range(steps):
-            began = time.perf_counter()
-            self.loop.step()
-            seconds.append(time.perf_counter() - began)
-        return seconds
+        return timed(self.loop.step, steps)
 
 
 def small_random(device: torch.device, dtype: torch.dtype) -> Model:

@@ -8,23 +8,13 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from studio.diffusion.adapters import Wear, worn
-from studio.diffusion.families import SD2, SDXL
+from studio.diffusion.families import SD2
 from studio.diffusion.model import Model
 from studio.errors import InputError
 from studio.formats.adapter import Adapter, read_adapter
 from studio.formats.keys import levels_of, unet_table
 from studio.formats.kohya_keys import kohya_name
 from tests.diffusion.small import kohya_file, lora_tensors, made, predicted, rand, weights
-
-
-@pytest.fixture(scope="module")
-def sd1() -> Model:
-    return made()
-
-
-@pytest.fixture(scope="module")
-def xl() -> Model:
-    return made(SDXL, 40)
 
 
 def merged(model: Model, adapter: Adapter, unet: float, te: float, tensors: dict[str, Tensor]) -> Tensor:

@@ -9,7 +9,6 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from studio.diffusion.adapters import Wear, worn
-from studio.diffusion.families import SDXL
 from studio.diffusion.growing import Grown, Recipe
 from studio.diffusion.hypernetworks import hooked
 from studio.diffusion.model import Conditioning, Model
@@ -35,16 +34,6 @@ KINDS = {
     "Full": Recipe("Full"),
 }
 DECOMPOSED = {name for name, recipe in KINDS.items() if recipe.dora}
-
-
-@pytest.fixture(scope="module")
-def sd1() -> Model:
-    return made()
-
-
-@pytest.fixture(scope="module")
-def xl() -> Model:
-    return made(SDXL, 40)
 
 
 def everywhere(model: Model, text: bool = True) -> list[Layer]:

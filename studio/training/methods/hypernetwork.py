@@ -1,7 +1,7 @@
 """Hypernetworks as A1111 trains them: small networks by width of context learn what keys and values are told; no weight of the checkpoint changes."""
 
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import replace
 from pathlib import Path
 
@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from studio import shelves
+from studio.diffusion.attaching import Attachment
 from studio.diffusion.hypernetworks import Chance, begun, hooked, live, misfit, state_of, widths_of
 from studio.diffusion.model import Model
 from studio.errors import InputError
@@ -39,7 +40,7 @@ class LiveHypernetwork(Trainable):
             raise misfit(model, network.name, network.layers)
         self.start = [p.detach().clone() for p in self.parameters()]
         self.copies = sum(p.numel() * p.element_size() for p in self.start) <= COPIED
-        self._on: ExitStack | None = None
+        self._attachment = Attachment(lambda: hooked(self.model, self.pairs, lambda: 1.0, self.network.name, self.chance))
 
     @property
     def nets(self) -> list[nn.Sequential]:
@@ -104,27 +105,13 @@ class LiveHypernetwork(Trainable):
         """The networks as they are now."""
         return {name: self.now}
 
-    @contextmanager
-    def attached(self) -> Iterator[None]:
+    def attached(self) -> AbstractContextManager[None]:
         """Hooked on for the length of the block."""
-        here = self._on is not None
-        self._put()
-        try:
-            yield
-        finally:
-            if not here:
-                self._take()
+        return self._attachment.on()
 
-    @contextmanager
-    def off(self) -> Iterator[None]:
+    def off(self) -> AbstractContextManager[None]:
         """Within `attached`: every hook taken off."""
-        here = self._on is not None
-        self._take()
-        try:
-            yield
-        finally:
-            if here:
-                self._put()
+        return self._attachment.off()
 
     @contextmanager
     def shown(self) -> Iterator[None]:
@@ -137,18 +124,6 @@ class LiveHypernetwork(Trainable):
         finally:
             for net, training in zip(self.nets, before, strict=True):
                 net.train(training)
-
-    def _put(self) -> None:
-        """Hook on, once."""
-        if self._on is None:
-            self._on = ExitStack()
-            self._on.enter_context(hooked(self.model, self.pairs, lambda: 1.0, self.network.name, self.chance))
-
-    def _take(self) -> None:
-        """Take every hook off."""
-        if self._on is not None:
-            on, self._on = self._on, None
-            on.close()
 
 
 def attach(model: Model, start: Path | None, config: TrainConfig) -> LiveHypernetwork:

@@ -1,7 +1,7 @@
 """LoRA (Hu et al. 2021) and what is grown beside layers as it is: small networks learn, the checkpoint stays as it is and is shared."""
 
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -101,23 +101,17 @@ class Lora(Trainable):
         """As it is when it is asked for."""
         return {name: lambda: self.grown.adapter(name)}
 
-    @contextmanager
-    def attached(self) -> Iterator[None]:
+    def attached(self) -> AbstractContextManager[None]:
         """On the model for the length of a run."""
-        with self.grown.on():
-            yield
+        return self.grown.on()
 
-    @contextmanager
-    def off(self) -> Iterator[None]:
+    def off(self) -> AbstractContextManager[None]:
         """The checkpoint as it is."""
-        with self.grown.off():
-            yield
+        return self.grown.off()
 
-    @contextmanager
-    def shown(self) -> Iterator[None]:
+    def shown(self) -> AbstractContextManager[None]:
         """Without dropout."""
-        with self.grown.still():
-            yield
+        return self.grown.still()
 
 
 def recipe_of(config: NetworkConfig, kind: str = "LoRA") -> Recipe:
