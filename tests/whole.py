@@ -12,7 +12,8 @@ PATIENT = {"GOMP_SPINCOUNT": "2000", **os.environ}
 """Threads of torch that wait for each other give their core to the other process, as the worker's do (`ARCHITECTURE.md`)."""
 
 
-SPREAD = ["-n", str(max(2, (os.cpu_count() or 2) - 1)), "--dist", "loadfile"]
+CORES = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 2
+SPREAD = ["-n", str(max(2, CORES - 1)), "--dist", "loadfile"]
 """The rest on every core but the one that the browser's tests have, each file in one process."""
 SINGLE = {**PATIENT, "OMP_NUM_THREADS": "1"}
 """Where every core has a process of its own, threads within one only wait for each other."""
