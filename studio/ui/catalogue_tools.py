@@ -63,7 +63,7 @@ TOOLS: dict[str, str] = {
     "Checkpoint that is merged into A.": "合并到 A 的模型。",
     "Checkpoint whose difference to B is added; for Add difference only.": "加上 B 与此模型的差；仅用于 Add difference。",
     "How much of B: 0 is model A, 1 is model B.": "B 的比例：0 为模型 A，1 为模型 B。",
-    "Weighted sum is A × (1 - M) + B × M; Add difference is A + (B - C) × M; No interpolation needs A alone.": "Weighted sum 为 A * (1 - M) + B * M；Add difference 为 A + (B - C) * M；No interpolation 只需要 A。",
+    "Weighted sum is A × (1 - M) + B × M; Add difference is A + (B - C) × M; No interpolation needs A alone.": "Weighted sum 为 A × (1 - M) + B × M；Add difference 为 A + (B - C) × M；No interpolation 只需要 A。",
     "Multipliers by block in the place of M: a preset's name, or 26 numbers BASE, IN00-IN11, M00, OUT00-OUT11 (20 for SDXL); X stands for M.": "按层给出倍率以代替 M：预设名称，或 26 个数字 BASE、IN00-IN11、M00、OUT00-OUT11（SDXL 为 20 个）；X 表示 M。",
     "Autoencoder that takes the place of A's own; None keeps it.": "用来代替 A 自带的 VAE；None 表示保留。",
     "Regular expression; tensors in whose names it is found are left out, such as ^model_ema.": "正则表达式；名称中含有匹配的张量会被丢弃，例如 ^model_ema。",

@@ -54,7 +54,7 @@ class Top:
                 gr.HTML(f'<div class="brand" translate="no">{icon()}<span>SD Training Studio</span></div>', elem_id="brand", container=False, padding=False)
             checkpoint = gr.Dropdown(names, value=names[0] if names else None, allow_custom_value=True, label=say("Checkpoint"), elem_id="checkpoint", scale=0, min_width=240)
             vae = gr.Dropdown(_vaes(engine), value="Automatic", allow_custom_value=True, label=say("VAE"), elem_id="vae", scale=0, min_width=150)
-            clip_skip = gr.Number(1, minimum=1, maximum=12, precision=0, label=say("Clip skip"), elem_id="clip_skip", scale=0, min_width=90)
+            clip_skip = gr.Number(1, minimum=1, maximum=12, precision=0, label=say("Clip skip"), elem_id="clip_skip", scale=0, min_width=140)
             refresh = gr.Button("⟳", elem_classes=["tool"], elem_id="refresh_checkpoints")
             with gr.Column(scale=1, min_width=200):
                 chip = gr.HTML(elem_id="engine", padding=False)

@@ -38,7 +38,7 @@ class Presetting:
             choices = [(say(TITLES[intent]), intent) for intent in INTENTS]
             self.intent = gr.Dropdown([("–", ""), *choices], value="", label=say("Preset for"), elem_id="train_intent", min_width=120, scale=2)
             self.apply = gr.Button(say("Apply"), elem_id="train_apply", min_width=80, scale=1)
-            self.file = gr.UploadButton(say("Train like a file …"), file_types=list(OPENED), elem_id="train_like", min_width=120, scale=1)
+            self.file = gr.UploadButton(say("Train like a file …"), file_types=list(OPENED), elem_id="train_like", min_width=140, scale=2)
         self.taken = gr.HTML(elem_id="train_taken", elem_classes=["reason"])
         self.said = gr.HTML(elem_id="train_preset", elem_classes=["reason"])
 
