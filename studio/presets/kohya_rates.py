@@ -116,12 +116,11 @@ def take_length(taken: Taken, args: Mapping[str, Any], images: int, percent: boo
     batch = int(taken.values.get("batch_size", 1)) * int(taken.values.get("gradient_accumulation", 1))
     of_epoch = math.ceil(images / batch) if images else 0
     steps = _steps(taken, args, of_epoch)
-    for name, knob in (("save_every_n", "save_every"),):
-        every, epochs = whole(args.get(f"{name}_steps")), whole(args.get(f"{name}_epochs"))
-        if every:
-            taken.put(knob, every, f"{name}_steps")
-        elif epochs and of_epoch:
-            taken.put(knob, epochs * of_epoch, f"{name}_epochs")
+    every, epochs = whole(args.get("save_every_n_steps")), whole(args.get("save_every_n_epochs"))
+    if every:
+        taken.put("save_every", every, "save_every_n_steps")
+    elif epochs and of_epoch:
+        taken.put("save_every", epochs * of_epoch, "save_every_n_epochs")
     _warmup(taken, args, steps, percent)
     return steps
 
