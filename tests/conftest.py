@@ -20,6 +20,14 @@ settings.register_profile("searching", deadline=None)
 settings.load_profile(os.environ.get("STUDIO_HYPOTHESIS", "steady"))
 """A suite that gates changes tries the same examples each time; STUDIO_HYPOTHESIS=searching looks for new ones."""
 
+LONG = ("test_several.py", "test_check.py", "test_worker.py", "test_serve.py", "test_cli_data.py", "test_memory.py", "test_matrix.py")
+"""Files that take longest: begun first, so that no core waits for one of them at the end."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Order the files; tests within one stay as they are."""
+    items.sort(key=lambda item: LONG.index(item.path.name) if item.path.name in LONG else len(LONG))
+
 
 @pytest.fixture
 def root(tmp_path: Path) -> Paths:

@@ -13,7 +13,7 @@ PATIENT = {"GOMP_SPINCOUNT": "2000", **os.environ}
 
 
 CORES = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 2
-SPREAD = ["-n", str(max(2, CORES - 1)), "--dist", "loadfile"]
+SPREAD = ["-n", str(max(2, CORES - 1)), "--dist", "loadfile", "--no-loadscope-reorder"]
 """The rest on every core but the one that the browser's tests have, each file in one process."""
 SINGLE = {**PATIENT, "OMP_NUM_THREADS": "1"}
 """Where every core has a process of its own, threads within one only wait for each other."""
