@@ -88,6 +88,8 @@ BEAT = 2.0
 """Seconds between heartbeats."""
 LOOK = 0.2
 """Seconds between two looks into the database."""
+WARM = 3.0
+"""Seconds of idleness after which a worker reads in what painting needs: later than the page opens, earlier than a prompt is written."""
 LINGER = 60.0
 """Seconds an idle worker stays when no face is there."""
 
@@ -191,7 +193,7 @@ class Worker:
 
         self._desk = Desk(self.paths, ModelCache(self.paths))
         _leave_room(str(self._desk.cache.device))
-        idle, watch = time.monotonic(), Watch(self.paths.database)
+        idle, watch, warm = time.monotonic(), Watch(self.paths.database), False
         while True:
             self.index()
             job = self.store.claim(self.name, LANE)
@@ -199,6 +201,9 @@ class Worker:
                 self.execute(job)
             if job is not None or self._aside:
                 idle = time.monotonic()
+            elif not warm and time.monotonic() - idle > WARM:
+                warm = True
+                read_in()
             elif time.monotonic() - idle > LINGER and not self._faces():
                 self.store.forget(self.name)
                 return
@@ -315,6 +320,12 @@ class Worker:
         if shelf != self._shelf:
             self.store.put_cards({str(p): _card(p) for p in files})
             self._shelf = shelf
+
+
+def read_in() -> None:
+    """Import the libraries that painting needs, which takes longer than painting does; nothing is loaded yet."""
+    importlib.import_module("studio.services.generation")
+    importlib.import_module("studio.diffusion.assembly").read_in()
 
 
 def _leave_room(device: str) -> None:

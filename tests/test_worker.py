@@ -14,7 +14,7 @@ import pytest
 import torch
 from PIL import Image
 
-from studio import shelves
+from studio import shelves, worker
 from studio.engine import Engine
 from studio.jobs import State
 from studio.requests import CreateEmbeddingRequest, GenerateRequest, TrainRequest
@@ -30,10 +30,10 @@ def engine(root: Paths) -> Iterator[Engine]:
     engine.keep_worker("test")
     yield engine
     engine.close()
-    for worker in engine.store.workers():
-        if worker["facts"].get("role") == "worker":
+    for one in engine.store.workers():
+        if one["facts"].get("role") == "worker":
             with contextlib.suppress(ProcessLookupError):  # one that a test has killed
-                os.kill(worker["pid"], signal.SIGKILL)
+                os.kill(one["pid"], signal.SIGKILL)
 
 
 def until(condition: Callable[[], object]) -> object:
@@ -114,3 +114,20 @@ def test_the_command_line_uses_the_same_queue(engine: Engine, tmp_path: Path) ->
     assert wrong.returncode == 2
     assert "Sampler" in wrong.stderr
     assert "Traceback" not in wrong.stderr
+
+
+def test_an_idle_worker_reads_in_what_painting_needs_once(root: Paths, monkeypatch: pytest.MonkeyPatch) -> None:
+    read: list[float] = []
+    monkeypatch.setattr(worker, "read_in", lambda: read.append(time.monotonic()))
+    monkeypatch.setattr(worker, "WARM", 0.3)
+    monkeypatch.setattr(worker, "LINGER", 1.5)
+    began = time.monotonic()
+    worker.Worker(root).run()
+    assert len(read) == 1
+    assert read[0] - began > 0.3
+
+
+def test_what_painting_needs_is_there_when_it_was_read_in() -> None:
+    worker.read_in()
+    for name in ("diffusers.models.unets.unet_2d_condition", "diffusers.models.autoencoders.autoencoder_kl", "transformers.models.clip.modeling_clip", "studio.services.generation"):
+        assert name in sys.modules

@@ -1,5 +1,6 @@
 """Networks put together from tensors: built without numbers, checked by name and shape, filled in the precision asked for."""
 
+import importlib
 from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
 
@@ -13,6 +14,12 @@ Shapes = Mapping[str, tuple[int, ...]]
 Made = TypeVar("Made")
 
 _TEXT_SIZES = ("vocab_size", "hidden_size", "intermediate_size", "num_hidden_layers", "num_attention_heads", "max_position_embeddings", "projection_dim")
+
+
+def read_in() -> None:
+    """Import what the functions here make networks with."""
+    for module in ("diffusers.models.unets.unet_2d_condition", "diffusers.models.autoencoders.autoencoder_kl", "transformers.models.clip.modeling_clip"):
+        importlib.import_module(module)
 
 
 def empty_unet(config: Mapping[str, Any]) -> nn.Module:
