@@ -323,9 +323,12 @@ class Worker:
 
 
 def read_in() -> None:
-    """Import the libraries that painting needs, which takes longer than painting does; nothing is loaded yet."""
-    importlib.import_module("studio.services.generation")
-    importlib.import_module("studio.diffusion.assembly").read_in()
+    """Import the libraries that painting needs, which takes longer than painting does; nothing is loaded yet. What cannot be imported is left to the first job, which tells it to a person."""
+    try:
+        importlib.import_module("studio.services.generation")
+        importlib.import_module("studio.diffusion.assembly").read_in()
+    except Exception:  # a damaged installation must not end a worker that nobody asked for anything
+        log.warning("what painting needs cannot be read in", exc_info=True)
 
 
 def _leave_room(device: str) -> None:

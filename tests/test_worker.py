@@ -15,6 +15,7 @@ import torch
 from PIL import Image
 
 from studio import shelves, worker
+from studio.diffusion import assembly
 from studio.engine import Engine
 from studio.jobs import State
 from studio.requests import CreateEmbeddingRequest, GenerateRequest, TrainRequest
@@ -127,7 +128,17 @@ def test_an_idle_worker_reads_in_what_painting_needs_once(root: Paths, monkeypat
     assert read[0] - began > 0.3
 
 
-def test_what_painting_needs_is_there_when_it_was_read_in() -> None:
+def test_nothing_is_left_to_import_when_it_was_read_in() -> None:
+    words = "from studio import worker; worker.read_in(); import sys; before = set(sys.modules)"
+    made = "from diffusers import AutoencoderKL, UNet2DConditionModel; from transformers import CLIPTextModel, CLIPTextModelWithProjection"
+    done = subprocess.run([sys.executable, "-c", f"{words}; {made}; import studio.services.generation; print(sorted(set(sys.modules) - before))"], capture_output=True, text=True, check=False)
+    assert done.stdout.strip() == "[]", done.stderr
+
+
+def test_libraries_that_cannot_be_imported_do_not_end_the_worker(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
+    def broken() -> None:
+        raise ImportError("libsomething.so.1 is not there")
+
+    monkeypatch.setattr(assembly, "read_in", broken)
     worker.read_in()
-    for name in ("diffusers.models.unets.unet_2d_condition", "diffusers.models.autoencoders.autoencoder_kl", "transformers.models.clip.modeling_clip", "studio.services.generation"):
-        assert name in sys.modules
+    assert "libsomething.so.1" in caplog.text

@@ -1,4 +1,4 @@
-"""The whole suite at once: what a browser clicks, which mostly waits, beside all the rest, a file at a time on every core. Exits with what pytest exits with."""
+"""The whole suite at once: what a browser clicks, which mostly waits, beside all the rest, a file at a time on the other cores. Exits with what pytest exits with."""
 
 import os
 import subprocess

@@ -11,37 +11,30 @@ class Attachment:
         self._made = put
         self._here: ExitStack | None = None
 
-    @contextmanager
-    def on(self) -> Iterator[None]:
+    def on(self) -> AbstractContextManager[None]:
         """On for the length of the block; within another such block it stays on."""
-        here = self._here is not None
-        self._put()
-        try:
-            yield
-        finally:
-            if not here:
-                self._take()
+        return self._turned(True)
+
+    def off(self) -> AbstractContextManager[None]:
+        """Within `on`: the model as it was, for the length of the block."""
+        return self._turned(False)
 
     @contextmanager
-    def off(self) -> Iterator[None]:
-        """Within `on`: the model as it was, for the length of the block."""
-        here = self._here is not None
-        self._take()
+    def _turned(self, on: bool) -> Iterator[None]:
+        """On or off for the length of the block, then as it was before."""
+        before = self._here is not None
+        self._turn(on)
         try:
             yield
         finally:
-            if here:
-                self._put()
+            self._turn(before)
 
-    def _put(self) -> None:
-        """Put it on, unless it is."""
-        if self._here is None:
+    def _turn(self, on: bool) -> None:
+        """Put it on or take it off, unless it is so."""
+        if on and self._here is None:
             with ExitStack() as stack:
                 stack.enter_context(self._made())
                 self._here = stack.pop_all()
-
-    def _take(self) -> None:
-        """Take it off, if it is on."""
-        if self._here is not None:
+        elif not on and self._here is not None:
             here, self._here = self._here, None
             here.close()
