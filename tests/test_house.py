@@ -89,6 +89,48 @@ def test_the_checks_see_what_they_look_for() -> None:
     assert unfinished(ast.parse("class P(Protocol):\n    def f(self): ...\nclass Q:\n    def f(self):\n        '''Nothing to do.'''\ndef g(): return 1")) == []
 
 
+MATCHING = ("compile", "search", "match", "fullmatch", "sub", "subn", "split", "findall", "finditer")
+PATTERN_MAKERS = {
+    "studio/safe_regex.py": "compiles what users type, with a time limit",
+    "studio/projects/wildcards.py": "a run of escaped letters without repeats",
+    "studio/projects/filter_words.py": "names of the module's own table",
+    "studio/prompts/words.py": "a set of escaped first letters",
+    "studio/dataset/captioners/released.py": "patterns from a table in the same file",
+}
+"""Files that may compile a pattern which isn't written at the place of the call, with the reason."""
+
+
+def is_fixed_pattern(node: ast.expr) -> bool:
+    """Whether a pattern is fixed by the source: literals, module constants, and text that went through `re.escape`."""
+    if isinstance(node, ast.Constant):
+        return True
+    if isinstance(node, ast.JoinedStr):
+        return all(is_fixed_pattern(part.value if isinstance(part, ast.FormattedValue) else part) for part in node.values)
+    if isinstance(node, ast.BinOp):
+        return is_fixed_pattern(node.left) and is_fixed_pattern(node.right)
+    if isinstance(node, ast.Attribute):
+        return node.attr == "pattern" and is_fixed_pattern(node.value)
+    if isinstance(node, ast.Call):
+        return ast.unparse(node.func) == "re.escape"
+    return isinstance(node, ast.Name) and node.id.lstrip("_").isupper()
+
+
+def free_patterns(module: ast.Module) -> list[int]:
+    """Lines on which `re` or `regex` is given a pattern that isn't fixed by the source."""
+    calls = [node for node in ast.walk(module) if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.func.attr in MATCHING and node.args]
+    return [call.lineno for call in calls if ast.unparse(call.func.value) in ("re", "regex") and not is_fixed_pattern(call.args[0])]
+
+
+@pytest.mark.parametrize("path", STUDIO, ids=name_of)
+def test_text_of_users_is_compiled_only_with_a_time_limit(path: Path) -> None:
+    assert name_of(path) in PATTERN_MAKERS or free_patterns(tree(path)) == []
+
+
+def test_a_free_pattern_is_seen() -> None:
+    assert free_patterns(ast.parse("re.compile(request.discard)\nregex.search(f'a{text}', x)\nre.sub(pattern, '', x)")) == [1, 2, 3]
+    assert free_patterns(ast.parse("re.compile(r'a+')\nre.match(rf'{NUMBER}x{re.escape(text)}', x)\nre.split(f'({PLACES.pattern})', x)\nfound.search(text)")) == []
+
+
 PLACES = ("work", "opt", "root", "home", "tmp", "Users")
 HOSTS = tuple(map("".join, (("python", "hosted"), ("pypi", r"\.org"), ("download", r"\.pytorch"), ("google", "apis"), ("js", "delivr"), ("un", "pkg"), ("cdn", "js"))))
 FOREIGN = re.compile(rf"(?<![\w.])/(?:{'|'.join(PLACES)})/\w+|[A-Z]:\\\\Users|{'|'.join(HOSTS)}")

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from functools import lru_cache
 
 from studio.projects.captions import split_tags
+from studio.projects.wildcards import ANY, Wildcard, folded
 from studio.requests.caption import CaptionOptions
 
 
@@ -36,14 +37,14 @@ def chosen(tags: Sequence[Tag], options: CaptionOptions) -> list[Tag]:
 
 def excluded(name: str, exclude: str) -> bool:
     """Whether a tag is on a list of tags to leave out, however its spaces and capitals are written; * stands for any letters."""
-    return any(pattern.fullmatch(_plain(name)) for pattern in _patterns(exclude))
+    return any(pattern.whole(folded(_plain(name))) for pattern in _patterns(exclude))
 
 
 @lru_cache(maxsize=64)
-def _patterns(exclude: str) -> tuple[re.Pattern[str], ...]:
+def _patterns(exclude: str) -> tuple[Wildcard, ...]:
     """The patterns of a list; a backslash before a bracket is taken as escaping it."""
     entries = (_plain(re.sub(r"\\([\\()])", r"\1", entry)) for entry in split_tags(exclude.replace("\n", ",")))
-    return tuple(re.compile(".*".join(map(re.escape, entry.split("*"))), re.DOTALL) for entry in entries)
+    return tuple(Wildcard([(letter, letter == ANY) for letter in folded(entry)]) for entry in entries)
 
 
 def _plain(name: str) -> str:

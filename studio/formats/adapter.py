@@ -12,11 +12,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from studio.errors import Unreadable
+from studio.errors import InputError, Unreadable
 from studio.files import sha256
 from studio.formats.checkpoint import Weights
 from studio.formats.delta import Delta, Shapes, kind_of
 from studio.formats.embedding import Embedding, embedding_of
+from studio.safe_regex import SafeRegex
 
 _BUNDLE = "bundle_emb."
 _LORA = {"up": "lora_up", "down": "lora_down", "mid": "lora_mid", "A": "lora_down", "B": "lora_up"}
@@ -286,7 +287,7 @@ def _with_peft_alpha(delta: Delta, module: str, key: str, config: Mapping[str, A
     patterns = config.get(f"{part}.alpha_pattern")
     alpha = config.get(f"{part}.lora_alpha", config.get(f"{part}.alpha"))
     for pattern, value in (patterns if isinstance(patterns, dict) else {}).items():
-        if re.fullmatch(rf"(.*\.)?({re.escape(pattern) if not _is_pattern(pattern) else pattern})", dotted):
+        if _matches(pattern, dotted):
             alpha = value
             break
     if not isinstance(alpha, int | float) or not alpha or not delta.rank:
@@ -295,13 +296,16 @@ def _with_peft_alpha(delta: Delta, module: str, key: str, config: Mapping[str, A
     return replace(delta, alpha=float(alpha), factor=alpha / rank)
 
 
-def _is_pattern(text: str) -> bool:
-    """Whether a text can be read as a regular expression."""
+def _matches(pattern: str, dotted: str) -> bool:
+    """Whether a layer's dotted name ends with a pattern of PEFT's configuration, read as plain text where it isn't a regular expression. Raises Unreadable when the search takes too long."""
     try:
-        re.compile(text)
-    except re.error:
-        return False
-    return True
+        expression = SafeRegex(rf"(.*\.)?({pattern})", "alpha_pattern")
+    except InputError:
+        return dotted == pattern or dotted.endswith(f".{pattern}")
+    try:
+        return expression.fullmatch(dotted)
+    except InputError as error:
+        raise Unreadable(str(error)) from error
 
 
 def _refuse_others(path: Path, modules: Mapping[str, object], keys: Iterable[str]) -> None:

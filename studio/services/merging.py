@@ -20,6 +20,7 @@ from studio.formats.keys import UNET
 from studio.formats.streaming import HASH, Slot, Stopped, legacy_hash, write_stream
 from studio.jobs import Lane
 from studio.requests.tools import MergeRequest
+from studio.safe_regex import SafeRegex
 from studio.services.model_files import Baked, Bench, Meter, finite, opened_all, result_at, settings_beside, stopped, wanted_dtype
 from studio.settings import Paths
 
@@ -169,11 +170,8 @@ def _merge(request: MergeRequest, models: list[Opened]) -> Merge:
 
 
 def _kept(request: MergeRequest, slots: Mapping[str, Slot], lane: Lane, mixed: bool) -> dict[str, Slot]:
-    """The tensors of the result: without those the person discards, and without averages, which no longer belong to the weights once these are mixed. Raises InputError."""
-    try:
-        pattern = re.compile(request.discard) if request.discard else None
-    except re.error as error:
-        raise InputError(f"Discard weights with matching name: {request.discard!r} is no regular expression ({error}).", "Write for example ^model_ema.") from error
+    """The tensors of the result: without those the person discards, and without averages, which no longer belong once weights are mixed. Raises InputError, also when the expression takes too long."""
+    pattern = SafeRegex(request.discard, "Discard weights with matching name", advice="Write for example ^model_ema.") if request.discard else None
     kept = {key: slot for key, slot in slots.items() if not (pattern and pattern.search(key)) and not (mixed and key.startswith(EMA))}
     if not kept:
         raise InputError(f"Discard weights with matching name: {request.discard!r} matches everything.", "Write a narrower expression.")

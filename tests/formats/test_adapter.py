@@ -85,6 +85,13 @@ def test_alphas_that_diffusers_keeps_in_the_metadata(tmp_path: Path) -> None:
     assert {name: delta.scale for name, delta in modules.items()} == {f"lora_unet_{TO_Q}": 0.5, f"lora_unet_{TO_Q.replace('to_q', 'to_k')}": 2.0, f"lora_te1_{Q_PROJ}": 3.0}
 
 
+def test_a_pattern_in_the_metadata_cannot_freeze_the_reader(tmp_path: Path) -> None:
+    tensors = {f"unet.{DOTTED}.lora_{half}.weight": torch.ones(4, 4) for half in "AB"}
+    facts = {"unet.r": 4, "unet.lora_alpha": 2, "unet.alpha_pattern": {r"(\w|\w\w|\.)+(?<=!)": 8}}
+    with pytest.raises(Unreadable, match=r"alpha_pattern: .* takes too long"):
+        read_adapter(saved(tmp_path / "x.safetensors", tensors, lora_adapter_metadata=json.dumps(facts)))
+
+
 def test_alphas_that_peft_keeps_beside_the_file(tmp_path: Path) -> None:
     tensors = {f"base_model.model.{DOTTED}.lora_{half}.weight": torch.ones(4, 4) for half in "AB"}
     (tmp_path / "adapter_config.json").write_text(json.dumps({"r": 4, "lora_alpha": 16, "alpha_pattern": {}}))

@@ -139,16 +139,16 @@ def test_the_preview_shows_the_first_twenty_with_their_differences() -> None:
 @pytest.mark.parametrize(
     ("find", "replace", "told"),
     [
-        ("(red", "", r"'\(red' cannot be understood: missing \) at character 5"),
+        ("(red", "", r"'\(red' is not a valid regular expression: missing \) at character 5"),
         ("a[", "", "at character"),
         ("*", "", "nothing to repeat at character 1"),
-        (r"\L<words>", "", "cannot be understood"),
+        (r"\L<words>", "", "is not a valid regular expression"),
         ("red", r"\1", r"0 groups in round brackets, so there is no \\1"),
         ("(a)(b)", r"\3", "2 groups"),
         ("(a)", r"\g<b>", "cannot be filled in"),
-        ("a{1000}{1000}", "", "too many together"),
-        ("(" * 900, "", "cannot be understood"),
-        ("a" * 1500, "", "1,500 letters"),
+        ("a{1000}{1000}", "", "multiply to too many"),
+        ("(" * 900, "", "is not a valid regular expression"),
+        ("a" * 1500, "", "1,500 characters"),
     ],
 )
 def test_a_pattern_that_cannot_be_used_is_told_with_its_place(find: str, replace: str, told: str) -> None:

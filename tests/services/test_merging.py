@@ -139,14 +139,19 @@ def test_the_file_says_what_it_is_made_of(bench: Bench, lane: SilentLane) -> Non
         ({"primary": "a"}, "missing: Secondary model"),
         ({"primary": "a", "secondary": "b", "method": "Add difference"}, "missing: Tertiary"),
         ({"primary": "a", "secondary": "b", "blocks": "1,2,3"}, "26 numbers|17 or 26"),
-        ({"primary": "a", "secondary": "b", "discard": "("}, "no regular expression"),
+        ({"primary": "a", "secondary": "b", "discard": "("}, "not a valid regular expression"),
         ({"primary": "a", "secondary": "b", "discard": "."}, "matches everything"),
+        ({"primary": "a", "secondary": "b", "discard": r"^(\w|\w\w|\.)+$(?<=!)"}, "takes too long on '"),
     ],
 )
 def test_what_cannot_be_is_said(bench: Bench, lane: SilentLane, values: dict, said: str) -> None:
     with pytest.raises(InputError, match=said):
         merged(bench, lane, **values)
     assert not (bench.paths.checkpoints / "out.safetensors").exists()
+
+
+def test_a_nested_repeat_in_discard_does_not_freeze_the_merge(bench: Bench, lane: SilentLane, states: dict) -> None:
+    same(merged(bench, lane, primary="a", secondary="b", multiplier=0.0, discard="([a-z0-9._]+)+!"), states["a"])  # `re` does not come back from this one
 
 
 def test_nothing_is_overwritten_unasked_nor_left_half(bench: Bench, lane: SilentLane) -> None:

@@ -60,6 +60,10 @@ def test_an_escaped_bracket_excludes_the_bracket() -> None:
     assert excluded("hat_(black)", "hat_(*)")
 
 
+def test_many_stars_take_no_time() -> None:
+    assert not excluded("a" * 200, "a*" * 100 + "b")  # as a regular expression this would not end
+
+
 def test_a_star_alone_excludes_everything() -> None:
     assert text(tag_exclude="*") == ""
 
