@@ -84,12 +84,16 @@ def find_sampler(name: str) -> Sampler:
 
 @dataclass(frozen=True)
 class Course:
-    """The levels of one walk; how much noise a walk from nothing begins with; and, for a picture, the level its noise is of and the factor both are taken times."""
+    """The sigmas of one sampling run; the scale of the first noise in txt2img; for img2img, the sigma of the added noise and the factor of the noisy latents.
+
+    `exit` scales the final latents: DDIM and its kin end at the lowest training step in variance-preserving latents, which A1111 decodes as they are.
+    """
 
     levels: tuple[float, ...]
     top: float
     entry: float
     factor: float = 1.0
+    exit: float = 1.0
 
 
 def course(sampler: Sampler, ladder: Ladder, schedule: str, steps: int, begin: tuple[float, bool] | None = None) -> Course:
@@ -117,4 +121,4 @@ def _strided(sampler: Sampler, ladder: Ladder, steps: int, begin: tuple[float, b
     found = tuple(found.tolist())
     entry = ladder.sigmas[times[min(encoded or 0, len(times) - 1)]]
     top = math.sqrt(1 + found[0] ** 2)
-    return Course(found, top, entry, top / math.sqrt(1 + entry**2))
+    return Course(found, top, entry, top / math.sqrt(1 + entry**2), 1 / math.sqrt(1 + found[-1] ** 2))

@@ -99,7 +99,7 @@ def _walk(look: Denoiser, sampler: Sampler, route: Course, footing: tuple[Tensor
     x, way = footing
     planned = sampler.strides(len(route.levels) - 1)
     for step, (following, picture) in enumerate(sampler.rule(look, x, way), 1):
-        x = following
+        x = following * route.exit if step == planned else following
         shown = x if step == planned else picture
         if on_step is not None and not on_step(step, max(step, planned), shown):
             return shown

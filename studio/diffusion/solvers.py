@@ -54,12 +54,13 @@ class Way:
     def stirred(self, x: Tensor, sigma: float) -> tuple[Tensor, float]:
         """Latents with churn put back, and their level (Karras et al. 2022, algorithm 2)."""
         knobs = self.options
-        within = knobs.s_tmin <= sigma <= (knobs.s_tmax or math.inf)
-        gamma = min(knobs.s_churn / (len(self.levels) - 1), math.sqrt(2) - 1) if within else 0.0
-        if gamma <= 0:
+        if knobs.s_churn <= 0:
             return x, sigma
-        level = sigma * (1 + gamma)
-        return x + self.draw(sigma, level) * (knobs.s_noise * math.sqrt(level**2 - sigma**2)), level
+        within = knobs.s_tmin <= sigma <= (knobs.s_tmax or math.inf)
+        level = sigma * (1 + min(knobs.s_churn / (len(self.levels) - 1), math.sqrt(2) - 1)) if within else sigma
+        # k-diffusion draws noise outside the window too and doesn't use it, so every step takes the same place in the random sequence.
+        noise = self.draw(sigma, level)
+        return (x + noise * (knobs.s_noise * math.sqrt(level**2 - sigma**2)), level) if within else (x, sigma)
 
     def noised(self, x: Tensor, amount: float, levels: tuple[float, float]) -> Tensor:
         """Latents with an amount of new noise; none is drawn for nought."""
@@ -123,7 +124,7 @@ def _heun(look: Look, x: Tensor, level: float, following: float) -> tuple[Tensor
 
 def restart(look: Look, x: Tensor, way: Way) -> Iterator[tuple[Tensor, Tensor]]:
     """Heun's steps that go back up to a higher level by new noise, and down again, near the end; walks of less than 20 steps have no room for that."""
-    last = way.levels[0]
+    last = math.inf  # the first step never rises, also where the highest level comes back from `power` a little higher
     for sigma, following in detour(way.levels):
         if sigma > last:
             x = way.noised(x, math.sqrt(sigma**2 - last**2), (sigma, following))

@@ -5,6 +5,7 @@
 
 import math
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from itertools import pairwise
 
 import numpy as np
@@ -32,6 +33,52 @@ def heun(see: See, x: Tensor, s: Sequence[float], draw: Draw) -> Tensor:
             end = x + (b - a) * (0.5 * d + 0.5 * (end - see(end, b)) / b)
         x = end
     return x
+
+
+@dataclass(frozen=True)
+class Churn:
+    """Karras et al. 2022, algorithm 2, as k-diffusion runs it: noise is drawn at every step, and added inside the window only."""
+
+    rule: Callable[[See, Tensor, Sequence[float], Draw], Tensor]
+    """The step without noise, given two levels."""
+    amount: float
+    low: float = 0.0
+    high: float = math.inf
+    noise: float = 1.0
+
+    def __call__(self, see: See, x: Tensor, s: Sequence[float], draw: Draw) -> Tensor:
+        """All steps."""
+        for a, b in pairwise(s):
+            fresh, up = draw(a, b), a
+            if self.low <= a <= self.high:
+                up = a * (1 + min(self.amount / (len(s) - 1), math.sqrt(2) - 1))
+                x = x + math.sqrt(up**2 - a**2) * self.noise * fresh
+            x = self.rule(see, x, (up, b), draw)
+        return x
+
+
+def restart(see: See, x: Tensor, s: Sequence[float], draw: Draw) -> Tensor:
+    """Restart (Xu et al. 2023) with A1111's choice of intervals: Heun's steps; near 0.1 back up to about 2, where noise is drawn; levels in single precision as there."""
+    steps = len(s) - 1
+    if steps < 20:
+        return heun(see, x, s, draw)
+    extra, times = (steps // 4, 2) if steps >= 36 else (9, 1)
+    main = np.append(_karras_single(steps - extra * times, s[-2], s[0]), np.float32(0))
+    low, high = (int(np.abs(main - np.float32(level)).argmin()) for level in (0.1, 2.0))
+    loop = _karras_single(extra + 1, float(main[low]), float(main[high])) if high < low else main[:0]
+    chains = [main[: low + 1], *[loop] * times, main[low:]]
+    x = heun(see, x, chains[0].tolist(), draw)
+    for before, chain in pairwise(chain for chain in chains if len(chain)):
+        if chain[0] > before[-1]:
+            x = x + math.sqrt(float(chain[0]) ** 2 - float(before[-1]) ** 2) * draw(float(before[-1]), float(chain[0]))
+        x = heun(see, x, chain.tolist(), draw)
+    return x
+
+
+def _karras_single(n: int, low: float, high: float) -> np.ndarray:
+    """Karras et al. 2022, equation 5, in torch's single precision: a comparison of two levels depends on the last digit."""
+    ramp = torch.linspace(0, 1, n)
+    return ((high ** (1 / 7) + ramp * (low ** (1 / 7) - high ** (1 / 7))) ** 7).numpy()
 
 
 def _split(a: float, b: float) -> tuple[float, float]:
@@ -187,18 +234,18 @@ def dpmpp_sde(see: See, x: Tensor, s: Sequence[float], draw: Draw) -> Tensor:
 
 
 def ddim(see: See, x: Tensor, s: Sequence[float], draw: Draw) -> Tensor:
-    """Song et al. 2021, equation 12 without noise, in variance preserving variables."""
+    """Song et al. 2021, equation 12 without noise, in variance preserving variables, in which its last latents are decoded."""
     z = x / math.sqrt(1 + s[0] ** 2)
     for a, b in pairwise(s):
         kept, after = 1 / (1 + a**2), 1 / (1 + b**2)
         picture = see(z / math.sqrt(kept), a)
         eps = (z - math.sqrt(kept) * picture) / math.sqrt(1 - kept)
         z = math.sqrt(after) * picture + math.sqrt(1 - after) * eps
-    return z * math.sqrt(1 + s[-1] ** 2)
+    return z
 
 
 def plms(see: See, x: Tensor, s: Sequence[float], draw: Draw) -> Tensor:
-    """Pseudo linear multistep (Liu et al. 2022, equations 9 to 13), with DDIM as its transfer."""
+    """Pseudo linear multistep (Liu et al. 2022, equations 9 to 13), with DDIM as its transfer; it ends as DDIM does."""
     past: list[Tensor] = []
     for a, b in pairwise(s):
         eps = (x - see(x, a)) / a
@@ -213,11 +260,11 @@ def plms(see: See, x: Tensor, s: Sequence[float], draw: Draw) -> Tensor:
             best = (55 * eps - 59 * past[-1] + 37 * past[-2] - 9 * past[-3]) / 24
         past.append(eps)
         x = x + (b - a) * best
-    return x
+    return x / math.sqrt(1 + s[-1] ** 2)
 
 
 def unipc(see: See, x: Tensor, s: Sequence[float], draw: Draw) -> Tensor:
-    """UniPC of third order, variant B1, as the package diffusers has it."""
+    """UniPC of third order, variant B1, as the package diffusers has it, in variance preserving variables to the end."""
     from diffusers import UniPCMultistepScheduler
 
     walker = UniPCMultistepScheduler(solver_order=3, solver_type="bh1", prediction_type="sample", lower_order_final=True)
@@ -226,7 +273,7 @@ def unipc(see: See, x: Tensor, s: Sequence[float], draw: Draw) -> Tensor:
     z = x / math.sqrt(1 + s[0] ** 2)
     for a, t in zip(s[:-1], walker.timesteps, strict=True):
         z = walker.step(see(z * math.sqrt(1 + a**2), a), t, z).prev_sample
-    return z * math.sqrt(1 + s[-1] ** 2)
+    return z
 
 
 def uniform(n: int, trained: np.ndarray) -> list[float]:

@@ -14,7 +14,9 @@ from studio.diffusion.sampling import Guide, Options, Plan, Seeds, sample
 from studio.diffusion.schedules import Ladder, power, strided
 from studio.diffusion.solvers import Way, ancestral, detour, euler, euler_ancestral
 from studio.requests.generate import Sampler as Names
+from studio.requests.generate import Schedule
 from tests.bench.samplers import BARS, CASES, Case, expected, linear_see, ours
+from tests.diffusion import published
 from tests.diffusion.linear import SPREAD, Linear, landing, prompt, taught
 
 LADDER = Ladder.of(taught())
@@ -35,6 +37,52 @@ def test_every_sampler_a_request_may_name_is_there_and_no_other() -> None:
 def test_a_walk_ends_where_the_published_rule_ends(case: Case, steps: int) -> None:
     guide = Guide(((prompt(0.5), 1.0),), prompt(-0.2))
     assert (ours(case, Linear(), guide, (steps, 11)) - expected(case, linear_see, steps, 11)).abs().max() < BARS["linear"]
+
+
+WINDOW = {"s_churn": 8.0, "s_tmin": 0.5, "s_tmax": 5.0, "s_noise": 1.01}
+
+
+@pytest.mark.parametrize(("name", "rule", "schedule"), [("Euler", published.euler, "Uniform"), ("Heun", published.heun, "Uniform"), ("DPM2", published.dpm2, "Karras")])
+@pytest.mark.parametrize("options", [WINDOW, {"s_churn": 8.0}], ids=["window", "whole"])
+def test_churn_draws_noise_at_each_step_and_adds_it_inside_its_window(name: str, rule: Callable[..., Tensor], schedule: str, options: dict[str, float]) -> None:
+    """What is drawn outside the window is not used, and moves all noise that comes after it: k-diffusion's way."""
+    churn = published.Churn(rule, options["s_churn"], options.get("s_tmin", 0.0), options.get("s_tmax") or math.inf, options.get("s_noise", 1.0))
+    assert (sample(Linear(), one_prompt(name, 12, **options)) - reference(churn, name, schedule, 12)).abs().max() < 2e-5
+
+
+def reference(rule: Callable[..., Tensor], name: str, schedule: str, steps: int) -> Tensor:
+    """Where a published rule ends on the levels of a schedule type, with the noise of seed 5 as torch draws it; the model knows its trained levels only."""
+    levels = course(find_sampler(name), LADDER, schedule, steps).levels
+    generator = torch.Generator().manual_seed(5)
+
+    def draw(_a: float, _b: float) -> Tensor:
+        return torch.randn(1, 4, 8, 8, generator=generator).double()
+
+    def see(x: Tensor, sigma: float) -> Tensor:
+        known = min(max(sigma, LADDER.low), LADDER.high)
+        noisy = x * math.hypot(1, known) / math.hypot(1, sigma)
+        return x - sigma * (noisy - MEAN) * known / (SPREAD**2 + known**2)
+
+    return rule(see, draw(0, 0) * levels[0], levels, draw)
+
+
+@pytest.mark.parametrize("schedule", [name for name in Schedule.__args__ if name not in ("Automatic", "DDIM")])
+@pytest.mark.parametrize("steps", [19, 20, 36, 50])
+def test_restart_draws_where_it_rises_and_nowhere_else(schedule: str, steps: int) -> None:
+    """Its highest level comes back from the seventh root a last digit higher on some schedule types, which is no rise."""
+    assert (sample(Linear(), one_prompt("Restart", steps, scheduler=schedule)) - reference(published.restart, "Restart", schedule, steps)).abs().max() < 5e-5
+
+
+@pytest.mark.parametrize("name", ["DDIM", "DDIM CFG++", "PLMS", "UniPC"])
+def test_what_ends_above_nought_ends_in_the_latents_the_checkpoint_knows(name: str) -> None:
+    """The last latents are sqrt(a) * picture + sqrt(1 - a) * noise: where all pictures are one, sqrt(a) times that one but for the noise."""
+    sampler = find_sampler(name)
+    route = course(sampler, LADDER, "Automatic", 10)
+    kept = taught()[0 if name == "UniPC" else 1].item()
+    assert route.exit == pytest.approx(math.sqrt(kept), rel=1e-6)
+    shown = []
+    x = sample(Linear(), one_prompt(name, 10), lambda _step, _total, picture: shown.append(picture) is None)
+    assert torch.equal(shown[-1], x)
 
 
 def error(rule: Callable[..., Iterator[tuple[Tensor, Tensor]]], levels: tuple[float, ...]) -> float:
@@ -192,7 +240,7 @@ def test_cfgpp_goes_on_along_the_unguided_slope() -> None:
     x = Seeds((5,)).first((8, 8)) * math.hypot(1, high)
     share = SPREAD**2 / (SPREAD**2 + high**2)
     bare, guided = x * share, 0.5 + (x - 0.5) * share
-    assert torch.allclose(found, guided + (x - bare) * (low / high), atol=1e-4)
+    assert torch.allclose(found, (guided + (x - bare) * (low / high)) / math.hypot(1, low), atol=1e-4)
 
 
 def test_lcm_looks_at_taught_steps_and_noises_anew() -> None:
