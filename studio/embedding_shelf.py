@@ -7,6 +7,7 @@ from studio import shelves, trash
 from studio.errors import Conflict, InputError, NotFound
 from studio.jobs import LIVE, JobStore
 from studio.peeking import carries_embedding, is_second_half
+from studio.prompts.words import composed, fold
 from studio.requests.train import check_name, names_of
 from studio.settings import Paths
 
@@ -46,14 +47,14 @@ def file_of(paths: Paths, name: str) -> Path:
 
 def files_of(paths: Paths, name: str) -> list[Path]:
     """All files of the shelf that prompts could take for this name, the exact one first."""
-    found = [p for p in shelves.embedding_files(paths) if p.stem.lower() == name.lower()]
-    return sorted(found, key=lambda p: p.stem != name)
+    found = [p for p in shelves.embedding_files(paths) if fold(p.stem) == fold(name)]
+    return sorted(found, key=lambda p: composed(p.stem) != composed(name))
 
 
 def check_free(paths: Paths, path: Path, overwrite: bool) -> None:
     """Raise Conflict when the name is taken: prompts do not tell upper from lower case, nor one suffix from another."""
     for taken in shelves.embedding_files(paths):
-        if taken.stem.lower() != path.stem.lower():
+        if fold(taken.stem) != fold(path.stem):
             continue
         if taken != path:
             raise Conflict(f"Name: prompts could not tell {path.stem!r} from {taken.name!r}, which exists.", "Choose another name, or move that file away.")
@@ -75,14 +76,14 @@ def rename(paths: Paths, name: str, to: str) -> dict[str, str]:
     check_idle(paths, source.stem, "renamed")
     if word == source.stem:
         raise InputError(f"Name: it is called {word!r} already.", "Type another name.")
-    if word.lower() != source.stem.lower():
+    if fold(word) != fold(source.stem):
         check_free(paths, source.with_name(word + source.suffix), False)
     moves = [(file, file.with_name(word + file.name[len(source.stem) :])) for file in family(source)]
     with trash.told(f"{source.stem!r} was not renamed"):
         trash.move(moves)
     note = f"Write {word!r} in prompts from now on; prompts, styles and pictures' infotexts that say {source.stem!r} no longer mean it."
     if source.suffix.lower() in PICTURES:
-        note += f" Inside the picture it is still called by its old name, which A1111 goes by; convert it to .pt to make {word!r} its name there too."
+        note = f"Write {word!r} in prompts from now on. The name inside the picture stays, and prompts find it by that name too, as in A1111; convert it to .pt to have {word!r} only."
     return {"name": word, "path": str(source.with_name(word + source.suffix)), "before": source.stem, "note": note}
 
 

@@ -14,13 +14,15 @@ from studio.errors import InputError, NotFound
 from studio.formats.carriers import read_carrier
 from studio.formats.hashes import known_hash
 from studio.jobs import LIVE, Event, Job, JobStore, State
+from studio.networks import shelf
 from studio.pasting import lookup_in, request_values
 from studio.preferences import Preferences, changed, read_preferences, write_preferences
 from studio.projects.captions import decode_caption
 from studio.projects.data_sets import DataSets
+from studio.prompts.problems import problems
 from studio.prompts.styles import read_styles
 from studio.requests import GenerateRequest, PreprocessRequest, TrainRequest, kind_of
-from studio.requests.train import TextualInversionConfig, TrainConfig
+from studio.requests.train import TextualInversionConfig, TrainConfig, subject_of
 from studio.settings import SHIPPED_ROOT, Paths
 from studio.tokens import counts
 
@@ -173,7 +175,17 @@ class Engine:
 
     def token_count(self, prompt: str) -> tuple[int, int]:
         """How many tokens a prompt has, and how many its chunks hold."""
-        return counts(prompt, {card.name: card.vectors or 1 for card in shelves.embeddings(self.paths) if not card.problem})
+        return counts(prompt, {name: card.vectors or 1 for card in shelves.embeddings(self.paths) if not card.problem for name in card.names})
+
+    def prompt_problems(self, prompt: str, negative: bool = False) -> list[str]:
+        """What should be known of a prompt before it is used, in sentences: names that are not there, embeddings that cannot be used or are missed by their spelling."""
+        words = {name: card.problem or "" for card in reversed(shelves.embeddings(self.paths)) for name in reversed(card.names)}
+        known = {kind: [*shelf.names_of(self.paths, kind), *self._learning()] for kind in ("lora", "hypernet")} if "<" in prompt else {}
+        return problems(prompt, words, known, negative)
+
+    def _learning(self) -> list[str]:
+        """Names of what is being trained, which prompts may use."""
+        return [name for job in self.store.jobs(states=LIVE, kind="train", limit=100) for name in (subject_of(job.request.get("config", {})),) if name]
 
     def picture_info(self, path: Path) -> tuple[str, dict[str, str]]:
         """The infotext inside a picture and everything else that is written in it; raises Unreadable."""

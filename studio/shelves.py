@@ -26,7 +26,7 @@ PLAIN_UPSCALERS = ("None", "Lanczos", "Nearest")
 
 @dataclass(frozen=True)
 class EmbeddingCard:
-    """One embedding file; the counts are None until the worker has read it, `problem` says why it cannot be used."""
+    """One embedding file; the counts are None until the worker has read it, `problem` says why it cannot be used, `inner` is the name inside a picture, which prompts may use too."""
 
     name: str
     path: Path
@@ -34,6 +34,12 @@ class EmbeddingCard:
     width: int | None = None
     step: int | None = None
     problem: str | None = None
+    inner: str | None = None
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Names that prompts may use for it."""
+        return (self.name, self.inner) if self.inner else (self.name,)
 
 
 def checkpoint_files(paths: Paths) -> dict[str, Path]:

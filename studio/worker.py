@@ -353,7 +353,8 @@ def _card(path: Path) -> dict[str, Any]:
         embedding = read_embedding(path)
     except (StudioError, OSError) as error:
         return {"problem": str(error)}
-    return {"vectors": int(embedding.vectors.shape[0]), "width": int(embedding.vectors.shape[1]), "step": embedding.step}
+    inner = {"inner": embedding.name} if embedding.name != path.stem else {}
+    return {"vectors": int(embedding.vectors.shape[0]), "width": int(embedding.vectors.shape[1]), "step": embedding.step, **inner}
 
 
 def _words(error: Exception) -> str:

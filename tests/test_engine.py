@@ -3,9 +3,12 @@
 from pathlib import Path
 
 import pytest
+import torch
+from PIL import Image
 
 from studio.engine import Engine
 from studio.errors import Conflict, InputError
+from studio.formats.embedding import Embedding, embed_in_png
 from studio.requests import GenerateRequest, PreprocessRequest, TrainRequest
 from studio.settings import Paths
 
@@ -68,3 +71,20 @@ def test_a_run_to_go_on_with_must_be_there_and_needs_neither_pictures_nor_embedd
             engine.submit(TrainRequest.check({**values, "run": name}))
     (engine.paths.runs / "2026-01-01-hero-abc").mkdir(parents=True)
     assert engine.submit(TrainRequest.check({**values, "run": "2026-01-01-hero-abc"}))
+
+
+def test_a_prompt_is_looked_at_before_it_is_used(engine: Engine) -> None:
+    for name in ("foo (v2).pt", "picture.png", "spoilt.pt"):
+        (engine.paths.embeddings / name).write_bytes(b"anything")
+    (engine.paths.lora / "ghost.safetensors").write_bytes(b"")
+    image, info = embed_in_png(Image.new("RGB", (64, 64)), Embedding("inner", torch.ones(1, 96)))
+    image.save(engine.paths.embeddings / "picture.png", pnginfo=info)
+    engine.store.put_cards({str(engine.paths.embeddings / name): facts for name, facts in (("picture.png", {"vectors": 3, "inner": "inner"}), ("spoilt.pt", {"problem": "It is spoilt."}))})
+    assert engine.token_count("inner") == (3, 75) == engine.token_count("picture")
+    found = engine.prompt_problems("foo (v2), inner, spoilt <lora:ghost:1> <lora:gost:1>")
+    assert [sentence.split(".")[0] for sentence in found] == [
+        "There is no LoRA called 'gost'; did you mean 'ghost'?",
+        "spoilt: It is spoilt",
+        "'foo (v2)' in the prompt was not used as the embedding 'foo (v2)'",
+    ]
+    assert engine.prompt_problems(r"foo \(v2\)") == [] and "negative prompt" in engine.prompt_problems("<lora:ghost:1>", negative=True)[0]

@@ -13,7 +13,9 @@ from studio.diffusion.model import Model
 from studio.errors import InputError
 from studio.formats.adapter import Adapter, long_name
 from studio.formats.delta import Delta
+from studio.formats.embedding import Embedding
 from studio.formats.kohya_keys import module_paths
+from studio.prompts.notices import BUNDLED_HALF, BUNDLED_WIDTH, NO_PLACE
 
 
 @dataclass(frozen=True)
@@ -53,6 +55,8 @@ class Worn:
 
     missing: dict[str, tuple[str, ...]] = field(default_factory=dict)
     words: dict[str, Tensor] = field(default_factory=dict)
+    dropped: list[str] = field(default_factory=list)
+    """Sentences about embeddings that an adapter brought and that cannot be used with this model."""
     _shares: dict[nn.Module, list[_Share]] = field(default_factory=dict)
     _kept: list[tuple[nn.Parameter, Tensor]] = field(default_factory=list)
     _step: int = 0
@@ -61,7 +65,8 @@ class Worn:
     @property
     def warnings(self) -> list[str]:
         """What a person should know, in sentences."""
-        return [f"{len(names)} layers of the LoRA {name!r} found no place in {self._checkpoint} (the first: {names[0]})." for name, names in self.missing.items() if names]
+        sentences = [NO_PLACE.format(count=len(names), name=name, checkpoint=self._checkpoint, layer=names[0]) for name, names in self.missing.items() if names]
+        return [*sentences, *self.dropped]
 
     def at(self, step: int) -> None:
         """Wear what is worn at this step; nothing is done when that is what was worn at the last one."""
@@ -163,7 +168,19 @@ def _lay_out(dressed: Worn, model: Model, wear: Wear, places: Mapping[str, tuple
     if adapter.modules and len(missing) == len(adapter.modules):
         _refuse(adapter, model)
     dressed.missing[adapter.name] = tuple(missing) + adapter.unknown
-    dressed.words |= {name: e.vectors for name, e in adapter.embeddings.items() if e.width == model.width}
+    for name, embedding in adapter.embeddings.items():
+        if embedding.width == model.width:
+            dressed.words[name] = embedding.vectors
+        else:
+            dressed.dropped.append(_no_use(name, embedding, adapter, model))
+
+
+def _no_use(name: str, embedding: Embedding, adapter: Adapter, model: Model) -> str:
+    """Why an embedding that came with an adapter cannot be used, in a sentence."""
+    if is_xl(model) and embedding.width in model.widths:
+        part = "clip_g" if embedding.width == model.widths[0] else "clip_l"
+        return BUNDLED_HALF.format(name=name, lora=adapter.name, part=part)
+    return BUNDLED_WIDTH.format(name=name, lora=adapter.name, width=embedding.width, checkpoint=model.checkpoint, needed=model.width)
 
 
 def _refuse(adapter: Adapter, model: Model) -> None:

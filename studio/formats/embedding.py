@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -73,6 +74,26 @@ def read_embedding(path: Path) -> Embedding:
         checkpoint_name=_text(facts.get("sd_checkpoint_name")),
         first=first,
     )
+
+
+def inner_name(path: Path) -> str | None:
+    """What a picture's embedding is called inside the picture, which A1111 takes as its trigger; None for other files and for what cannot be read."""
+    if path.suffix.lower() not in PICTURES:
+        return None
+    try:
+        status = path.stat()
+        return _inner_name(path, status.st_mtime_ns, status.st_size)
+    except OSError:
+        return None
+
+
+@lru_cache(4096)
+def _inner_name(path: Path, changed: int, size: int) -> str | None:
+    """The name inside a picture of this time and size."""
+    try:
+        return _text((watermark.read_picture(path) or {}).get("name"))
+    except Unreadable:
+        return None
 
 
 def embedding_of(path: Path, name: str, tensors: Mapping[str, Any]) -> Embedding:

@@ -13,6 +13,7 @@ from studio.networks.facts import Facts, cover_of, facts_of, family_of_checkpoin
 from studio.networks.metadata import sections, tags
 from studio.networks.notes import Notes, read_notes
 from studio.peeking import carries_embedding
+from studio.prompts.words import fold
 from studio.settings import Paths
 
 PICTURES = (".png", ".jpg", ".jpeg", ".webp")
@@ -59,17 +60,33 @@ def kind_of(name: str) -> Kind:
 def file_of(paths: Paths, kind: Kind, name: str) -> Path:
     """The file of a network, letter case aside; raises NotFound."""
     files = kind.files(paths)
-    found = files.get(name) or next((path for stem, path in files.items() if stem.lower() == name.lower()), None)
+    found = files.get(name) or next((path for stem, path in files.items() if fold(stem) == fold(name)), None)
     if found is None:
         raise NotFound(f"There is no {kind.word} {name[:120]!r}.", "It may have been moved or renamed; look again.")
     return found
+
+
+def names_of(paths: Paths, kind: str) -> list[str]:
+    """Every name that prompts may use for networks of a kind: of files, and for LoRAs the aliases in their headers."""
+    chosen = kind_of(kind)
+    files, names = list(chosen.files(paths).values()), list(chosen.files(paths))
+    if kind == "lora":
+        book = Book(_book_of(paths, chosen))
+        names += [alias for path in files if (alias := book.facts(path).alias)]
+        book.keep(files)
+    return names
+
+
+def _book_of(paths: Paths, kind: Kind) -> Path:
+    """Where facts of a kind's files are kept."""
+    return paths.outputs / "cache" / f"cards-{kind.name}.json"
 
 
 def cards(paths: Paths, kind: Kind, checkpoint: str = "") -> list[dict[str, Any]]:
     """A card of every network of a kind, by name; those for another family than the checkpoint's say so in `misfit`."""
     family, beside = checkpoint_family(paths, checkpoint), _Beside()
     known = {card.path: card for card in shelves.embeddings(paths)} if kind.name == "embedding" else {}
-    files, book = list(kind.files(paths).values()), Book(paths.outputs / "cache" / f"cards-{kind.name}.json")
+    files, book = list(kind.files(paths).values()), Book(_book_of(paths, kind))
     found = [_card(kind, paths, path, beside, family, _facts(path, known.get(path), book.facts)) for path in files]
     book.keep(files)
     return found

@@ -2,12 +2,13 @@
 
 import re
 import unicodedata
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 
 _SPACELESS = re.compile(
     "[\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u2e80-\u2fdf\u3005-\u3007\u3040-\u30ff\u3100-\u312f\u31f0-\u31ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\uff66-\uff9f\U00020000-\U0003ffff]"
 )
 """Letters of scripts that put no space between words: Han, kana, bopomofo, Thai, Lao, Khmer, Burmese."""
+_ESCAPE = re.compile(r"\\([()\[\]\\]?)")
 
 
 class Names:
@@ -65,6 +66,22 @@ def fold(text: str) -> str:
     if text.isascii():
         return text.lower()
     return "".join(small if len(small := letter.casefold()) == 1 else letter for letter in text)
+
+
+def unescaped(text: str) -> str:
+    """A prompt without the backslashes that keep brackets from being read as weights; a backslash before anything else is dropped too, as attention() does."""
+    return _ESCAPE.sub(r"\1", text) if "\\" in text else text
+
+
+def escaped(name: str) -> str:
+    """A name as a prompt must write it: brackets and backslashes behind a backslash."""
+    return re.sub(r"([()\[\]\\])", r"\\\1", name)
+
+
+def mentions(text: str) -> Callable[[str], bool]:
+    """Returns a test of whether a name may occur in a prompt, whatever its case, Unicode form and escapes; quick, but also true inside longer words."""
+    written, plain = fold(text), fold(unescaped(text))
+    return lambda name: (folded := fold(name)) in plain or folded in written
 
 
 def joined(left: str, right: str) -> bool:

@@ -1,7 +1,7 @@
 """Generate: from a request to finished pictures with their infotext; the one path of page, API, CLI and previews."""
 
 import random
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from typing import Any
@@ -25,6 +25,7 @@ from studio.errors import StudioError
 from studio.jobs import Lane
 from studio.prompts.networks import networks
 from studio.prompts.parts import without_comments
+from studio.prompts.problems import in_negative, missed, used_in
 from studio.prompts.styles import apply_styles, chosen_styles, read_styles
 from studio.requests.generate import GenerateRequest
 from studio.services import repainting
@@ -55,9 +56,9 @@ def run(request: GenerateRequest, lane: Lane, desk: Desk) -> dict[str, Any]:
     with desk.cache.lend(request.checkpoint, request.vae) as model, dressed(model, request.prompt, desk) as outfit:
         words = {**desk.words(f"{request.prompt}\n{request.negative_prompt}\n{request.hires_prompt}\n{request.hires_negative_prompt}"), **outfit.words}
         painter = Painter(model, words, telling.of(model), desk.cache, telling.warn, lambda picture, name, size: _enlarged(desk, picture, name, size))
-        for note in outfit.notes:
+        for note in (*outfit.notes, *_missed(request, [*desk.embedding_names(), *words])):
             telling.warn(note)
-        used = used_embeddings(_texts(request.prompt, request.negative_prompt), words, _looks(request))
+        used = dict.fromkeys(name for texts in _passes(request) for name in used_embeddings(texts, words, _looks(request)))
         gallery = Gallery(desk, {"Lora hashes": outfit.hashes, "TI hashes": desk.word_hashes(used)})
         for batch in range(request.batch_count):
             asked = _batch(request, batch)
@@ -134,6 +135,22 @@ def plan_of(painter: Painter, request: GenerateRequest, noise: Seeds, size: tupl
     return Plan(guide, request.sampler, request.steps, request.cfg_scale, (size[1] // model.scale, size[0] // model.scale), noise, request.scheduler, options)
 
 
+def _missed(request: GenerateRequest, names: Sequence[str]) -> list[str]:
+    """Sentences about embeddings that the prompts miss by their spelling, wildcards, and networks in negative prompts."""
+    sentences: list[str] = []
+    for texts in _passes(request):
+        for text in texts:
+            sentences += missed(text, names, used_in(text, names))
+        sentences += in_negative(texts[1])
+    return sentences
+
+
+def _passes(request: GenerateRequest) -> list[tuple[str, str]]:
+    """Prompt and negative prompt of each pass as the encoder reads them."""
+    first = _texts(request.prompt, request.negative_prompt)
+    return [first, _texts(request.hires_prompt or request.prompt, request.hires_negative_prompt or request.negative_prompt)] if request.hires else [first]
+
+
 def _looks(request: GenerateRequest) -> int:
     """How often a walk looks at the UNet: A1111 counts prompt editing so."""
     return request.steps * find_sampler(request.sampler).evaluations
@@ -190,7 +207,7 @@ def _larger(painter: Painter, request: GenerateRequest, latents: Tensor, size: t
         }
     )
     reading = Reading(request.clip_skip, request.emphasis, request.comma_backtrack, target)
-    texts = _texts(request.hires_prompt or request.prompt, request.hires_negative_prompt or request.negative_prompt)
+    texts = _passes(request)[-1]
     guide = guidance(model, texts, painter.words, reading, _looks(request), _looks(second))
     plan = replace(plan_of(painter, second, seeds_of(model, request, (target[1], target[0])), target), guidance=guide)
     return _walk(painter, second, plan, Start(large, request.hires_denoising_strength, extra=blank_for(model, target), exact=True))

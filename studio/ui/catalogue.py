@@ -5,6 +5,7 @@ from studio.ui.catalogue_embedding import EMBEDDING
 from studio.ui.catalogue_forecast import PROBLEMS
 from studio.ui.catalogue_knobs import DOCTOR, KNOBS
 from studio.ui.catalogue_methods import METHODS
+from studio.ui.catalogue_notices import NOTICES
 from studio.ui.catalogue_painting import PAINTING
 from studio.ui.catalogue_presets import PRESETS
 from studio.ui.catalogue_room import SCRIPTED
@@ -21,6 +22,7 @@ ZH: dict[str, str] = {
     **SCRIPTED,
     **WORDS,
     **PAINTING,
+    **NOTICES,
     **METHODS,
     **TRAINING,
     **SCREEN,

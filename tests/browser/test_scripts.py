@@ -56,7 +56,16 @@ def test_names_of_networks_are_offered_and_the_counter_counts(page: Page, studio
     box.fill("red " * 80)
     expect(page.locator("#txt2img_prompt_count")).to_contain_text("80/150")
     (studio.root / "models" / "Lora" / "my-style.safetensors").unlink()
+    (studio.root / "embeddings" / "bad (v2).pt").write_bytes(b"")
+    box.fill("bad (v2) <lora:nobody:1>")
+    expect(page.locator("#txt2img_prompt_count")).to_contain_text(r"write bad \(v2\)")
+    expect(page.locator("#txt2img_prompt_count .note")).to_have_count(2)
+    page.locator("#txt2img_negative_prompt textarea").fill("<lora:nobody:1>")
+    expect(page.locator("#txt2img_negative_prompt_count")).to_contain_text("is in the negative prompt")
+    (studio.root / "embeddings" / "bad (v2).pt").unlink()
+    page.locator("#txt2img_negative_prompt textarea").fill("")
     box.fill("")
+    expect(page.locator("#txt2img_prompt_count .note")).to_have_count(0)
 
 
 def test_a_name_that_is_not_there_is_told_and_the_picture_painted(page: Page, studio: Studio) -> None:

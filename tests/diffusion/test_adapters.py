@@ -276,3 +276,13 @@ def test_embeddings_that_fit_come_with_the_adapter(sd1: Model, tmp_path: Path) -
     save_file({**tensors, "bundle_emb.hero.string_to_param.*": torch.ones(2, 32), "bundle_emb.wide.string_to_param.*": torch.ones(2, 33)}, tmp_path / "x.safetensors")
     with worn(sd1, [Wear(read_adapter(tmp_path / "x.safetensors"))]) as dressed:
         assert {name: tuple(v.shape) for name, v in dressed.words.items()} == {"hero": (2, 32)}
+        assert dressed.warnings == ["The embedding 'wide' in the LoRA 'x' was left out: its vectors have width 33, but small.safetensors needs 32."]
+
+
+def test_half_of_an_sdxl_embedding_is_named_with_the_part_that_is_missing(xl: Model, tmp_path: Path) -> None:
+    tensors = lora_tensors("lora_unet_mid_block_attentions_0_proj_in", xl.unet.mid_block.attentions[0].proj_in)
+    halves = {"bundle_emb.both.clip_l": torch.ones(2, 16), "bundle_emb.both.clip_g": torch.ones(2, 24), "bundle_emb.l.clip_l": torch.ones(2, 16), "bundle_emb.g.clip_g": torch.ones(2, 24)}
+    save_file({**tensors, **halves}, tmp_path / "x.safetensors")
+    with worn(xl, [Wear(read_adapter(tmp_path / "x.safetensors"))]) as dressed:
+        assert {name: tuple(v.shape) for name, v in dressed.words.items()} == {"both": (2, 40)}
+        assert [(sentence.split("'")[1], sentence.rpartition("(")[2]) for sentence in dressed.warnings] == [("g", "clip_l is missing)."), ("l", "clip_g is missing).")]

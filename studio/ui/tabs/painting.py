@@ -12,6 +12,7 @@ from gradio.components import Component
 from studio.errors import StudioError
 from studio.jobs import Job, State
 from studio.requests import GenerateRequest
+from studio.ui.notices import warnings
 from studio.ui.tabs.prompting import Prompting
 from studio.ui.tabs.scripting import Scripting
 from studio.ui.widgets import REFRESH, Form, Page, asked, embedding_names, failed, note, progress, took
@@ -149,7 +150,7 @@ class Painting:
         images, texts = _pictures(job), job.result["infotexts"]
         sentence = "Stopped early; the picture is what was there by then." if job.result.get("stopped") else "Done in {time}."
         text = texts[_place(job, chosen, len(texts))] if texts else ""
-        warned = "".join(note("warn", line) for line in (*job.result.get("notes", ()), *job.result.get("problems", ())))
+        warned = warnings(lang, [*job.result.get("notes", ()), *job.result.get("problems", ())])
         return [refused + note("good", tell(lang, sentence, time=took(job))) + warned, gr.update(value=images, selected_index=0), f'<div class="infotext">{escape(text)}</div>', *still, *picks]
 
     def _seed(self, job_id: str, index: int) -> int:

@@ -9,8 +9,9 @@ import gradio as gr
 from studio.errors import StudioError
 from studio.ui.catalogue import ZH
 from studio.ui.catalogue_cards import CARDS, SHARED
+from studio.ui.notices import warnings
 from studio.ui.widgets import Form, Page
-from studio.ui.words import say
+from studio.ui.words import language, say
 
 
 class Prompting:
@@ -53,14 +54,20 @@ class Prompting:
         prompt = self.form.parts["prompt"]
         self.words.input(_inserted, [prompt, self.words], [prompt, self.words], show_progress="hidden")
         for field in ("prompt", "negative_prompt"):
-            self.form.parts[field].change(self._count, self.form.parts[field], getattr(self, f"{field}_count"), show_progress="hidden", trigger_mode="always_last", queue=False)
+            count = self._count_negative if field == "negative_prompt" else self._count
+            self.form.parts[field].change(count, self.form.parts[field], getattr(self, f"{field}_count"), show_progress="hidden", trigger_mode="always_last", queue=False)
         self.clear.click(lambda: ["", ""], None, [prompt, self.form.parts["negative_prompt"]])
         self.paste.click(self._pasted, prompt, list(self.form.parts.values()), show_progress="hidden")
 
-    def _count(self, text: str) -> str:
-        """Used and free places of the prompt's chunks."""
-        used, limit = self.page.engine.token_count(text or "")
-        return f"{used}/{limit}"
+    def _count(self, text: str, request: gr.Request, negative: bool = False) -> str:
+        """Used and free places of the prompt's chunks, and below what should be known of the names in it."""
+        engine, lang = self.page.engine, language(request.headers.get("accept-language"))
+        used, limit = engine.token_count(text or "")
+        return f"{used}/{limit}{warnings(lang, engine.prompt_problems(text or '', negative))}"
+
+    def _count_negative(self, text: str, request: gr.Request) -> str:
+        """The same for the negative prompt."""
+        return self._count(text, request, negative=True)
 
     def _pasted(self, text: str) -> list[Any]:
         """The form as an infotext in the prompt says, or as the newest picture's does."""
