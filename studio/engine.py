@@ -43,8 +43,8 @@ class Engine:
         self._leave = threading.Event()
         self._child: subprocess.Popen[bytes] | None = None
 
-    def submit(self, request: Config) -> str:
-        """Check a request at the door, queue it and return the job's id; raises StudioError in words."""
+    def submit(self, request: Config, browser: str = "") -> str:
+        """Check a request at the door, queue it for a browser and return the job's id; raises StudioError in words."""
         key = None
         if isinstance(request, TrainRequest):
             self._check_training(request)
@@ -56,7 +56,7 @@ class Engine:
         folder = getattr(request, "folder", None)
         if isinstance(folder, str):
             self._check_folder(folder)
-        return self.store.submit(kind_of(request), request.model_dump(mode="json"), key)
+        return self.store.submit(kind_of(request), request.model_dump(mode="json"), key, browser)
 
     def _check_training(self, request: TrainRequest) -> None:
         """Everything that is missing before a training can start, at once."""
@@ -121,13 +121,13 @@ class Engine:
         """One job; raises NotFound."""
         return self.store.job(name)
 
-    def jobs(self, limit: int = 100, kind: str | None = None) -> list[Job]:
-        """Jobs, newest first."""
-        return self.store.jobs(kind=kind, limit=limit)
+    def jobs(self, limit: int = 100, kind: str | None = None, browser: str | None = None) -> list[Job]:
+        """Jobs, newest first, of one kind or any, of one browser or all."""
+        return self.store.jobs(kind=kind, limit=limit, browser=browser)
 
-    def active(self, kind: str | None = None) -> Job | None:
-        """The newest job that is not over, of one kind or any."""
-        live = self.store.jobs(states=LIVE, kind=kind, limit=1)
+    def active(self, kind: str | None = None, browser: str | None = None) -> Job | None:
+        """The newest job that is not over, of one kind or any, of one browser or all."""
+        live = self.store.jobs(states=LIVE, kind=kind, limit=1, browser=browser)
         return live[0] if live else None
 
     def waiting(self) -> int:

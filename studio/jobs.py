@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from studio.errors import Conflict, NotFound
-from studio.runs.queue import ORDER, Where, add_place
+from studio.runs.queue import ORDER, Where, add_columns
 from studio.runs.queue import move as place_job
 
 
@@ -40,7 +40,7 @@ LIVE = (State.QUEUED, State.RUNNING, State.PAUSED, State.STOPPING, State.INTERRU
 
 @dataclass(frozen=True)
 class Job:
-    """One piece of queued work; times are seconds since 1970, None until they happen."""
+    """One piece of queued work; times are seconds since 1970, None until they happen; `browser` is the id of the browser that asked for it, empty for the HTTP API and the command line."""
 
     id: str
     kind: str
@@ -53,6 +53,7 @@ class Job:
     error: str | None
     attempts: int
     worker: str | None
+    browser: str = ""
 
 
 @dataclass(frozen=True)
@@ -150,7 +151,7 @@ CREATE INDEX IF NOT EXISTS asks_job ON asks(job, taken);
 CREATE TABLE IF NOT EXISTS library (path TEXT PRIMARY KEY, facts TEXT NOT NULL);
 CREATE TABLE IF NOT EXISTS workers (id TEXT PRIMARY KEY, pid INTEGER NOT NULL, started REAL NOT NULL, beat REAL NOT NULL, facts TEXT NOT NULL);
 """
-_JOB_COLUMNS = "id, kind, request, state, created, started, ended, result, error, attempts, worker"
+_JOB_COLUMNS = "id, kind, request, state, created, started, ended, result, error, attempts, worker, browser"
 
 
 class Watch:
@@ -183,7 +184,7 @@ class JobStore:
         path.parent.mkdir(parents=True, exist_ok=True)
         with self._connect() as db:
             db.executescript(_SCHEMA)
-            add_place(db)
+            add_columns(db)
 
     @contextmanager
     def _connect(self, write: bool = False) -> Iterator[sqlite3.Connection]:
@@ -205,12 +206,14 @@ class JobStore:
         finally:
             db.close()
 
-    def submit(self, kind: str, request: dict[str, Any], key: str | None = None) -> str:
+    def submit(self, kind: str, request: dict[str, Any], key: str | None = None, browser: str = "") -> str:
         """Queue a job and return its id; a live job with the same key raises Conflict."""
         name = uuid.uuid4().hex[:12]
         try:
             with self._connect(write=True) as db:
-                db.execute("INSERT INTO jobs (id, kind, request, state, created, key) VALUES (?, ?, ?, ?, ?, ?)", (name, kind, json.dumps(request), State.QUEUED, time.time(), key))
+                db.execute(
+                    "INSERT INTO jobs (id, kind, request, state, created, key, browser) VALUES (?, ?, ?, ?, ?, ?, ?)", (name, kind, json.dumps(request), State.QUEUED, time.time(), key, browser)
+                )
         except sqlite3.IntegrityError as error:
             raise Conflict(f"This is already running or waiting: {key}.", "Watch it in Runs, or stop it first.") from error
         return name
@@ -223,8 +226,8 @@ class JobStore:
             raise NotFound(f"There is no job {name!r}.")
         return _job(row)
 
-    def jobs(self, states: tuple[State, ...] = (), kind: str | None = None, limit: int = 100) -> list[Job]:
-        """Jobs, newest first."""
+    def jobs(self, states: tuple[State, ...] = (), kind: str | None = None, limit: int = 100, browser: str | None = None) -> list[Job]:
+        """Jobs, newest first; with `browser` only those of this browser."""
         where, values = ["1"], []
         if states:
             where.append(f"state IN ({','.join('?' * len(states))})")
@@ -232,6 +235,9 @@ class JobStore:
         if kind:
             where.append("kind = ?")
             values.append(kind)
+        if browser is not None:
+            where.append("browser = ?")
+            values.append(browser)
         with self._connect() as db:
             rows = db.execute(f"SELECT {_JOB_COLUMNS} FROM jobs WHERE {' AND '.join(where)} ORDER BY created DESC, rowid DESC LIMIT ?", (*values, limit)).fetchall()
         return [_job(row) for row in rows]

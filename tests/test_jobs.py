@@ -162,7 +162,7 @@ def test_a_person_orders_what_waits(store: JobStore) -> None:
         store.move("nobody", "last")
 
 
-def test_a_database_of_an_earlier_version_gets_places(tmp_path: Path) -> None:
+def test_a_database_of_an_earlier_version_gets_places_and_browsers(tmp_path: Path) -> None:
     path = tmp_path / "studio.db"
     with sqlite3.connect(path) as db:
         db.execute(
@@ -173,3 +173,6 @@ def test_a_database_of_an_earlier_version_gets_places(tmp_path: Path) -> None:
     store = JobStore(path)
     store.move("old", "first")
     assert [job.id for job in JobStore(path).queue()] == ["old", "older"]
+    mine = store.submit("generate", {}, browser="b" * 20)
+    assert [(job.id, job.browser) for job in store.jobs()] == [(mine, "b" * 20), ("old", ""), ("older", "")]
+    assert [job.id for job in store.jobs(browser="b" * 20)] == [mine]

@@ -1,4 +1,8 @@
-"""How far the running job is, in A1111's two shapes; interrupt and skip."""
+"""How far the running job is, in A1111's two shapes; interrupt and skip.
+
+A1111 has one queue without owners: its clients mean "the current job" and expect it to be their own. Here several browsers and clients share the
+queue, so all four routes look for the jobs that clients of this API wait for first, and take the current job of anybody else only when no client waits.
+"""
 
 from typing import Any
 
@@ -7,7 +11,7 @@ from fastapi import APIRouter
 from studio.api.answers import stamp
 from studio.api.sdapi_models import Progress
 from studio.api.waiting import Counter, Here
-from studio.api.watching import Sight
+from studio.api.watching import BUSY, Sight
 from studio.errors import NotFound
 from studio.jobs import Job, State
 
@@ -18,8 +22,8 @@ WAITING = (State.QUEUED, State.INTERRUPTED)
 
 @router.get("/sdapi/v1/progress")
 def progress(here: Here, skip_current_image: bool = False) -> dict[str, Any]:
-    """The running job; `progress` and `job_count` are 0 when nothing runs or waits."""
-    job = here.watcher.current()
+    """The running job, one that an API client waits for first; `progress` and `job_count` are 0 when nothing runs or waits."""
+    job = here.watcher.current(here.awaited)
     if job is None:
         waiting = here.engine.waiting()
         return {"progress": 0.0, "eta_relative": 0.0, "state": _state(here, None, Sight(), waiting), "current_image": None, "textinfo": f"In queue: {waiting}" if waiting else None}
@@ -57,22 +61,37 @@ def _label(job: Job, batch: int, batches: int) -> str:
 
 @router.post("/sdapi/v1/interrupt")
 def interrupt(here: Here) -> dict[str, Any]:
-    """Stop the running job; what is there is kept."""
+    """Stop the job an API client waits for, running or still queued; without one the running job, but no training that was started elsewhere. What is there is kept."""
     _ask(here, "stop")
     return {}
 
 
 @router.post("/sdapi/v1/skip")
 def skip(here: Here) -> None:
-    """Go on to the next batch of the running job."""
+    """Go on to the next batch of the job that `interrupt` would stop."""
     _ask(here, "skip")
 
 
 def _ask(here: Counter, kind: str) -> None:
-    """Ask something of the running job, if there is one."""
-    job = here.watcher.current()
-    if job is not None:
+    """Ask something of the job that is meant, if there is one; only a stop concerns a job that still waits."""
+    job = _meant(here)
+    if job is not None and (kind == "stop" or job.state in BUSY):
         here.engine.ask(job.id, kind)
+
+
+def _meant(here: Counter) -> Job | None:
+    """The job that a client without a job id means.
+
+    A client whose job waits behind somebody else's wants its own to end, not the other one. A training that was started in a browser or on the command
+    line runs for hours and has stop buttons of its own, so a client that has no job never ends it.
+    """
+    running = here.watcher.current(here.awaited)
+    if running is not None and running.id in here.awaited:
+        return running
+    queued = [job for job in here.engine.store.queue() if job.id in here.awaited]
+    if queued:
+        return queued[0]
+    return running if running is not None and running.kind != "train" else None
 
 
 @router.get("/internal/ping")

@@ -51,18 +51,22 @@ class Counter:
     def __init__(self, engine: Engine) -> None:
         self.engine, self.tasks, self.watcher = engine, Tasks(), Watcher(engine)
         self._waiting = 0
+        self.awaited: set[str] = set()
+        """Ids of the jobs whose end a client of A1111's API waits for."""
 
     async def finished(self, make: Callable[[], Config], task: str | None = None) -> Job:
         """Make a request away from the event loop, submit it and wait for its end; raises StudioError when it failed."""
         name = await run_in_threadpool(lambda: self.engine.submit(make()))
         if task:
             self.tasks.put(task, name)
+        self.awaited.add(name)
         self._waiting += 1
         try:
             while not (job := await run_in_threadpool(self.engine.job, name)).state.over:
                 await asyncio.sleep(min(LOOK * self._waiting, SLOWEST))
         finally:
             self._waiting -= 1
+            self.awaited.discard(name)
         if job.state is State.FAILED:
             raise StudioError(job.error or "The job failed.", code=self._code(name))
         return job

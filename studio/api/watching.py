@@ -1,6 +1,7 @@
 """What the running job said last: its step, its batch and its newest preview."""
 
 import threading
+from collections.abc import Collection
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -48,10 +49,10 @@ class Watcher:
         self._sight = Sight()
         self._lock = threading.Lock()
 
-    def current(self) -> Job | None:
-        """The job the worker is at; a short one that runs between the steps of a training comes first."""
+    def current(self, first: Collection[str] = ()) -> Job | None:
+        """The job the worker is at: one of the ids in `first` before all others, else the one that began last, which between the steps of a training is the short one."""
         running = self.engine.store.jobs(states=BUSY, limit=10)
-        return max(running, key=lambda job: job.started or 0, default=None)
+        return max(running, key=lambda job: (job.id in first, job.started or 0), default=None)
 
     def sight(self, job: Job) -> Sight:
         """What a job said so far."""
