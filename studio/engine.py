@@ -19,6 +19,7 @@ from studio.pasting import lookup_in, request_values
 from studio.preferences import Preferences, changed, read_preferences, write_preferences
 from studio.projects.captions import decode_caption
 from studio.projects.data_sets import DataSets
+from studio.projects.training_images import training_images
 from studio.prompts.problems import problems
 from studio.prompts.styles import read_styles
 from studio.requests import GenerateRequest, PreprocessRequest, TrainRequest, kind_of
@@ -81,7 +82,7 @@ class Engine:
         folder = Path(config.data)
         if not folder.is_dir():
             wrong.append(f"Dataset directory: {config.data!r} is not a folder; prepare pictures first.")
-        elif not shelves.images(folder):
+        elif not training_images(folder):
             wrong.append(f"Dataset directory: there is no picture in {config.data!r}.")
         if shelves.template_file(self.paths, config.template) is None:
             wrong.append(f"Prompt template: there is no {config.template!r}; choose one of {', '.join(shelves.templates(self.paths))}.")

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from functools import cached_property
+from math import gcd
 from pathlib import Path
 
 import torch
@@ -59,7 +60,7 @@ class Batches:
     caption_dropout: float = 0.0
 
     def at(self, step: int, part: int = 0) -> Batch:
-        """One part of a step: every picture comes once before any comes again, in a new order each time."""
+        """One part of a step: every picture comes as often as its repeats say before a new round begins, in a new order each time."""
         places = range(part * self.size, (part + 1) * self.size)
         taken = list(zip(self._rota.at(step * self.parts + part), places, strict=True))
         latents = [self._latent(number, step, place) for number, place in taken]
@@ -69,10 +70,14 @@ class Batches:
 
     @cached_property
     def _rota(self) -> Rota:
-        """Which pictures stand in which batch; pictures of one shape share a bucket."""
+        """Which pictures stand in which batch; pictures of one shape share a bucket.
+
+        A picture stands in a round as often as its repeats say, divided by what all have in common: repeats of 10 for every picture only make an epoch ten rounds long.
+        """
+        common = gcd(*(sample.repeats for sample in self.samples))
         groups: dict[tuple[int, ...], list[int]] = {}
         for number, sample in enumerate(self.samples):
-            groups.setdefault(tuple(sample.mean.shape), []).append(number)
+            groups.setdefault(tuple(sample.mean.shape), []).extend([number] * (sample.repeats // common))
         return Rota(tuple(tuple(groups[shape]) for shape in sorted(groups)), self.size, self.seed)
 
     @cached_property

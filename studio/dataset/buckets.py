@@ -20,7 +20,7 @@ def bucket_sizes(width: int, height: int) -> tuple[Size, ...]:
 
 @dataclass(frozen=True)
 class Rota:
-    """Which pictures stand in which batch, for ever; `groups` are the numbers of the pictures of each bucket.
+    """Which pictures stand in which batch, for ever; `groups` are the numbers of the pictures of each bucket, a picture with repeats more than once.
 
     Each bucket deals its pictures in rounds: every one comes once before any comes again, and a batch that a round does not fill takes from the next round's order.
     After r rounds a bucket of n pictures has given ceil(r n / size) batches, so that no picture is ever more than a batch ahead of one in another bucket.

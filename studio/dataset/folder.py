@@ -11,8 +11,9 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 from studio import shelves
 from studio.dataset.profiles import in_srgb
 from studio.errors import InputError, StudioError, Unreadable
-from studio.projects.captions import caption_of
+from studio.projects.captions import caption_file, caption_of, is_file
 from studio.projects.marks import held_out, left_out
+from studio.projects.training_images import class_tokens, repeats_of, training_images
 
 PIXEL_LIMIT = 178_956_970
 """Larger pictures are refused from the header, before any pixel is decoded (Pillow's own limit, as an error)."""
@@ -23,10 +24,11 @@ ALPHA_MODES = ("RGBA", "LA", "PA", "RGBa", "La")
 
 @dataclass(frozen=True)
 class Item:
-    """One picture of a data set and what is said about it."""
+    """One picture of a data set, what is said about it, and how often it counts in an epoch."""
 
     image: Path
     caption: str
+    repeats: int = 1
 
 
 def open_upright(path: Path) -> Image.Image:
@@ -82,13 +84,25 @@ def list_pictures(folder: Path) -> list[Path]:
 
 
 def divided(folder: Path) -> tuple[list[Path], list[Path]]:
-    """Pictures to learn from, and those kept for validation, unopened and in natural order; what a person left out is in neither. Raises InputError when nothing is to be learned."""
-    found, out, held = list_pictures(folder), left_out(folder), held_out(folder)
-    used = [path for path in found if path.name not in out]
-    learned = [path for path in used if path.name not in held]
+    """Pictures to learn from, and those kept for validation, unopened and in natural order, of a folder or of kohya's numbered folders in it; what a person left out is in neither.
+
+    Raises InputError when nothing is to be learned.
+    """
+    found = training_images(folder) or list_pictures(folder)
+    folders = {path.parent for path in found}
+    out = {inner / name for inner in folders for name in left_out(inner)}
+    held = {inner / name for inner in folders for name in held_out(inner)}
+    used = [path for path in found if path not in out]
+    learned = [path for path in used if path not in held]
     if not learned:
         raise InputError(f"All {len(found)} pictures of {folder.name} are left out or kept for validation.", "Take some back in, in the data set room.")
-    return learned, [path for path in used if path.name in held]
+    return learned, [path for path in used if path in held]
+
+
+def caption_in(folder: Path, picture: Path) -> str:
+    """The caption that a training on `folder` uses: the picture's own, else the class tokens of the kohya folder it lies in."""
+    tokens = class_tokens(picture, folder)
+    return tokens if tokens and not is_file(caption_file(picture)) else caption_of(picture)
 
 
 def read_folder(folder: Path) -> tuple[list[Item], list[tuple[Path, str]]]:
@@ -98,10 +112,12 @@ def read_folder(folder: Path) -> tuple[list[Item], list[tuple[Path, str]]]:
     """
     items: list[Item] = []
     problems: list[tuple[Path, str]] = []
-    for path in divided(folder)[0]:
+    learned = divided(folder)[0]
+    repeats = repeats_of(learned)
+    for path in learned:
         try:
             open_upright(path)
-            items.append(Item(path, caption_of(path)))
+            items.append(Item(path, caption_in(folder, path), repeats[path]))
         except StudioError as error:
             problems.append((path, str(error)))
     return items, problems

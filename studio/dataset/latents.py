@@ -41,7 +41,8 @@ def pixels(image: Image.Image) -> Tensor:
 class Sample:
     """One picture to learn from: its caption, and mean and standard deviation of its latent, each [4, h, w].
 
-    `mirrored` is the latent of the mirrored picture, `weight` [h, w] says how much each cell counts (mean 1), `name` is the picture's file name.
+    `mirrored` is the latent of the mirrored picture, `weight` [h, w] says how much each cell counts (mean 1), `name` is the picture's file name, below the chosen folder.
+    `repeats` is how often it counts in an epoch.
     """
 
     key: str
@@ -51,6 +52,7 @@ class Sample:
     mirrored: Latent | None = None
     weight: Tensor | None = None
     name: str = ""
+    repeats: int = 1
 
     @property
     def size(self) -> Size:

@@ -186,17 +186,18 @@ def _seconds(moment: datetime | None) -> float | None:
 
 
 def _data(origin: Provenance) -> dict[str, str]:
-    """What it was taught with: numbers of pictures, their size, and how often each tag stands in the captions."""
+    """What it was taught with: images (each as often as it is repeated in an epoch), their size, their folders, and how often each tag stands in the captions."""
     batch = int(origin.config.get("batch_size") or 1)
+    images = sum(repeats * count for repeats, count in origin.folders.values()) or origin.pictures
     facts = {
-        "ss_num_train_images": origin.pictures,
+        "ss_num_train_images": images,
         "ss_num_reg_images": origin.prior_pictures,
-        "ss_num_batches_per_epoch": math.ceil(origin.pictures / batch) if origin.pictures else None,
+        "ss_num_batches_per_epoch": math.ceil(images / batch) if images else None,
         "ss_resolution": f"({origin.resolution[0]}, {origin.resolution[1]})" if origin.resolution else None,
         "ss_tag_frequency": json.dumps(origin.tags, ensure_ascii=False) if origin.tags else None,
     }
-    if len(origin.tags) == 1 and origin.pictures:
-        facts["ss_dataset_dirs"] = json.dumps({next(iter(origin.tags)): {"n_repeats": 1, "img_count": origin.pictures}}, ensure_ascii=False)
+    if origin.folders:
+        facts["ss_dataset_dirs"] = json.dumps({name: {"n_repeats": repeats, "img_count": count} for name, (repeats, count) in origin.folders.items()}, ensure_ascii=False)
     return strings(facts)
 
 

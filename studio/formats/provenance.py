@@ -12,8 +12,8 @@ class Provenance:
     """The facts of one training at the moment of a save; what is empty or None is not known and is not written.
 
     `family` is "SD1", "SD2" or "SDXL"; `prediction` "epsilon" or "v_prediction"; `resolution` is (width, height) in pixels; `checkpoint` is
-    the file's name and `checkpoint_hash` the first ten digits of its SHA-256; `step` is the step reached; `tags` count how often each tag
-    stands in the captions of each folder; `cover` is a picture; `config` holds the training's settings by our names; `extra` goes into the file as it is.
+    the file's name and `checkpoint_hash` the first ten digits of its SHA-256; `step` is the step reached; `folders` say repeats and images of each folder;
+    `tags` count how often each tag stands in the captions of each folder; `cover` is a picture; `config` holds the training's settings by our names; `extra` goes into the file as it is.
     """
 
     name: str = ""
@@ -30,6 +30,7 @@ class Provenance:
     started: datetime | None = None
     finished: datetime | None = None
     config: Mapping[str, Any] = field(default_factory=dict)
+    folders: Mapping[str, tuple[int, int]] = field(default_factory=dict)
     tags: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
     trigger: str = ""
     cover: Path | None = None

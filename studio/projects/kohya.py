@@ -49,6 +49,12 @@ def read_tree(folders: Iterable[PurePosixPath]) -> list[Subset]:
     return [_subset(path) for path in sorted(numbered)]
 
 
+def folder_repeats(name: str) -> tuple[int, str]:
+    """Repeats and class tokens that a folder's name says, as `10_sks dog` does; (1, "") for a name that says none."""
+    found = _numbered(PurePosixPath(name))
+    return (int(found[1]), found[2].strip()) if found else (1, "")
+
+
 def may_hold_subsets(name: str) -> bool:
     """Whether a folder inside a tree may be one of kohya's, or hold some."""
     return name.lower() in _ABOVE | _REGULARISATION | _MASKS or _numbered(PurePosixPath(name)) is not None

@@ -1,9 +1,10 @@
-"""Which pictures a person left out or held out, for training: read from a data set's notes without making any."""
+"""What a person decided about the images of a data set, as far as training uses it: left out, held out, repeats. Read from its notes without making any."""
 
 import json
 import sqlite3
 from contextlib import closing
 from pathlib import Path
+from typing import Any
 
 from studio.errors import Unreadable
 from studio.projects.sidecar import HIDDEN, unkey
@@ -19,13 +20,24 @@ def held_out(folder: Path) -> frozenset[str]:
     return _marked(folder, "held_out")
 
 
+def noted_repeats(folder: Path) -> dict[str, int]:
+    """Repeats by image name, of images that have more than one. Raises Unreadable when the notes are damaged."""
+    found = _values(folder, "repeats")
+    return {name: value for name, value in found.items() if isinstance(value, int) and value > 1}
+
+
 def _marked(folder: Path, field: str) -> frozenset[str]:
     """Names whose choices have a field set."""
+    return frozenset(name for name, value in _values(folder, field).items() if value)
+
+
+def _values(folder: Path, field: str) -> dict[str, Any]:
+    """A field of the choices by image name; empty without notes."""
     path = folder / HIDDEN / "project.db"
     if not path.is_file():
-        return frozenset()
+        return {}
     try:
-        return frozenset(unkey(item) for item, choices in _choices(path) if json.loads(choices).get(field))
+        return {unkey(item): json.loads(choices).get(field) for item, choices in _choices(path)}
     except (sqlite3.Error, ValueError, AttributeError) as error:
         raise Unreadable(
             f"It cannot be told which pictures of {folder.name} are left out: its notes are damaged ({error}).", "Open the data set in the studio once: the notes are mended there."

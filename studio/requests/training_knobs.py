@@ -130,6 +130,15 @@ class TrainConfig(Config):
         return self.batch_size * self.devices
 
     @property
+    def images_per_step(self) -> int:
+        """Images of one optimizer step, on all devices together."""
+        return self.whole_batch * self.gradient_accumulation
+
+    def steps_per_epoch(self, images: int) -> int:
+        """Optimizer steps in which `images`, repeats counted, are all shown once; at least 1."""
+        return max(1, -(-images // self.images_per_step))
+
+    @property
     def rates(self) -> tuple[float, ...]:
         """The written rates."""
         return tuple(rate for rate, _ in check_schedule(self.learn_rate))

@@ -9,18 +9,17 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
-from studio import shelves
 from studio.dataset.buckets import bucket_sizes
-from studio.dataset.folder import divided
+from studio.dataset.folder import caption_in, divided
 from studio.dataset.latents import Encoder, LatentStore, Sample
 from studio.dataset.loss_masks import is_black, mask_of, packed, unpacked, weights
 from studio.dataset.masks import header
 from studio.diffusion.model import Model
 from studio.errors import InputError, Unreadable
 from studio.jobs import Lane
-from studio.projects.captions import caption_of
 from studio.projects.cropping import nearest_bucket
 from studio.projects.facts import Size
+from studio.projects.training_images import repeats_of, training_images
 from studio.requests.train import TrainConfig
 from studio.settings import Paths
 from studio.training.run import Run
@@ -43,20 +42,26 @@ class Pictures:
     held: tuple[Sample, ...] = ()
 
     @property
+    def epoch_images(self) -> int:
+        """Images of one epoch: each picture to learn from counts as often as its repeats say."""
+        return sum(sample.repeats for sample in self.train)
+
+    @property
     def fingerprint(self) -> str:
-        """SHA-256 over the keys, captions and weights of all pictures in order: the same for the same data set at the same size and model."""
+        """SHA-256 over the keys, captions, repeats and weights of all pictures in order: the same for the same data set at the same size and model."""
         mark = sha256()
         for part, samples in ((b"train", self.train), (b"held", self.held)):
             mark.update(part)
             for sample in samples:
                 mark.update(f"{sample.key}\0{len(sample.caption)}\0{sample.caption}\0".encode("utf-8", "surrogatepass"))
+                mark.update(b"" if sample.repeats == 1 else f"{sample.repeats}\0".encode())
                 mark.update(b"" if sample.weight is None else sample.weight.numpy().tobytes())
         return mark.hexdigest()
 
 
 @dataclass(frozen=True)
 class Entry:
-    """What data.json says of a picture: its latent's key, its caption, its file's name and SHA-256, the pixels it was cut to, the key of its mirror image, its mask, and whether it is held out."""
+    """What data.json says of a picture: its latent's key, its caption, its file's name and SHA-256, the pixels it was cut to, the key of its mirror image, its mask, whether held out, repeats."""
 
     key: str
     caption: str
@@ -66,6 +71,7 @@ class Entry:
     mirrored: str = ""
     mask: str = ""
     held: bool = False
+    repeats: int = 1
 
     @classmethod
     def of(cls, values: dict[str, Any]) -> "Entry":
@@ -88,15 +94,15 @@ class Look:
         """The pixels a picture is cut to; raises Unreadable."""
         return nearest_bucket(header(picture)[0], self.sizes) if self.sizes else (self.store.width, self.store.height)
 
-    def entry(self, picture: Path, held: bool) -> Entry:
+    def entry(self, picture: Path, held: bool, repeats: int) -> Entry:
         """What is noted of a picture; raises Unreadable."""
         with _in_words(picture):
-            data, caption = picture.read_bytes(), caption_of(picture)
+            data, caption = picture.read_bytes(), caption_in(self.data, picture)
         size = self.size(picture)
         greys = mask_of(picture, size) if self.masks else None
         key, mask = self.store.key(data, size), "" if greys is None else packed(greys)
         mirrored = self.store.key(data, size, mirrored=True) if self.flip and not held else ""
-        return Entry(key, caption, picture.name, sha256(data).hexdigest(), size, mirrored, mask, held)
+        return Entry(key, caption, picture.relative_to(self.data).as_posix(), sha256(data).hexdigest(), size, mirrored, mask, held, repeats)
 
 
 def size_of(config: TrainConfig, model: Model) -> tuple[int, int]:
@@ -147,6 +153,7 @@ def _read(look: Look, lane: Lane, encoder: Encoder) -> list[Entry]:
     learned, held = divided(look.data)
     if not held and len(learned) < FEW:
         look = replace(look, flip=True)
+    repeats = repeats_of([*learned, *held])
     entries, problems, told = [], 0, 0.0
     for number, path in enumerate([*learned, *held]):
         if lane.stopping():
@@ -156,7 +163,7 @@ def _read(look: Look, lane: Lane, encoder: Encoder) -> list[Entry]:
             total = len(learned) + len(held)
             lane.emit("progress", step=number, total=total, rate=0.0, eta=None, text=f"Encoding picture {number + 1} of {total}")
         try:
-            entry = look.entry(path, held=number >= len(learned))
+            entry = look.entry(path, number >= len(learned), repeats[path])
             _want(entry, path, look, encoder)
             entries.append(entry)
         except Unreadable as error:
@@ -192,7 +199,7 @@ def _recover(entries: Sequence[Entry], look: Look, encoder: Encoder) -> None:
 
 def _same(entry: Entry, look: Look) -> Path:
     """The picture of an entry as it is in the folder now, under whatever name; raises InputError."""
-    for path in sorted(shelves.images(look.data) if look.data.is_dir() else (), key=lambda path: path.name != entry.name):
+    for path in sorted(training_images(look.data), key=lambda path: path.name != Path(entry.name).name):
         with _in_words(path):
             data = path.read_bytes()
         if sha256(data).hexdigest() == entry.digest or look.store.key(data) == entry.key:
@@ -221,10 +228,10 @@ def _sampled(entries: Iterable[Entry], look: Look, encoder: Encoder) -> Pictures
 def _sample(entry: Entry, look: Look, encoder: Encoder) -> Sample:
     """One picture to learn from or to measure on."""
     mean, std = encoder.made[entry.key]
-    sample = Sample(entry.key, entry.caption, mean, std, encoder.made.get(entry.mirrored), None, entry.name)
+    sample = Sample(entry.key, entry.caption, mean, std, encoder.made.get(entry.mirrored), None, entry.name, entry.repeats)
     if not (look.masks and entry.mask):
         return sample
-    return Sample(sample.key, sample.caption, mean, std, sample.mirrored, weights(unpacked(entry.mask, sample.size), look.floor), sample.name)
+    return replace(sample, weight=weights(unpacked(entry.mask, sample.size), look.floor))
 
 
 def _tell(entries: Sequence[Entry], look: Look, lane: Lane) -> None:

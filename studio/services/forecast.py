@@ -11,14 +11,14 @@ import torch
 
 from studio.dataset.batches import Batches, Sample, read_template
 from studio.dataset.buckets import bucket_sizes
-from studio.dataset.folder import Item, divided
+from studio.dataset.folder import Item, caption_in, divided
 from studio.dataset.masks import header
 from studio.diffusion.model import Model
 from studio.errors import InputError, StudioError
 from studio.jobs import Lane
-from studio.projects.captions import caption_of
 from studio.projects.cropping import nearest_bucket
 from studio.projects.facts import Size
+from studio.projects.training_images import repeats_of
 from studio.requests import forecast as say
 from studio.requests.forecast import ForecastRequest
 from studio.requests.train import PriorConfig, TrainConfig
@@ -42,6 +42,8 @@ NOTHING: dict[str, Any] = {
     "steps": 0,
     "epochs": 0.0,
     "pictures": 0,
+    "epoch_images": 0,
+    "epoch_steps": 0,
     "seconds_per_step": 0.0,
     "seconds": None,
     "parts": {},
@@ -106,14 +108,15 @@ def _forecast(request: ForecastRequest, lane: Lane, rest: tuple[Desk, Model]) ->
     disk, free = _disk(config, learner, ahead, desk)
     if free < MARGIN * disk:
         found = by_weight([*found, problem(say.SPACE, free=round(free / 2**30, 1), needed=round(disk / 2**30, 1))])
-    return {**_figures(dry, ahead, parts), **peak.figures(), "disk": disk, "disk_free": free, **_prompts(ahead.material), "problems": found, "stopped": lane.stopping()}
+    return {**_figures(config, dry, ahead, parts), **peak.figures(), "disk": disk, "disk_free": free, **_prompts(ahead.material), "problems": found, "stopped": lane.stopping()}
 
 
 def _ahead(config: TrainConfig, learner: Trainable, first: int, desk: Desk) -> Ahead:
     """What the training would begin with; raises InputError."""
     schedule = Schedule.parse(config.learn_rate, config.steps, first, config.rate_shape, config.warmup)
     unread: list[str] = []
-    items, held = (_items(paths, unread) for paths in divided(Path(config.data)))
+    folder = Path(config.data)
+    items, held = (_items(folder, paths, unread) for paths in divided(folder))
     if not items:
         raise InputError(f"Dataset directory: none of the {len(unread)} files in {config.data!r} is a picture that can be read.", "Prepare pictures first.")
     lines = read_template(template_of(config, desk.paths))
@@ -121,13 +124,13 @@ def _ahead(config: TrainConfig, learner: Trainable, first: int, desk: Desk) -> A
     return Ahead(schedule, first, Material(word_of(config, learner), vectors, items, unread, lines, schedule.end - first), held)
 
 
-def _items(paths: Sequence[Path], unread: list[str]) -> list[Item]:
-    """Pictures and captions, by what their files begin with; reasons why others cannot be read go to `unread`."""
-    items = []
+def _items(folder: Path, paths: Sequence[Path], unread: list[str]) -> list[Item]:
+    """Pictures of a folder with captions and repeats, by what their files begin with; reasons why others cannot be read go to `unread`."""
+    items, repeats = [], repeats_of(paths)
     for path in paths:
         try:
             header(path)
-            items.append(Item(path, caption_of(path)))
+            items.append(Item(path, caption_in(folder, path), repeats[path]))
         except StudioError as error:
             unread.append(str(error))
     return items
@@ -149,7 +152,7 @@ def _plan(config: TrainConfig, model: Model, ahead: Ahead, rest: tuple[Trainable
     latents = {size: torch.randn(model.vae.config.latent_channels, size[1] // model.scale, size[0] // model.scale) for size in set(sizes)}
     weights = {size: torch.ones(latents[size].shape[1:]) if config.use_masks else None for size in latents}
     samples = tuple(
-        Sample(f"{number}", item.caption, latents[size], torch.ones_like(latents[size]), (latents[size], torch.ones_like(latents[size])) if config.flip else None, weights[size])
+        Sample(f"{number}", item.caption, latents[size], torch.ones_like(latents[size]), (latents[size], torch.ones_like(latents[size])) if config.flip else None, weights[size], "", item.repeats)
         for number, (item, size) in enumerate(zip(material.items, sizes, strict=True))
     )
     plan = planned(config, model, Batches(samples, tuple(material.lines), material.name, config.batch_size, config.seed, config.gradient_accumulation, *varied(config)), rest)
@@ -182,14 +185,16 @@ def _missing(scene: Scene, ahead: Ahead, desk: Desk) -> tuple[int, list[tuple[Pa
     return (len(lost), lost[:2]) if lost else None
 
 
-def _figures(dry: Dry, ahead: Ahead, parts: dict[str, float]) -> dict[str, Any]:
-    """Steps, epochs and times."""
+def _figures(config: TrainConfig, dry: Dry, ahead: Ahead, parts: dict[str, float]) -> dict[str, Any]:
+    """Steps, epochs (in which each picture counts as often as its repeats say) and times."""
     seconds = sum(parts.values())
-    pictures = len(ahead.material.items)
+    images = sum(item.repeats for item in ahead.material.items)
     return {
         "steps": ahead.steps,
-        "epochs": ahead.steps * dry.pictures / pictures,
-        "pictures": pictures,
+        "epochs": ahead.steps * config.images_per_step / images,
+        "pictures": len(ahead.material.items),
+        "epoch_images": images,
+        "epoch_steps": config.steps_per_epoch(images),
         "seconds_per_step": dry.seconds_per_step,
         "seconds": round(seconds, 2),
         "parts": parts,

@@ -1,5 +1,7 @@
 """Training as a job: check, open the run, lend the model, encode the pictures, learn, and put the result on the shelf."""
 
+from collections import Counter
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -119,6 +121,12 @@ def varied(config: TrainConfig) -> tuple[bool, float, str, bool, float]:
     return (config.shuffle_tags, config.drop_out_tags, config.latent_sampling, config.flip, config.caption_dropout)
 
 
+def repeats_sentence(repeats: Sequence[int], config: TrainConfig) -> str:
+    """How often images are repeated, and what an epoch then is."""
+    counts = ", ".join(f"{count} image{'s' * (count > 1)} x {each}" for each, count in sorted(Counter(repeats).items()))
+    return f"Repeats: {counts}. An epoch is {sum(repeats)} images, {config.steps_per_epoch(sum(repeats))} steps."
+
+
 def word_of(config: TrainConfig, learner: Trainable) -> str:
     """What stands for [name] in prompts: an embedding as its file spells it, else what the knobs say."""
     return next((word for word in learner.words() if word.lower() == config.word.lower()), config.word)
@@ -144,7 +152,7 @@ def _watch(work: _Work, parts: tuple[Trainable, Plan, Pictures], course: Course,
         Tally(first=course.first, scale=FP16_SCALE if torch.float16 in (model.dtype, getattr(learner, "computes", None)) else 1.0),
         course.first,
         work.rhythm,
-        listeners_of(config, folder, desk.paths, lane, (model, learner, len(pictures.train))),
+        listeners_of(config, folder, desk.paths, lane, (model, learner, pictures)),
         lambda every: afford(every, config.whole_batch, config.gradient_accumulation, lines)[1],
         origin=Origin(config, folder, model, plan.batches.samples, plan.prior),
     )
@@ -186,6 +194,8 @@ def _warn(batches: Batches, pictures: Pictures, learner: Trainable, watch: Watch
     elif holding < all_:
         watch.note("warning", f"Only {holding} of {all_} training prompts hold {batches.name!r}; the others teach it nothing.")
     count = len(pictures.train)
+    if pictures.epoch_images > count:
+        watch.note("log", repeats_sentence([sample.repeats for sample in pictures.train], watch.course.config))
     if count == 1:
         watch.note("warning", "There is one picture only: its background and pose will be learned too. Add more where you can.")
     elif len({sample.key for sample in pictures.train}) == 1:

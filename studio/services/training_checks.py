@@ -6,6 +6,7 @@ from pathlib import Path
 from studio import shelves
 from studio.dataset.batches import read_template
 from studio.errors import InputError, StudioError
+from studio.projects.training_images import training_images
 from studio.requests.train import TrainConfig
 from studio.settings import Paths
 from studio.training.methods import method_of
@@ -26,7 +27,7 @@ def mistakes(config: TrainConfig, paths: Paths, device: str = "") -> list[str]:
     folder = Path(config.data)
     if not folder.is_dir():
         wrong.append(f"Dataset directory: {config.data!r} is not a folder; prepare pictures first.")
-    elif not shelves.images(folder):
+    elif not training_images(folder):
         wrong.append(f"Dataset directory: there is no picture in {config.data!r}; prepare pictures first.")
     wrong += _said(lambda: read_template(template_of(config, paths)))
     reason = why_not(config.optimizer, device) if device else ""

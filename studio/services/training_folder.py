@@ -18,7 +18,7 @@ from studio.errors import InputError, NotFound, StudioError
 from studio.jobs import Lane
 from studio.requests.train import TrainConfig, TrainRequest, subject_of
 from studio.services.a1111_log import A1111Log
-from studio.services.encoding import size_of
+from studio.services.encoding import Pictures, size_of
 from studio.settings import Paths
 from studio.training.course import CHANGEABLE, Course
 from studio.training.journal import RESTS, Journal
@@ -213,7 +213,7 @@ class Neighbour:
         self._say(self.log.flush())
 
 
-def listeners_of(config: TrainConfig, folder: Run, paths: Paths, lane: Lane, parts: tuple[Model, Trainable, int]) -> tuple[Listener, ...]:
+def listeners_of(config: TrainConfig, folder: Run, paths: Paths, lane: Lane, parts: tuple[Model, Trainable, Pictures]) -> tuple[Listener, ...]:
     """Who listens to a run: A1111's layout of what it trains too, and TensorBoard where it is wanted."""
     model, learner, pictures = parts
     if config.method not in ("textual_inversion", "hypernetwork"):
@@ -224,13 +224,13 @@ def listeners_of(config: TrainConfig, folder: Run, paths: Paths, lane: Lane, par
     told = {
         "model_name": model.checkpoint,
         "model_hash": model.hash[:10],
-        "num_of_dataset_images": pictures,
+        "num_of_dataset_images": len(pictures.train),
         "initial_step": facts.get("first_step", 0),
         **({"num_vectors_per_token": next(iter(words.values())).shape[0]} if words else {}),
         "training_width": width,
         "training_height": height,
     }
-    epoch = max(1, pictures // (config.whole_batch * config.gradient_accumulation))
+    epoch = max(1, pictures.epoch_images // config.images_per_step)
     neighbour = Neighbour(A1111Log(paths, config.subject, started, config), lane, epoch, told)
     return (neighbour, *_boards(config, folder, lane))
 

@@ -16,6 +16,7 @@ from studio.dataset.sizing import FLIPS, Piece, Sizing, pieces
 from studio.errors import InputError, NotFound, OutOfSpace, StudioError
 from studio.jobs import Lane
 from studio.projects.facts import Item
+from studio.projects.initial import put_repeats
 from studio.projects.names import Names, clean
 from studio.projects.project import Project
 from studio.projects.sidecar import HIDDEN
@@ -77,7 +78,9 @@ def run(request: WriteRequest, lane: Lane, desk: Desk) -> dict[str, Any]:
     destination = _made(destination_of(request), project)
     colour = {"keep": "", "white": "#ffffff"}.get(request.background, request.background_colour)
     work = _Work(project, request, lane, destination, Kind(request.format, request.quality, request.masks, colour), Manifest(destination), len(missing), total)
-    _write_all(work, _plans(work))
+    plans = _plans(work)
+    _write_all(work, plans)
+    _keep_repeats(work, plans)
     return _result(work)
 
 
@@ -250,6 +253,13 @@ def _take(work: _Work, plan: Plan, found: list[Made] | StudioError) -> None:
     source = str(work.project.folder / plan.item.name)
     for made in found:
         work.lane.emit("item", source=source, path=str(made.path), caption=plan.caption or "", box=list(made.box), size=list(made.original), flipped=bool(made.flip))
+
+
+def _keep_repeats(work: _Work, plans: list[Plan]) -> None:
+    """Note in the destination how often each copy counts in an epoch, as in the data set it is from; folders such as 10_name say it themselves."""
+    repeats = {f"{stem}.{work.kind.format}": plan.item.choices.repeats for plan in plans if not plan.folder for stem in plan.stems}
+    if any(count != 1 for count in repeats.values()) or (repeats and (work.destination / HIDDEN / "project.db").is_file()):
+        put_repeats(Project(work.destination), repeats)
 
 
 def _skip(work: _Work, name: str, reason: str) -> None:

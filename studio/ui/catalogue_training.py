@@ -48,6 +48,8 @@ FORECAST: dict[str, str] = {
     "Measuring some steps on this machine …": "正在本机测量几步…",
     "Steps to take": "要走的步数",
     "Epochs": "轮数",
+    "Images per epoch, with repeats": "每轮图片数（含重复次数）",
+    "Steps per epoch": "每轮步数",
     "Time": "时间",
     "Time of one step": "每步时间",
     "Share of previews": "预览占比",

@@ -39,6 +39,8 @@ def _told(lang: str, job: Job, result: dict[str, Any]) -> str:
     boxes = [
         ("Steps to take", f"{result['steps']}"),
         ("Epochs", f"{result['epochs']:.1f}"),
+        ("Images per epoch, with repeats", f"{result.get('epoch_images', '–')}"),
+        ("Steps per epoch", f"{result.get('epoch_steps', '–')}"),
         ("Time", duration(result["seconds"])),
         ("Time of one step", f"{result['seconds_per_step']:.3g} s"),
         ("Share of previews", f"{100 * result['preview_share']:.0f} %"),

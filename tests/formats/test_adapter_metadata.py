@@ -67,6 +67,7 @@ FULL = Provenance(
     step=250,
     steps_per_epoch=10,
     pictures=19,
+    folders={"10_hero": (10, 2), "1_hero": (1, 17)},
     prior_pictures=100,
     started=datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC),
     finished=datetime(2026, 1, 2, 3, 5, 5, tzinfo=UTC),
@@ -105,9 +106,9 @@ SAID = {
     "ss_noise_offset": "0.05",
     "ss_min_snr_gamma": "5.0",
     "ss_prior_loss_weight": "0.5",
-    "ss_num_train_images": "19",
+    "ss_num_train_images": "37",
     "ss_num_reg_images": "100",
-    "ss_num_batches_per_epoch": "10",
+    "ss_num_batches_per_epoch": "19",
     "ss_resolution": "(512, 768)",
     "ss_batch_size_per_device": "2",
     "ss_total_batch_size": "2",
@@ -141,7 +142,7 @@ def test_everything_that_is_known_is_said_as_text_and_survives_the_file(tmp_path
     assert {key: fields.get(key) for key in SAID} == SAID
     assert json.loads(fields["ss_network_args"]) == {"conv_dim": "2", "conv_alpha": "1.0", "rank_dropout": "0.2", "loraplus_lr_ratio": "16.0"}
     assert json.loads(fields["ss_tag_frequency"]) == {"10_hero": {"red hat": 3, "雪": 9}}
-    assert json.loads(fields["ss_dataset_dirs"]) == {"10_hero": {"n_repeats": 1, "img_count": 19}}
+    assert json.loads(fields["ss_dataset_dirs"]) == {"10_hero": {"n_repeats": 10, "img_count": 2}, "1_hero": {"n_repeats": 1, "img_count": 17}}
     assert not [key for key, value in fields.items() if value in ("", "None")]
     facts = adapter_facts(tmp_path / "hero.safetensors")
     assert (facts.alias, facts.rank, facts.family) == ("hero", 4, "SD1")

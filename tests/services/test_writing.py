@@ -17,6 +17,8 @@ from studio.jobs import SilentLane
 from studio.projects.cropping import box_of
 from studio.projects.facts import Change, Crop
 from studio.projects.project import Project
+from studio.projects.sidecar import HIDDEN
+from studio.projects.training_images import repeats_of, training_images
 from studio.requests.write import WriteRequest
 from studio.services import writing
 from studio.services.desk import Desk
@@ -57,9 +59,9 @@ def decide(project: Project, item: str, **choices: Any) -> None:
 
 
 def made(result: dict[str, Any]) -> dict[str, bytes]:
-    """What the destination holds, but for the manifest."""
+    """What the destination holds, but for the manifest and a data set's notes."""
     folder = Path(result["destination"])
-    return {p.relative_to(folder).as_posix(): p.read_bytes() for p in folder.rglob("*") if p.is_file() and p.name != NAME}
+    return {p.relative_to(folder).as_posix(): p.read_bytes() for p in folder.rglob("*") if p.is_file() and p.name != NAME and HIDDEN not in p.parts}
 
 
 def originals(project: Project) -> dict[str, tuple[bytes, int]]:
@@ -107,6 +109,11 @@ def test_left_out_held_out_repeats_and_flips_have_their_places(project: Project,
     with Image.open(Path(result["destination"]) / "7_my cat/2.png") as straight, Image.open(Path(result["destination"]) / "7_my cat/2-mirrored.png") as flipped:
         assert flipped.tobytes() == ImageOps.mirror(straight).tobytes()
     assert sorted(made(write(project, lane, desk, flip=True, flips=("Vertical", "Both")))) == ["2-flipped.png", "2-turned.png", "2.png", *(f"validation/1{c}.png" for c in ("-flipped", "-turned", ""))]
+    folder = Path(result["destination"])
+    assert {image.name: repeats for image, repeats in repeats_of(training_images(folder)).items()} == {"2-flipped.png": 7, "2-turned.png": 7, "2.png": 7}
+    decide(project, "2.png", repeats=1)
+    write(project, lane, desk)
+    assert set(repeats_of(training_images(folder)).values()) == {1}
 
 
 def test_names_that_would_meet_get_their_own(tmp_path: Path, lane: SilentLane, desk: Desk) -> None:

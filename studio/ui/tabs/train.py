@@ -13,6 +13,7 @@ from gradio.components import Component
 from studio import shelves
 from studio.engine import Engine
 from studio.errors import StudioError
+from studio.projects.training_images import training_images
 from studio.requests import TrainRequest
 from studio.requests.train import config_class, subject_of
 from studio.ui.catalogue import ZH
@@ -186,7 +187,7 @@ def _missing(engine: Engine, subject: str | None, data: str | None, method: str)
         reasons.append("Prepare pictures first.")
     else:
         try:
-            if not shelves.images(Path(located(engine.paths, data))):
+            if not training_images(Path(located(engine.paths, data))):
                 reasons.append("There is no picture in this data set.")
         except StudioError:
             reasons.append("There is no picture in this data set.")
