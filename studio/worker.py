@@ -15,6 +15,7 @@ from typing import Any
 from filelock import FileLock, Timeout
 
 from studio import shelves, webhook
+from studio.cancellation import Stopped, raise_if_stopped, stoppable
 from studio.config import Config
 from studio.errors import StudioError
 from studio.jobs import Job, JobStore, State, Watch
@@ -270,8 +271,12 @@ class Worker:
         try:
             _worth_trying(job)
             request = request_of(job.kind, job.request)
-            result = self._service(job.kind, request)(request, lane, desk)
+            with stoppable(None if job.kind == "train" else lane.stopping):  # a training says itself what may be cut short
+                raise_if_stopped()
+                result = self._service(job.kind, request)(request, lane, desk)
             self.store.finish(job.id, State.STOPPED if result.get("stopped") else State.DONE, result)
+        except Stopped:
+            self.store.finish(job.id, State.STOPPED)
         except StudioError as error:
             log.warning("job %s (%s) failed: %s", job.id, job.kind, error)
             lane.emit("fault", code=error.code)

@@ -27,6 +27,7 @@ ROOMS: dict[str, tuple[int, str]] = {
     "studio.projects": (1, "words"),
     "studio.files": (1, "words"),
     "studio.safe_regex": (1, "words"),
+    "studio.cancellation": (1, "words"),
     "studio.runs": (1, "words"),
     "studio.webhook": (1, "words"),
     "studio.pasting": (1, "words"),

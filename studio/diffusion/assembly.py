@@ -7,6 +7,7 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor, nn
 
+from studio.cancellation import raise_if_stopped
 from studio.errors import Unreadable
 from studio.formats.keys import State, text_name
 
@@ -52,12 +53,16 @@ def empty_text_encoder(config: Mapping[str, Any], pooled: bool) -> nn.Module:
 
 
 def fill(module: nn.Module, state: Mapping[str, Tensor], dtype: torch.dtype) -> nn.Module:
-    """Give an empty network its numbers, copied in `dtype`; names beyond the network's are left out, a missing one is a KeyError."""
+    """Give an empty network its numbers, copied in `dtype`; names beyond the network's are left out, a missing one is a KeyError. Raises Stopped."""
     wanted = module.state_dict()
     text = any(key.endswith("token_embedding.weight") for key in wanted)
     named = canonical(state) if text else state
     source = {key: named[text_name(key) if text else key] for key in wanted}
-    module.load_state_dict({key: tensor.to(dtype, copy=True).reshape(wanted[key].shape) for key, tensor in source.items()}, assign=True)
+    read: dict[str, Tensor] = {}
+    for key, tensor in source.items():
+        raise_if_stopped()  # a window into a file is read here
+        read[key] = tensor.to(dtype, copy=True).reshape(wanted[key].shape)
+    module.load_state_dict(read, assign=True)
     for name, buffer in module.named_buffers():
         if buffer.is_meta:  # only the text encoders' position_ids, which no file holds
             owner = module.get_submodule(name.rpartition(".")[0])

@@ -5,12 +5,14 @@ from collections.abc import Callable, Iterator
 import torch
 from torch import Tensor
 
+from studio.cancellation import raise_if_stopped
+
 
 def in_tiles(x: Tensor, work: Callable[[Tensor], Tensor], tile: int, overlap: int, scale: int) -> Tensor:
     """`work` over a map [b, c, h, w] in square tiles of at most `tile`, as one map [b, c', scale h, scale w] of floats on the CPU.
 
     `work` makes each tile `scale` times larger. Neighbours share at least `overlap`: its outer quarters are context that is thrown away, over the rest one
-    tile fades into the next.
+    tile fades into the next. Raises Stopped.
     """
     height, width = x.shape[-2:]
     rows, columns = _starts(height, tile, overlap), _starts(width, tile, overlap)
@@ -20,6 +22,7 @@ def in_tiles(x: Tensor, work: Callable[[Tensor], Tensor], tile: int, overlap: in
     result: Tensor | None = None
     for top, fade_y in zip(rows, down, strict=True):
         for left, fade_x in zip(columns, across, strict=True):
+            raise_if_stopped()
             done = work(x[..., top : top + tile, left : left + tile]).float().cpu()
             if result is None:
                 result = done.new_zeros(*done.shape[:2], height * scale, width * scale)

@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
+from studio.cancellation import raise_if_stopped
 from studio.diffusion.denoiser import Blend, Denoiser, Guidance, Guide, Known
 from studio.diffusion.model import Model
 from studio.diffusion.noise import Noise, Seeds
@@ -61,7 +62,7 @@ def sample(model: Model, plan: Plan, on_step: OnStep | None = None, start: Start
     """Latents [b, 4, h, w] of the finished walk, or of a stopped one the picture as it was seen by then.
 
     A sampler that chooses its own strides walks picture by picture; stopped, it returns those that were begun. Raises InputError on an unknown name,
-    StudioError when the UNet returns numbers that are not finite.
+    StudioError when the UNet returns numbers that are not finite, and Stopped where nobody hears of steps.
     """
     sampler = find_sampler(plan.sampler)
     begin = start or Start()
@@ -101,7 +102,9 @@ def _walk(look: Denoiser, sampler: Sampler, route: Course, footing: tuple[Tensor
     for step, (following, picture) in enumerate(sampler.rule(look, x, way), 1):
         x = following * route.exit if step == planned else following
         shown = x if step == planned else picture
-        if on_step is not None and not on_step(step, max(step, planned), shown):
+        if on_step is None:
+            raise_if_stopped()
+        elif not on_step(step, max(step, planned), shown):
             return shown
     return x
 

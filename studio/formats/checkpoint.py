@@ -13,6 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from studio.cancellation import raise_if_stopped
 from studio.errors import OutOfSpace, Unreadable
 from studio.files import atomic_write
 from studio.formats.keys import Part, State
@@ -86,16 +87,22 @@ class Weights:
             self.shapes = {name: tuple(tensor.shape) for name, tensor in self._state.items()}
 
     def read(self, root: str = "") -> State:
-        """The tensors whose names begin with `root`, on the CPU as they were stored; they may be windows into the file."""
+        """The tensors whose names begin with `root`, on the CPU as they were stored; they may be windows into the file. Raises Unreadable, Stopped."""
         if self._state is not None:
             return {k: v for k, v in self._state.items() if k.startswith(root)}
         from safetensors import SafetensorError, safe_open
 
         try:
             with safe_open(self.path, "pt") as file:
-                return {k: file.get_tensor(k) for k in file.keys() if k.startswith(root)}  # noqa: SIM118
+                return {k: _tensor(file, k) for k in file.keys() if k.startswith(root)}  # noqa: SIM118
         except (SafetensorError, OSError) as error:
             raise Unreadable(f"{self.path.name} is damaged or cut off ({error}).", "Get it again.") from error
+
+
+def _tensor(file: Any, key: str) -> Tensor:
+    """One tensor of an opened file; raises Stopped."""
+    raise_if_stopped()
+    return file.get_tensor(key)
 
 
 def read_header(path: Path) -> dict[str, tuple[int, ...]]:

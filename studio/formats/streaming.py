@@ -15,6 +15,7 @@ from typing import BinaryIO, Self
 import torch
 from torch import Tensor
 
+from studio.cancellation import Stopped, raise_if_stopped
 from studio.errors import OutOfSpace, Unreadable
 from studio.files import atomic_write
 from studio.formats.checkpoint import HASH, UNHASHED, Weights
@@ -39,10 +40,6 @@ DTYPES: dict[str, torch.dtype] = {
 _CODES = {dtype: code for code, dtype in DTYPES.items()}
 MARGIN = 2**24
 """Bytes that stay free on a disk when it is asked whether a file fits."""
-
-
-class Stopped(Exception):
-    """A person stopped the writing; nothing was left of the file."""
 
 
 @dataclass(frozen=True)
@@ -133,6 +130,7 @@ def write_stream(path: Path, slots: Mapping[str, Slot], tensor: Callable[[str], 
         with temporary.open("wb") as file:
             file.write(header)
             for name in order:
+                raise_if_stopped()
                 if tell is not None and not tell(done, total):
                     raise Stopped
                 raw = _bytes(name, tensor(name), slots[name])

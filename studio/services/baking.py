@@ -6,9 +6,10 @@ from typing import Any
 
 from torch import Tensor
 
+from studio.cancellation import Stopped
 from studio.diffusion.loading import modelspec
 from studio.diffusion.sources import Place
-from studio.formats.streaming import HASH, Slot, Stopped, write_stream
+from studio.formats.streaming import HASH, Slot, write_stream
 from studio.jobs import Lane
 from studio.requests.tools import BakeLoraRequest
 from studio.services.changes import Layers, Share, unplaced_warning

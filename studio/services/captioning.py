@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from PIL import Image
 
+from studio.cancellation import Stopped
 from studio.dataset.captioners import Captioner, Wanted, wanted
 from studio.dataset.folder import open_upright
 from studio.dataset.tag_text import Saying, joined, with_trigger
@@ -79,7 +80,10 @@ def run(request: CaptionRequest, lane: Lane, desk: Desk) -> dict[str, Any]:
             for chunk in _read_ahead(project, waiting, max(request.batch_size, SEVERAL if len(speakers) > 1 else 1)):
                 if lane.stopping():
                     return walk.result(stopped=True)
-                _caption(walk, chunk, stream)
+                try:
+                    _caption(walk, chunk, stream)
+                except Stopped:
+                    return walk.result(stopped=True)
                 lane.breathe()
     if items and not walk.captioned and len(walk.skipped) == len(items):
         raise InputError("None of the pictures could be captioned. " + " ".join(s["reason"] for s in walk.skipped[:5]))

@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from studio.cancellation import Stopped
 from studio.diffusion.assembly import empty_text_encoder, empty_unet, empty_vae, guarded
 from studio.diffusion.blueprints import text_config, unet_config, unused_layers, vae_config
 from studio.diffusion.folder_writing import folder_settings, network_settings, write_settings
@@ -18,7 +19,7 @@ from studio.diffusion.sources import EMA, UNPLACED, Opened
 from studio.diffusion.tokenizer import clip_tokenizer
 from studio.files import atomic_folder
 from studio.formats.keys import VAE, Part
-from studio.formats.streaming import HASH, Slot, Stopped, check_room, write_stream
+from studio.formats.streaming import HASH, Slot, check_room, write_stream
 from studio.jobs import Lane
 from studio.requests.tools import ConvertRequest
 from studio.services.model_files import Baked, Bench, Meter, finite, opened_all, result_at, settings_beside, stopped, wanted_dtype

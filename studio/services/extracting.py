@@ -5,6 +5,7 @@ from typing import Any
 
 from torch import Tensor
 
+from studio.cancellation import Stopped
 from studio.diffusion.sources import Opened, Place, written
 from studio.errors import InputError
 from studio.formats.adapter import Adapter
@@ -13,7 +14,6 @@ from studio.formats.delta import Delta
 from studio.formats.hashes import remembered_sha256
 from studio.formats.low_rank import factored
 from studio.formats.provenance import Provenance
-from studio.formats.streaming import Stopped
 from studio.jobs import Lane
 from studio.requests.tools import ExtractLoraRequest
 from studio.services.model_files import DTYPES, Bench, Meter, lora_result, opened_all, stopped

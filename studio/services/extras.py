@@ -6,6 +6,7 @@ from typing import Any
 
 from PIL import Image
 
+from studio.cancellation import Stopped
 from studio.dataset.folder import open_upright
 from studio.files import atomic_write
 from studio.formats.carriers import infotext_of, png_info
@@ -24,7 +25,10 @@ def run(request: ExtrasRequest, lane: Lane, desk: Desk) -> dict[str, Any]:
         if lane.stopping():
             break
         lane.emit("progress", step=number, total=len(request.images), text=Path(source).name)
-        enlarged = enlarge(open_upright(Path(source)), request, desk)
+        try:
+            enlarged = enlarge(open_upright(Path(source)), request, desk)
+        except Stopped:
+            break
         name = Path(request.names[number]).stem if number < len(request.names) else ""
         images.append(str(_save(folder, enlarged, name, (infotext_of(Path(source)), described(request)))))
         lane.emit("saved", path=images[-1])

@@ -2,7 +2,7 @@
 
 import random
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import nullcontext
+from contextlib import nullcontext, suppress
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -10,6 +10,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from studio.cancellation import Stopped, raise_if_stopped, stoppable
 from studio.diffusion.conditioning import Reading, guidance, used_embeddings
 from studio.diffusion.conversion import from_image, to_image
 from studio.diffusion.decode import Scraps, decode
@@ -63,9 +64,10 @@ def run(request: GenerateRequest, lane: Lane, desk: Desk) -> dict[str, Any]:
         for batch in range(request.batch_count):
             asked = _batch(request, batch)
             telling.begin(batch)
-            for i, picture in enumerate(_paint(painter, asked)):
-                gallery.add(picture, asked, i, model)
-                lane.emit("saved", path=str(gallery.paths[-1]))
+            with suppress(Stopped):
+                for i, picture in enumerate(_paint(painter, asked)):
+                    gallery.add(picture, asked, i, model)
+                    lane.emit("saved", path=str(gallery.paths[-1]))
             if lane.stopping():
                 break
         gallery.finish(request, model)
@@ -115,7 +117,8 @@ def _paint(painter: Painter, request: GenerateRequest) -> list[Image.Image]:
             return work.finished(latents, decoded(painter, latents))
         latents = _walk(painter, request, plan_of(painter, request, noise, size), Start(extra=blank_for(model, size)))
         if request.hires:
-            latents = _larger(painter, request, latents, size)
+            with suppress(Stopped):  # what the first pass made is shown then, as in A1111
+                latents = _larger(painter, request, latents, size)
         return decoded(painter, latents)
 
 
@@ -173,8 +176,9 @@ def _walk(painter: Painter, request: GenerateRequest, plan: Plan, start: Start |
 
 
 def decoded(painter: Painter, latents: Tensor) -> list[Image.Image]:
-    """Latents as pictures."""
-    return [to_image(picture) for picture in decode(painter.model, latents, painter.room, painter.tell)]
+    """Latents as pictures; not interrupted, so that a stopped batch shows what is there."""
+    with stoppable(None):
+        return [to_image(picture) for picture in decode(painter.model, latents, painter.room, painter.tell)]
 
 
 def hires_size(request: GenerateRequest, size: tuple[int, int]) -> tuple[int, int]:
@@ -189,7 +193,8 @@ def hires_size(request: GenerateRequest, size: tuple[int, int]) -> tuple[int, in
 
 
 def _larger(painter: Painter, request: GenerateRequest, latents: Tensor, size: tuple[int, int]) -> Tensor:
-    """The second pass: enlarged as latents or as pictures, and walked again from there."""
+    """The second pass: enlarged as latents or as pictures, and walked again from there. Raises Stopped before its first step."""
+    raise_if_stopped()
     model, target = painter.model, hires_size(request, size)
     grid = (target[1] // model.scale, target[0] // model.scale)
     if is_latent(request.hires_upscaler):

@@ -3,6 +3,7 @@
 from pathlib import Path
 from typing import Any
 
+from studio.cancellation import raise_if_stopped
 from studio.dataset.captioners import wanted
 from studio.dataset.folder import open_upright
 from studio.dataset.tag_text import joined, with_trigger
@@ -21,6 +22,7 @@ def run(request: InterrogateRequest, lane: Lane, desk: Desk) -> dict[str, Any]:
         raise InputError(f"Captioner: {request.captioner!r} names none.", "Choose one, such as BLIP or DeepBooru.")
     speakers, said = wanted(desk.paths, labels), []
     for number, one in enumerate(speakers):
+        raise_if_stopped()
         lane.emit("progress", step=number, total=len(speakers), text=f"{one.kind}: {one.path.name}")
         with desk.cache.lend_part(one.kind, one.path, lambda one=one: one.load(one.path, desk.cache.device)) as captioner:
             said += captioner.sayings([image], request)

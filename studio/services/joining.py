@@ -5,6 +5,7 @@ from typing import Any
 
 from torch import Tensor
 
+from studio.cancellation import Stopped
 from studio.diffusion.sources import open_checkpoint, written
 from studio.errors import InputError
 from studio.formats.adapter import Adapter
@@ -13,7 +14,6 @@ from studio.formats.delta import Delta
 from studio.formats.embedding import Embedding
 from studio.formats.low_rank import factored, factored_product, joined, whole_change, with_bias
 from studio.formats.provenance import Provenance
-from studio.formats.streaming import Stopped
 from studio.jobs import Lane
 from studio.requests.tools import MergeLoraRequest
 from studio.services.changes import Layers, Share, unplaced_warning

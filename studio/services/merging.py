@@ -11,13 +11,14 @@ from typing import Any
 
 from torch import Tensor
 
+from studio.cancellation import Stopped
 from studio.diffusion.blocks import BASE, MIDDLE, block_weights
 from studio.diffusion.loading import modelspec
 from studio.diffusion.sources import EMA, Opened
 from studio.errors import InputError
 from studio.formats.hashes import remembered_sha256
 from studio.formats.keys import UNET
-from studio.formats.streaming import HASH, Slot, Stopped, legacy_hash, write_stream
+from studio.formats.streaming import HASH, Slot, legacy_hash, write_stream
 from studio.jobs import Lane
 from studio.requests.tools import MergeRequest
 from studio.safe_regex import SafeRegex

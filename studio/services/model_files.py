@@ -14,13 +14,14 @@ import torch
 from torch import Tensor
 
 from studio import shelves
+from studio.cancellation import Stopped
 from studio.diffusion.blocks import BASE, block_weights
 from studio.diffusion.loading import find_checkpoint, find_vae
 from studio.diffusion.sources import Opened, open_checkpoint
 from studio.errors import Conflict, InputError, NotFound
 from studio.formats.adapter import Adapter, find_adapter, long_name, read_adapter
 from studio.formats.keys import VAE, vae_to_original
-from studio.formats.streaming import Slot, Source, Stopped
+from studio.formats.streaming import Slot, Source
 from studio.jobs import Lane
 from studio.prompts.networks import networks
 from studio.requests.tools import NO_VAE, Precision

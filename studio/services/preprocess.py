@@ -14,6 +14,7 @@ from typing import Any
 from PIL import Image
 
 from studio import shelves
+from studio.cancellation import Stopped
 from studio.dataset.captioners import Captioner, Wanted, wanted
 from studio.dataset.crew import Crew, in_order
 from studio.dataset.faces import yunet_file
@@ -156,7 +157,12 @@ def _take(walk: _Walk, number: int, found: list[Made] | StudioError) -> None:
             _give_up(found)
             walk.stopped = True
             return
-        found, reason = _captioned(walk, picture, found)
+        try:
+            found, reason = _captioned(walk, picture, found)
+        except Stopped:
+            _give_up(found)
+            walk.stopped = True
+            return
     if reason:
         walk.skipped.append({"source": picture.name, "reason": reason})
         walk.lane.emit("warning", text=reason, source=picture.name)

@@ -4,6 +4,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import Any
 
+from studio.cancellation import Stopped
 from studio.diffusion.sources import Place, open_checkpoint, written
 from studio.errors import InputError
 from studio.formats.adapter import Adapter, read_adapter
@@ -11,7 +12,6 @@ from studio.formats.adapter_writing import write_adapter
 from studio.formats.delta import Delta
 from studio.formats.low_rank import Factors, factored, factored_product, rank_by, with_bias
 from studio.formats.provenance import Provenance
-from studio.formats.streaming import Stopped
 from studio.jobs import Lane
 from studio.requests.tools import ResizeLoraRequest
 from studio.services.changes import Layers, Share

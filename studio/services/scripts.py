@@ -8,6 +8,7 @@ from typing import Any
 
 from PIL import Image
 
+from studio.cancellation import Stopped
 from studio.diffusion.loading import find_checkpoint, find_vae
 from studio.errors import NotFound, StudioError
 from studio.files import atomic_write
@@ -102,6 +103,8 @@ def _paint(sheet: Sheet, lane: Lane, desk: Desk) -> tuple[dict[int, dict[str, An
         inner = CellLane(lane, sum(sizes[i] for i in order[:done]), sizes[number], sum(sizes), f"{done + 1} / {len(order)}")
         try:
             result = generation.run(cell.request, inner, desk)
+        except Stopped:
+            break
         except StudioError as error:
             first = first or error
             problems.append(f"{_place(sheet, cell)}: {error}")

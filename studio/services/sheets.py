@@ -7,6 +7,7 @@ from typing import Any
 
 from PIL import Image
 
+from studio.cancellation import raise_if_stopped
 from studio.dataset.folder import open_upright
 from studio.errors import InputError, StudioError
 from studio.files import atomic_write
@@ -37,6 +38,7 @@ class Strip:
 def run(request: SheetRequest, lane: Lane, desk: Desk) -> dict[str, Any]:
     """Write exports/sheet-<n> into the run's folder; raises NotFound and InputError in words. Needs no model."""
     folder = run_folder(desk.paths, request.run)
+    raise_if_stopped()
     title = request.title or (subject_of(config_of(folder)) or folder.name)
     strip = strip_of(folder, request)
     lane.emit("progress", step=0, total=1, text=f"{len(strip.steps)} steps")
@@ -135,6 +137,7 @@ def _levelled(frames: Sequence[Image.Image]) -> list[Image.Image]:
 
 def _opened(path: Path, size: int, lane: Lane) -> Image.Image | None:
     """A preview no longer than `size` pixels (0 = as it is); None, and a warning, when it cannot be opened."""
+    raise_if_stopped()
     try:
         picture = open_upright(path).convert("RGB")
     except StudioError as error:

@@ -2,12 +2,14 @@
 
 from collections import Counter
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import torch
 
+from studio.cancellation import Stopped, stoppable
 from studio.dataset.batches import Batches, Sample, read_template
 from studio.diffusion.model import Model
 from studio.formats.embedding_optim import optim_path
@@ -43,17 +45,25 @@ FP16_SCALE = 2.0**14
 def run(request: TrainRequest, lane: Lane, desk: Desk, rhythm: Rhythm = USUAL) -> dict[str, Any]:
     """Train, or go on where this job was killed or where an earlier one ended; stopped or finished, what was learned is saved and usable at once.
 
-    `rhythm` says how often the run becomes one that can go on.
+    `rhythm` says how often the run becomes one that can go on. Until the first step a stop is heard anywhere; after that between two steps, and within measurements and previews.
     """
     folder = opened(request, desk.paths, lane.job)
-    with Ending(folder) as ending:
+    with Ending(folder) as ending, suppress(Stopped), stoppable(lane.stopping):
+        ending.result = {"run": str(folder.folder), "steps": 0, "stopped": True}
         kept = folder.latest()
         if kept is None:
             check(request.config, desk.paths, desk.cache.device.type)
         config = request.config if kept is None else going_on(folder, request)
+        ending.result = _untrained(config, folder, kept, desk)
         with desk.cache.lend(config.checkpoint or begun_on(folder), private=method_of(request.method).private(config)) as model:
             ending.result = _run(_Work(request, config, folder, kept, model, rhythm), lane, desk)
     return ending.result
+
+
+def _untrained(config: TrainConfig, folder: Run, kept: Checkpoint | None, desk: Desk) -> dict[str, Any]:
+    """What a job returns that is stopped before its first step."""
+    shelf = next(iter(shelves_of(folder, method_of(config.method), config, desk.paths).values()))
+    return {"embedding": str(shelf), "path": str(shelf), "run": str(folder.folder), "steps": kept.step if kept else 0, "stopped": True}
 
 
 class _Work:
@@ -89,7 +99,7 @@ def _run(work: _Work, lane: Lane, desk: Desk) -> dict[str, Any]:
     else:
         _take_up(kept, watch)
     brief(config, plan, model, start, desk.team)
-    with learner.attached(), shown(desk, learner, config), prepared(model, config.gradient_checkpointing, config.compile, watch.note, spare(learner, plan)) as network:
+    with learner.attached(), shown(desk, learner, config), prepared(model, config.gradient_checkpointing, config.compile, watch.note, spare(learner, plan)) as network, stoppable(None):
         watch.begin(resumed=kept is not None)
         train(network, learner, watch.optimizer, plan, led(watch, desk.team))
         watch.finish()

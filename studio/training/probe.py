@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from studio.cancellation import raise_if_stopped
 from studio.dataset.batches import NOISE, TIME, Sample, dice, normal
 from studio.diffusion import conditioning
 from studio.diffusion.conditioning import condition
@@ -168,9 +169,10 @@ class Probe:
 
     @torch.no_grad()
     def answers(self, items: Sequence[Item], words: Mapping[str, Tensor]) -> list[Tensor]:
-        """What the network says to each item, [4, h, w] on the CPU; items of one shape go together."""
+        """What the network says to each item, [4, h, w] on the CPU; items of one shape go together. Raises Stopped."""
         answers: dict[int, Tensor] = {}
         for chunk in _chunks(items):
+            raise_if_stopped()
             some = [items[i] for i in chunk]
             said = ask(self.model, some, words, self.clip_skip)
             answers.update(zip(chunk, said, strict=True))

@@ -3,6 +3,7 @@
 import math
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from functools import partial
 from pathlib import Path
@@ -10,6 +11,7 @@ from typing import Any, TypeVar
 
 import torch
 
+from studio.cancellation import Stopped, stoppable
 from studio.errors import InputError, StudioError
 from studio.formats.provenance import Provenance
 from studio.jobs import Lane
@@ -18,6 +20,7 @@ from studio.training import watchdog
 from studio.training.appraisal import Appraisal, Appraiser
 from studio.training.course import Course
 from studio.training.journal import Journal
+from studio.training.lines import objects
 from studio.training.methods.trainable import Trainable
 from studio.training.optim import optimizer_tensors, restore_optimizer
 from studio.training.resting import Rest
@@ -97,17 +100,20 @@ class Watch:
         self._follow()
 
     def begin(self, resumed: bool) -> None:
-        """Before the first step: the logs as they were, the baseline of the measurements and the previews, and a checkpoint to come back to."""
+        """Before the first step: the logs as they were, the baseline of the measurements and the previews, and a checkpoint to come back to. Raises Stopped during the baseline."""
         self.rest.patiently(partial(self.run.cut_back, self.step if resumed else self.base.first - 1), "the log")
         for listener in self.listeners:
             listener.began(self.step)
         self._follow()
         self._lookout.still.look(0, self.learner.parameters())
         if not resumed:
-            self._measured(self._shown(partial(self.appraiser.begin, self.step)))
+            self._measured(self._evaluated(partial(self.appraiser.begin, self.step)))
             if self.course.config.preview_every:
                 self.preview()
             self.checkpoint()
+        elif self.step > self.base.first:
+            with suppress(Stopped):
+                self._every(again=True)  # what a stop cut short
         self._rest_on()
         self._mark = time.monotonic()
 
@@ -137,8 +143,9 @@ class Watch:
         if reason:
             self._go_back(reason, found)
         else:
-            self._every()
-            self._answer()
+            with suppress(Stopped):  # what is due at this step is done when the run goes on
+                self._every()
+                self._answer()
             self._follow()
         self.lane.breathe()
         self._mark = time.monotonic()
@@ -176,14 +183,14 @@ class Watch:
         for sentence in self._lookout.look(step, step.done - self.tally.first, seconds, self.learner):
             self.note("warning", sentence)
 
-    def _every(self) -> None:
-        """Measurements, previews, copies and checkpoints that are due."""
+    def _every(self, again: bool = False) -> None:
+        """Measurements, previews, copies and checkpoints that are due; `again` leaves out what an earlier job of the run made."""
         config, at = self.course.config, self.step
         if self.appraiser.due(at):
-            self._measured(self._shown(partial(self.appraiser.look, at)))
-        if config.preview_every and at % config.preview_every == 0:
+            self._measured(self._evaluated(partial(self.appraiser.look, at)))
+        if config.preview_every and at % config.preview_every == 0 and not (again and self._has_preview(at)):
             self.preview()
-        if config.save_every and at % config.save_every == 0 and at < self.end:
+        if config.save_every and at % config.save_every == 0 and at < self.end and not (again and self._copy_path.is_file()):
             self._saved(self.rest_copy())
         if self.rhythm.due(at, self._saving) or self.teller.due("checkpoint", self.rhythm.wait(self._saving)):
             self.checkpoint()
@@ -225,7 +232,7 @@ class Watch:
 
     def preview(self) -> None:
         """Paint a row of the live words, keep the weights it shows, and tell."""
-        row = self._shown(partial(self.rest.patiently, partial(self.rows.paint, self.step), "a preview", 1 << 20))
+        row = self._evaluated(partial(self.rest.patiently, partial(self.rows.paint, self.step), "a preview", 1 << 20))
         self._painted(row)
 
     def _painted(self, row: Sequence[Painted]) -> None:
@@ -254,9 +261,13 @@ class Watch:
 
     def copy(self) -> Path:
         """Keep a copy of the words as they are now in the run's folder, and return its path."""
-        path = self.run.copies / f"{self.shelf.stem}-{self.step}{self.shelf.suffix}"
-        self._write_to(path)
-        return path
+        self._write_to(self._copy_path)
+        return self._copy_path
+
+    @property
+    def _copy_path(self) -> Path:
+        """Where a copy of this step is kept."""
+        return self.run.copies / f"{self.shelf.stem}-{self.step}{self.shelf.suffix}"
 
     def _write_to(self, path: Path) -> None:
         """Write what is learned, with what there is to say of it."""
@@ -267,6 +278,15 @@ class Watch:
         """Do what looks at what is learned, as a person will use it."""
         with self.learner.shown():
             return act()
+
+    def _has_preview(self, step: int) -> bool:
+        """Whether a row was painted at a step, by this job or an earlier one."""
+        return any(said.get("step") == step and said.get("column", 0) >= 0 for said in objects(self.run.folder / "previews.jsonl"))
+
+    def _evaluated(self, act: Callable[[], T]) -> T:
+        """Measure or paint what is learned, as a user will use it; raises Stopped as soon as a stop is asked."""
+        with stoppable(self.lane.stopping):
+            return self._shown(act)
 
     def shelve(self) -> None:
         """Save what is learned where prompts find it."""
@@ -303,7 +323,7 @@ class Watch:
     def _answer(self) -> None:
         """Do what a person asked."""
         while (data := self.lane.take("sample")) is not None:
-            one = self._shown(partial(self.rest.patiently, partial(self.rows.sample, self.step, str(data.get("prompt") or ""), data.get("seed")), "a preview", 1 << 20))
+            one = self._evaluated(partial(self.rest.patiently, partial(self.rows.sample, self.step, str(data.get("prompt") or ""), data.get("seed")), "a preview", 1 << 20))
             self._painted([one] if one else [])
         if self.lane.take("save") is not None:
             self.rest.patiently(self.shelve, "the result", self._size())

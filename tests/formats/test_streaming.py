@@ -10,8 +10,9 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
+from studio.cancellation import Stopped
 from studio.errors import OutOfSpace, Unreadable
-from studio.formats.streaming import DTYPES, Slot, Source, Stopped, write_stream
+from studio.formats.streaming import DTYPES, Slot, Source, write_stream
 
 STATE = {
     "byte": torch.arange(3, dtype=torch.uint8),

@@ -10,7 +10,7 @@ import torch
 from PIL import Image
 
 from studio.dataset.captioners.released import load_released
-from studio.dataset.captioners.speaking import Speaker, dtype_for, pretrained, told, with_words
+from studio.dataset.captioners.speaking import Speaker, StopCheck, dtype_for, pretrained, told, with_words
 from studio.dataset.tag_text import Saying
 from studio.requests.caption import CaptionOptions
 
@@ -36,7 +36,7 @@ class Blip(Speaker):
             inputs |= {"input_ids": words["input_ids"], "attention_mask": words["attention_mask"]}
         begun = inputs["input_ids"].shape[1] - 1 if start else 1
         longest = max(options.sentence_max, begun + 1)
-        ids = self.model.generate(**inputs, num_beams=options.sentence_beams, min_length=min(self._shortest(options), longest), max_length=longest)
+        ids = self.model.generate(**inputs, num_beams=options.sentence_beams, min_length=min(self._shortest(options), longest), max_length=longest, logits_processor=[StopCheck()])
         return [Saying(str(text).strip()) for text in self.processor.batch_decode(ids[:, 1:], skip_special_tokens=True)]
 
     def _shortest(self, options: CaptionOptions) -> int:

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from PIL import Image
 
-from studio.dataset.captioners.speaking import Speaker, dtype_for, pretrained, told, with_words
+from studio.dataset.captioners.speaking import Speaker, StopCheck, dtype_for, pretrained, told, with_words
 from studio.dataset.tag_text import Saying
 from studio.requests.caption import CaptionOptions
 
@@ -32,7 +32,7 @@ class Blip2(Speaker):
         begin = self._begin(options.sentence_start.strip())
         row = torch.tensor([begin], device=self.model.device).repeat(len(images), 1)
         lengths = {"min_new_tokens": min(options.sentence_min or 0, options.sentence_max), "max_new_tokens": options.sentence_max}
-        ids = self.model.generate(pixel_values=pixels, input_ids=row, num_beams=options.sentence_beams, **lengths)
+        ids = self.model.generate(pixel_values=pixels, input_ids=row, num_beams=options.sentence_beams, logits_processor=[StopCheck()], **lengths)
         new = ids if self.model.config.text_config.is_encoder_decoder else ids[:, -max(0, ids.shape[1] - len(begin)) or ids.shape[1] :]
         said = self.processor.batch_decode(new, skip_special_tokens=True)
         return [Saying(" ".join(f"{options.sentence_start.strip()} {text.strip()}".split())) for text in said]
@@ -59,7 +59,7 @@ class Florence2(Speaker):
         task, times = TASKS[options.florence_task]
         inputs = self.processor(text=[task] * len(images), images=list(images), return_tensors="pt").to(self.model.device, self.model.dtype)
         lengths = {"min_new_tokens": min(options.sentence_min or 0, options.sentence_max), "max_new_tokens": options.sentence_max * times}
-        ids = self.model.generate(**inputs, num_beams=options.sentence_beams, **lengths)
+        ids = self.model.generate(**inputs, num_beams=options.sentence_beams, logits_processor=[StopCheck()], **lengths)
         return [Saying(" ".join(str(text).split())) for text in self.processor.batch_decode(ids, skip_special_tokens=True)]
 
 

@@ -10,10 +10,21 @@ from typing import Any, Protocol
 import torch
 from PIL import Image
 from safetensors import SafetensorError
+from torch import Tensor
 
+from studio.cancellation import raise_if_stopped
 from studio.dataset.tag_text import Saying, joined
 from studio.errors import Unreadable
 from studio.requests.caption import CaptionOptions
+
+
+class StopCheck:
+    """A logits processor that changes nothing and ends a sentence that is being written: raises Stopped before its next token."""
+
+    def __call__(self, input_ids: Tensor, scores: Tensor) -> Tensor:
+        """The scores as they are."""
+        raise_if_stopped()
+        return scores
 
 
 class Captioner(Protocol):
