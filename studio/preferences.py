@@ -20,7 +20,7 @@ class Preferences(Config):
     """Settings of the studio; what a request leaves open is taken from here."""
 
     sd_model_checkpoint: str = Field("", title="Checkpoint")
-    """The checkpoint that is chosen; empty = the first one."""
+    """The checkpoint that is chosen; empty = the last one used."""
     sd_vae: str = Field("Automatic", title="VAE")
     """The autoencoder that is chosen."""
     CLIP_stop_at_last_layers: int = Field(1, ge=1, le=12, title="Clip skip")

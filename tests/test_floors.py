@@ -28,6 +28,7 @@ ROOMS: dict[str, tuple[int, str]] = {
     "studio.files": (1, "words"),
     "studio.safe_regex": (1, "words"),
     "studio.cancellation": (1, "words"),
+    "studio.default_checkpoint": (1, "words"),
     "studio.runs": (1, "words"),
     "studio.webhook": (1, "words"),
     "studio.pasting": (1, "words"),

@@ -5,9 +5,9 @@ from typing import Any
 
 from fastapi import APIRouter, Response
 
-from studio import shelves
 from studio.api.library import checkpoint_of, hash_of, title_of, vae_of
 from studio.api.waiting import Here
+from studio.default_checkpoint import default_checkpoint
 from studio.engine import Engine
 from studio.preferences import Preferences
 
@@ -18,7 +18,7 @@ router = APIRouter(prefix="/sdapi/v1")
 def options(here: Here) -> dict[str, Any]:
     """All settings, the checkpoint by its title."""
     paths, values = here.engine.paths, here.engine.preferences().model_dump()
-    chosen = values["sd_model_checkpoint"] or next(iter(shelves.checkpoints(paths)), "")
+    chosen = values["sd_model_checkpoint"] or default_checkpoint(paths) or ""
     digest = hash_of(paths, chosen) if chosen else None
     folder = str(paths.images)
     return values | {

@@ -13,6 +13,7 @@ import psutil
 import torch
 from torch import nn
 
+from studio.default_checkpoint import remember_checkpoint
 from studio.diffusion import loading
 from studio.diffusion.model import Model
 from studio.diffusion.offload import RAM, Offload, bytes_of, modules_of, place, put, tensors_of, with_room
@@ -77,7 +78,7 @@ class ModelCache:
 
     @contextmanager
     def lend(self, checkpoint: str = "", vae: str = "Automatic", private: bool = False) -> Iterator[Model]:
-        """Lend a checkpoint by name for the length of the block; empty is the first. Raises NotFound, Unreadable.
+        """Lend a checkpoint by name for the length of the block; empty is the default one. Raises NotFound, Unreadable.
 
         `private` gives a UNet and text encoders of one's own, for methods that change them; they are dropped at the end.
         """
@@ -85,6 +86,7 @@ class ModelCache:
         other = loading.find_vae(self.paths, path, vae)
         with self._lent(self._wanted(path, other, private)) as (networks, autoencoder):
             self._last = (checkpoint, vae)
+            remember_checkpoint(self.paths, path)
             yield self._composed(networks, autoencoder)
 
     def _wanted(self, path: Path, other: Path | None, private: bool) -> Iterator[tuple[Key, Load]]:

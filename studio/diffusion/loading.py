@@ -9,6 +9,7 @@ import torch
 from torch import nn
 
 from studio import shelves
+from studio.default_checkpoint import default_checkpoint
 from studio.diffusion.families import Family
 from studio.diffusion.folder import Folder, folder_vae
 from studio.diffusion.model import Model
@@ -33,8 +34,9 @@ SD_SCHEDULE: dict[str, Any] = {
 
 
 def find_checkpoint(paths: Paths, name: str) -> Path:
-    """The file or folder of a checkpoint by name or stem; empty is the first one of the shelf. Raises NotFound."""
+    """The file or folder of a checkpoint by name or stem; empty is the default one (the last used, or the first that can be read). Raises NotFound."""
     known = shelves.checkpoint_files(paths)
+    name = name or default_checkpoint(paths) or ""
     for entry, path in known.items():
         if not name or name in (entry, Path(entry).stem):
             return path

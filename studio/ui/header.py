@@ -9,6 +9,7 @@ from typing import Any
 import gradio as gr
 
 from studio import shelves
+from studio.default_checkpoint import default_checkpoint
 from studio.engine import Engine
 from studio.errors import StudioError
 from studio.jobs import State
@@ -52,7 +53,7 @@ class Top:
         with gr.Row(elem_id="header"):
             with gr.Column(scale=0, min_width=230):
                 gr.HTML(f'<div class="brand" translate="no">{icon()}<span>SD Training Studio</span></div>', elem_id="brand", container=False, padding=False)
-            checkpoint = gr.Dropdown(names, value=names[0] if names else None, allow_custom_value=True, label=say("Checkpoint"), elem_id="checkpoint", scale=0, min_width=240)
+            checkpoint = gr.Dropdown(names, value=default_checkpoint(engine.paths), allow_custom_value=True, label=say("Checkpoint"), elem_id="checkpoint", scale=0, min_width=240)
             vae = gr.Dropdown(_vaes(engine), value="Automatic", allow_custom_value=True, label=say("VAE"), elem_id="vae", scale=0, min_width=150)
             clip_skip = gr.Number(1, minimum=1, maximum=12, precision=0, label=say("Clip skip"), elem_id="clip_skip", scale=0, min_width=140)
             refresh = gr.Button("⟳", elem_classes=["tool"], elem_id="refresh_checkpoints")
@@ -94,7 +95,7 @@ def _prefer(engine: Engine, name: str, value: Any) -> None:
 def _chosen(engine: Engine) -> list[Any]:
     """Checkpoint, VAE and clip skip as they were chosen last; what is gone is not chosen any more."""
     kept, names, vaes = engine.preferences(), shelves.checkpoints(engine.paths), _vaes(engine)
-    checkpoint = kept.sd_model_checkpoint if kept.sd_model_checkpoint in names else (names[0] if names else None)
+    checkpoint = kept.sd_model_checkpoint if kept.sd_model_checkpoint in names else default_checkpoint(engine.paths)
     return [gr.update(choices=names, value=checkpoint), gr.update(choices=vaes, value=kept.sd_vae if kept.sd_vae in vaes else "Automatic"), kept.CLIP_stop_at_last_layers]
 
 
