@@ -157,8 +157,11 @@ class Grown:
         }
         return Adapter(name, modules, family=self.model.family.name.split()[0])
 
-    def load(self, adapter: Adapter) -> None:
-        """Go on from a file of the same kind, with the ranks and alphas it has; what it holds beyond the chosen layers stays on as it is. Raises InputError when it does not fit."""
+    def load(self, adapter: Adapter) -> tuple[str, ...]:
+        """Go on from a file of the same kind, with the ranks and alphas it has; what it holds beyond the chosen layers stays on as it is. Raises InputError when it does not fit.
+
+        Returns sentences about what of the file does not learn, and about chosen layers that it does not have.
+        """
         family = self.model.family.name.split()[0]
         if adapter.family not in (None, family):
             raise InputError(f"{adapter.name!r} was made for {long_name(adapter.family)}, but {self.model.checkpoint} is {long_name(family)}.", "Choose a checkpoint of its kind, or begin anew.")
@@ -174,6 +177,13 @@ class Grown:
             self._check(adapter.name, layer, delta)
             order = [*(self.growths[name].delta.tensors if name in chosen else ()), *sorted(delta.tensors)]
             self.growths[name] = self._grow(layer, _plain(delta, order), name in chosen)
+        beyond, new, unknown = len(found.keys() - chosen.keys()), len(chosen.keys() - found.keys()), [name for name in adapter.modules if name not in places]
+        told = (
+            f"{beyond} layers of {adapter.name!r} are not among the chosen ones: they stay in the file as they are and do not learn." if beyond else "",
+            f"{new} of the {len(chosen)} chosen layers are not in {adapter.name!r}: they begin anew." if new else "",
+            f"{len(unknown)} parts of {adapter.name!r} belong to no layer of {self.model.checkpoint} and are left out of the result, such as {next(iter(unknown), '')}." if unknown else "",
+        )
+        return tuple(filter(None, told))
 
     @staticmethod
     def _check(name: str, layer: Layer, delta: Delta) -> None:

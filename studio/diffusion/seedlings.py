@@ -55,7 +55,7 @@ def seedling(layer: Layer, recipe: Recipe, rank: int) -> Seedling:
     name = "Norm" if isinstance(layer.module, nn.LayerNorm | nn.GroupNorm) else recipe.kind
     kind = next(kind for kind in KINDS if kind.name == name)
     tensors = _BEGINNINGS[name](_Plot(layer, recipe, rank))
-    alpha = (recipe.conv_alpha if is_spatial(layer.module) and recipe.conv_alpha else recipe.alpha) or float(rank)
+    alpha = (recipe.conv_alpha if is_spatial(layer.module) and recipe.conv_rank else recipe.alpha) or float(rank)
     ranked = kind.rank({name: tuple(t.shape) for name, t in tensors.items()})
     return Seedling(kind, tensors, alpha if ranked else None)
 

@@ -26,7 +26,7 @@ from studio.services.desk import Desk
 from studio.services.dry_steps import Dry, Peak, Scene, encoding_seconds, previews_seconds, probe_seconds, take
 from studio.services.encoding import latent_store, size_of
 from studio.services.forecast_problems import Material, by_weight, problem, problems, prompts
-from studio.services.training import planned, varied, word_of
+from studio.services.training import planned, refuse_contradictions, varied, word_of
 from studio.services.training_checks import mistakes, template_of
 from studio.training.loop import Plan
 from studio.training.methods import method_of
@@ -96,6 +96,7 @@ def _forecast(request: ForecastRequest, lane: Lane, rest: tuple[Desk, Model]) ->
     method = method_of(request.method)
     start = method.start(desk.paths, config)
     learner = method.attach(model, start, config)
+    refuse_contradictions(learner)
     ahead = _ahead(config, learner, method.first(start) if start else 0, desk)
     found = problems(config, ahead.material, model.device.type)
     plan = _plan(config, model, ahead, (learner, desk))

@@ -12,6 +12,7 @@ import torch
 from studio.cancellation import Stopped, stoppable
 from studio.dataset.batches import Batches, Sample, read_template
 from studio.diffusion.model import Model
+from studio.errors import InputError
 from studio.formats.embedding_optim import optim_path
 from studio.jobs import Lane
 from studio.requests.train import TrainConfig, TrainRequest
@@ -81,6 +82,8 @@ def _run(work: _Work, lane: Lane, desk: Desk) -> dict[str, Any]:
     shelf = next(iter(shelves.values()))
     first = int(kept.facts["tally"]["first"]) if kept else method.first(start) if start else 0
     learner = method.attach(model, start, config)
+    if kept is None:
+        refuse_contradictions(learner)
     learner.shelves = shelves
     pictures = pictures_of(config, folder, model, lane, desk.paths)
     result = {"embedding": str(shelf), "path": str(shelf), "run": str(folder.folder), "steps": first, "stopped": True}
@@ -129,6 +132,13 @@ def planned(config: TrainConfig, model: Model, batches: Batches, rest: tuple[Tra
 def varied(config: TrainConfig) -> tuple[bool, float, str, bool, float]:
     """How pictures and captions vary, in the order Batches takes it."""
     return (config.shuffle_tags, config.drop_out_tags, config.latent_sampling, config.flip, config.caption_dropout)
+
+
+def refuse_contradictions(learner: Trainable) -> None:
+    """Raise InputError naming every setting that the file a new run goes on from contradicts."""
+    wrong = learner.contradictions()
+    if wrong:
+        raise InputError(" ".join(wrong), "Or leave Go on from empty to begin a new one.")
 
 
 def repeats_sentence(repeats: Sequence[int], config: TrainConfig) -> str:

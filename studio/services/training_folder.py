@@ -16,14 +16,15 @@ from studio import __version__
 from studio.diffusion.model import Model
 from studio.errors import InputError, NotFound, StudioError
 from studio.jobs import Lane
+from studio.requests.continuing import BY_STEP, CONTINUABLE, instead, refused_changes
 from studio.requests.train import TrainConfig, TrainRequest, subject_of
 from studio.services.a1111_log import A1111Log
 from studio.services.encoding import Pictures, size_of
 from studio.settings import Paths
-from studio.training.course import CHANGEABLE, Course
+from studio.training.course import Course
 from studio.training.journal import RESTS, Journal
 from studio.training.methods.trainable import Method, Trainable
-from studio.training.run import Run
+from studio.training.run import Checkpoint, Run
 from studio.training.seams import Listener
 
 PACKAGES = ("torch", "diffusers", "transformers", "safetensors")
@@ -46,23 +47,38 @@ def opened(request: TrainRequest, paths: Paths, job: str) -> Run:
 
 
 def going_on(folder: Run, request: TrainRequest) -> TrainConfig:
-    """The knobs a run began with; what the request of a new job changes of those that may change is journaled once, from the newest checkpoint on. Raises InputError."""
+    """The settings in force, as `Course` takes them; what the request of a new job changes of those that may change is journaled once, from the newest checkpoint on.
+
+    Raises InputError naming every other setting that differs.
+    """
     noted = folder.noted("config")
     try:
         base = type(request.config).check(noted["config"])
     except (TypeError, KeyError, StudioError):
         base = request.config  # a damaged config.json: the job knows what it asked
-    if not request.run:
-        return base
     kept = folder.latest()
-    journal = Journal.open(folder.journal)
-    jobs = (folder.noted("run") or {}).get("jobs", [""])
-    if kept is None or any(entry["ask"] == "go_on" and entry["data"].get("job") == jobs[-1] for entry in journal.entries):
+    if kept is None:
         return base
+    journal = Journal.open(folder.journal)
+    if request.run:
+        _take_changes(folder, request, base, kept, journal)
+    now = journal.course(Course(base, kept.facts["tally"]["first"])).config
+    return base.model_copy(update={name: getattr(now, name) for name in CONTINUABLE if name not in BY_STEP and name in type(now).model_fields})
+
+
+def _take_changes(folder: Run, request: TrainRequest, base: TrainConfig, kept: Checkpoint, journal: Journal) -> None:
+    """Journal what a request that continues a run changes, once for each job; raises InputError for what cannot be changed."""
+    jobs = (folder.noted("run") or {}).get("jobs", [""])
+    if any(entry["ask"] == "go_on" and entry["data"].get("job") == jobs[-1] for entry in journal.entries):
+        return
     tally = kept.facts["tally"]
     course, step = journal.course(Course(base, tally["first"])), max(kept.step, journal.newest)
-    changes = {name: getattr(request.config, name) for name in CHANGEABLE if getattr(request.config, name) != getattr(course.config, name)}
-    asked = course.changed(changes, step, tally["halvings"])
+    refused = refused_changes(course.config, request.config, begun_on(folder))
+    if refused:
+        raise InputError(" ".join(refused), instead(request.config))
+    there = [name for name in CONTINUABLE if name in type(base).model_fields]
+    changes = {name: getattr(request.config, name) for name in there if getattr(request.config, name) != getattr(course.config, name)}
+    asked = course.changed(changes, step, tally["halvings"], CONTINUABLE)
     if asked.end <= step:
         raise InputError(f"Max steps: this run has been trained to step {step} already; enter a number above {step}.")
     if changes:
@@ -70,7 +86,6 @@ def going_on(folder: Run, request: TrainRequest) -> TrainConfig:
     if journal.resting is not None and journal.resting["ask"] in RESTS:
         journal.write(step, "resume")
     journal.write(step, "go_on", {"job": jobs[-1]})
-    return base
 
 
 def begun_on(folder: Run) -> str:

@@ -5,11 +5,9 @@ from functools import cached_property
 from typing import Any
 
 from studio.errors import InputError
+from studio.requests.continuing import BY_STEP
 from studio.requests.train import TrainConfig
 from studio.training.optim import Schedule
-
-CHANGEABLE = ("learn_rate", "steps", "save_every", "preview_every", "preview_prompt", "probe_every", "stop_rule", "patience")
-"""Knobs that may change while a run goes on; the others are frozen, since what was learned depends on them."""
 
 
 @dataclass(frozen=True)
@@ -39,11 +37,11 @@ class Course:
         """The learning rate of the step after `step`, when numbers that were not finite halved it so many times."""
         return self.schedule.at(step) * self.factor * 0.5 ** max(0, halvings - self.forgiven)
 
-    def changed(self, data: dict[str, Any], step: int, halvings: int = 0) -> "Course":
-        """The course after a change taken at `step`; raises InputError in words for what cannot be changed, or not to this."""
-        frozen = sorted(set(data) - set(CHANGEABLE))
+    def changed(self, data: dict[str, Any], step: int, halvings: int = 0, allowed: tuple[str, ...] = BY_STEP) -> "Course":
+        """The course after a change taken at `step`; raises InputError in words for what is not `allowed` to change, or not to this."""
+        frozen = sorted(set(data) - set(allowed))
         if frozen:
-            raise InputError(f"{', '.join(frozen)} cannot be changed while a run goes on.", f"These can: {', '.join(CHANGEABLE)}.")
+            raise InputError(f"{', '.join(frozen)} cannot be changed while a run goes on.", f"These can: {', '.join(allowed)}.")
         course = replace(self, config=type(self.config).check({**self.config.model_dump(), **data}))
         if "learn_rate" in data:
             course = replace(course, factor=1.0, forgiven=halvings)

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from studio.errors import StudioError
+from studio.requests.continuing import CONTINUABLE
 from studio.training import lines
 from studio.training.course import Course
 
@@ -51,7 +52,7 @@ class Journal:
                 course = replace(course, factor=course.factor * float(entry["data"].get("factor", 1.0)))
             elif entry["ask"] == "change":
                 try:
-                    course = course.changed(entry["data"], entry["step"], int(entry.get("halvings", 0)))
+                    course = course.changed(entry["data"], entry["step"], int(entry.get("halvings", 0)), CONTINUABLE)
                 except StudioError:
                     continue
         return course

@@ -258,7 +258,9 @@ def test_half_precision_learns_in_full(sd1: Model) -> None:
             torch.testing.assert_close(answer(model).float(), live, atol=0.05, rtol=0.05)
 
 
-@pytest.mark.parametrize(("config", "recipe"), [("LoraConfig", Recipe(rank=4, alpha=2, conv_rank=4)), ("LoHaConfig", Recipe("LoHa", 4, 2)), ("LoKrConfig", Recipe("LoKr", 4, 4, factor=4))])
+@pytest.mark.parametrize(
+    ("config", "recipe"), [("LoraConfig", Recipe(rank=4, alpha=2, conv_rank=4, conv_alpha=2)), ("LoHaConfig", Recipe("LoHa", 4, 2)), ("LoKrConfig", Recipe("LoKr", 4, 4, factor=4))]
+)
 def test_pefts_own_layers_with_the_same_numbers(config: str, recipe: Recipe) -> None:
     """Same answers and same gradients, layer by layer."""
     import peft

@@ -21,8 +21,8 @@ class Thin(lora.Lora):
     def warnings(self) -> list[str]:
         """That the rate is one for a whole network."""
         if self.slowest >= SLOW:
-            return []
-        return [f"The learning rate {self.slowest:g} is one for a whole checkpoint; a LoRA hardly learns at it. Write about 1e-4."]
+            return super().warnings()
+        return [*super().warnings(), f"The learning rate {self.slowest:g} is one for a whole checkpoint; a LoRA hardly learns at it. Write about 1e-4."]
 
 
 def attach(model: Model, start: Path | None, config: TrainConfig) -> Trainable:
@@ -32,8 +32,9 @@ def attach(model: Model, start: Path | None, config: TrainConfig) -> Trainable:
     if config.result == "checkpoint":
         return full.Full(model, full.Scope.of(config))
     knobs = LoraConfig.model_validate({**{name: value for name, value in config if name in LoraConfig.model_fields}, "alpha": float(config.rank)})
-    grown = lora.grow(model, start, knobs, lora.recipe_of(knobs))
+    grown = lora.grow(model, start, knobs, lora.recipe_of(knobs), config)
     learner = Thin(grown.grown, grown.rates, grown.precision)
+    learner.told, learner.refused = grown.told, grown.refused
     learner.slowest = 1.0 if config.optimizer == "Prodigy" else max(config.rates)
     return learner
 

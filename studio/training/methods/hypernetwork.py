@@ -171,8 +171,14 @@ def _differences(model: Model, network: Hypernetwork, config: HypernetworkConfig
         "layer normalization": (network.layer_norm, config.layer_norm),
         "dropout structure": (network.dropout, rates),
     }
+    if network.initialization:
+        pairs["weights initialization"] = (network.initialization, config.weight_init)
     told = [f"{network.name!r} keeps the {what} it was built with: {_said(own)}." for what, (own, asked) in pairs.items() if own != asked]
     there = widths_of(model)
+    asked = [int(width) for width in config.modules if int(width) in there]
+    own = [width for width in network.widths if width in there]
+    if {*asked} != {*own}:
+        told.append(f"{network.name!r} keeps the modules it was built with: {', '.join(map(str, own))}.")
     missing = ", ".join(str(width) for width in network.widths if width not in there)
     return (*told, f"{model.checkpoint} has no context of width {missing}; that part of {network.name!r} stays as it is.") if missing else tuple(told)
 

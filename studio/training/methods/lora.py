@@ -18,6 +18,7 @@ from studio.formats.adapter import Adapter, read_adapter
 from studio.formats.adapter_writing import write_adapter
 from studio.requests.train import LoraConfig, NetworkConfig, TrainConfig
 from studio.settings import Paths
+from studio.training.continued_file import Comparison, compare_with_form
 from studio.training.growth_figures import mean_change, mean_distance
 from studio.training.methods.trainable import Group, Method, Trainable, begun, taken
 from studio.training.schedule import Schedule
@@ -47,6 +48,8 @@ class Lora(Trainable):
     """Adapters grown beside layers: written as one file of kohya's layout in `precision`."""
 
     changes_network = True
+    told: tuple[str, ...] = ()
+    refused: tuple[str, ...] = ()
 
     def __init__(self, grown: Grown, rates: Rates, precision: torch.dtype = torch.float16) -> None:
         self.model, self.grown, self.rates, self.precision = grown.model, grown, rates, precision
@@ -91,11 +94,15 @@ class Lora(Trainable):
         for name, tensor in self.grown.tensors().items():
             tensor.copy_(state[name])
 
+    def contradictions(self) -> list[str]:
+        """Settings that the file it goes on from contradicts."""
+        return list(self.refused)
+
     def warnings(self) -> list[str]:
-        """Which programs will not read the file."""
+        """What of the file it goes on from is as the form does not say, and which programs will not read the result."""
         if self.grown.recipe.kind == "IA3":
-            return ["(IA)3 is read here, by A1111 and by LyCORIS; Forge and ComfyUI do not read it. Choose LoKr or LoCon for a file that is read everywhere."]
-        return []
+            return [*self.told, "(IA)3 is read here, by A1111 and by LyCORIS; Forge and ComfyUI do not read it. Choose LoKr or LoCon for a file that is read everywhere."]
+        return list(self.told)
 
     def live_adapters(self, name: str) -> Mapping[str, Callable[[], Adapter]]:
         """As it is when it is asked for."""
@@ -130,16 +137,26 @@ def recipe_of(config: NetworkConfig, kind: str = "LoRA") -> Recipe:
     )
 
 
-def grow(model: Model, start: Path | None, config: NetworkConfig, recipe: Recipe) -> Lora:
-    """Networks on a model by a recipe, going on from the file `start` if there is one. Raises InputError when it or the knobs do not fit the model."""
+def grow(model: Model, start: Path | None, config: NetworkConfig, recipe: Recipe, form: TrainConfig | None = None) -> Lora:
+    """Networks on a model by a recipe, going on from the file `start` if there is one; `form` are the settings a person sees, where they are not `config`.
+
+    Raises InputError when the file or the settings do not fit the model.
+    """
     first = Schedule.parse(config.learn_rate, 2**31).segments[0][0]
     ranks, rates = (_by_block(name, text, model) for name, text in (("Rank of each block", config.block_ranks), ("Rate of each block", config.block_rates)))
     ranks = {block: ranks.get(block, 1.0) * (rates.get(block, 1.0) > 0) for block in {*ranks, *rates}}
     text = config.text_encoder_rate / first if first else 0.0
     grown = Grown(model, layers_of(model, config.layers, text > 0, config.conv_rank > 0), recipe, ranks)
+    told: tuple[str, ...] = ()
+    compared = Comparison()
     if start is not None:
-        grown.load(read_adapter(start))
-    return Lora(grown, Rates(text, rates, config.plus_ratio), PRECISIONS[config.save_precision])
+        wanted = {name: growth.delta for name, growth in grown.growths.items()}
+        adapter = read_adapter(start)
+        told = grown.load(adapter)
+        compared = compare_with_form(adapter.name, grown, wanted, form or config)
+    learner = Lora(grown, Rates(text, rates, config.plus_ratio), PRECISIONS[config.save_precision])
+    learner.told, learner.refused = (*told, *compared.told), compared.refused
+    return learner
 
 
 def _by_block(name: str, text: str, model: Model) -> dict[str, float]:

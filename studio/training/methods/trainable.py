@@ -88,6 +88,10 @@ class Trainable(Protocol):
     def restore(self, state: Mapping[str, Tensor]) -> None:
         """Go on from `state`."""
 
+    def contradictions(self) -> list[str]:
+        """Sentences about settings of the form that the file it goes on from contradicts, each with what to do; a new run with any does not begin."""
+        return []
+
     def warnings(self) -> list[str]:
         """Sentences a person should know before it begins."""
         return []
