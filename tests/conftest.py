@@ -1,5 +1,6 @@
 """What tests share: an empty studio root, and the tiny world loaded once."""
 
+import functools
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,6 +12,7 @@ os.environ.setdefault("TRANSFORMERS_OFFLINE", "1")
 os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")
 
 from hypothesis import settings
+from starlette.testclient import TestClient
 
 from studio.jobs import SilentLane
 from studio.settings import Paths
@@ -19,6 +21,9 @@ settings.register_profile("steady", derandomize=True, deadline=None)
 settings.register_profile("searching", deadline=None)
 settings.load_profile(os.environ.get("STUDIO_HYPOTHESIS", "steady"))
 """A suite that gates changes tries the same examples each time; STUDIO_HYPOTHESIS=searching looks for new ones."""
+
+TestClient.__init__ = functools.partialmethod(TestClient.__init__, base_url="http://127.0.0.1")
+"""A served studio answers to the names of this machine; starlette's client would ask for `testserver`."""
 
 LONG = ("test_several.py", "test_check.py", "test_worker.py", "test_serve.py", "test_cli_data.py", "test_memory.py", "test_matrix.py")
 """Files that take longest: begun first, so that no core waits for one of them at the end."""

@@ -51,6 +51,7 @@ ROOMS: dict[str, tuple[int, str]] = {
 PASSAGES = {
     ("studio.cli.serving", "studio.api.app"): "`studio serve` starts the server",
     ("studio.cli.serving", "studio.api.auth"): "and says who may use it",
+    ("studio.cli.serving", "studio.api.hosts"): "and under which names",
     ("studio.api.app", "studio.ui.app"): "the server mounts the page",
     ("studio.engine", "studio.formats.carriers"): "what is written in a picture is read without torch",
     ("studio.engine", "studio.formats.hashes"): "remembered hashes are read without torch",

@@ -1,18 +1,18 @@
 """The web server: jobs over HTTP, A1111's API, the page at the root, and only requests from its own origin."""
 
 from typing import Annotated, Any
-from urllib.parse import urlsplit
 from uuid import uuid4
 
-from fastapi import Body, FastAPI, Request
-from fastapi.responses import FileResponse, JSONResponse
-from starlette.middleware.base import BaseHTTPMiddleware, RequestResponseEndpoint
-from starlette.responses import Response
+from fastapi import Body, FastAPI
+from fastapi.responses import HTMLResponse
+from starlette.middleware import Middleware
 
 from studio import __version__
 from studio.api import datasets, embedding_room, networks, presets, room, room_check, room_pictures, room_words, runs, runs_pictures, training_view
 from studio.api.auth import Access, Gate
 from studio.api.faults import tell_faults
+from studio.api.headers import PagePolicy, SafeHeaders, inline_scripts, page_policy
+from studio.api.hosts import HostGuard
 from studio.api.sdapi import sdapi
 from studio.api.waiting import Counter
 from studio.engine import Engine
@@ -22,17 +22,6 @@ from studio.runs.asks import checked
 from studio.settings import SHIPPED_ROOT
 
 PREFIX = "/studio/v1"
-
-
-class OriginGuard(BaseHTTPMiddleware):
-    """Refuses state-changing requests that another web page sends to this one."""
-
-    async def dispatch(self, request: Request, call_next: RequestResponseEndpoint) -> Response:
-        """Compare Origin with Host on everything that is not a plain read."""
-        origin = request.headers.get("origin")
-        if origin and request.method not in ("GET", "HEAD", "OPTIONS") and urlsplit(origin).netloc != request.headers.get("host", ""):
-            return JSONResponse({"error": "forbidden", "detail": f"A page from {origin} may not use this studio."}, 403)
-        return await call_next(request)
 
 
 def jobs_api(app: FastAPI, engine: Engine) -> None:
@@ -87,10 +76,13 @@ def _shown(job: Job) -> dict[str, Any]:
 def docs(app: FastAPI) -> None:
     """The description of all routes at /docs, as one page that fetches nothing from elsewhere."""
 
+    text = (SHIPPED_ROOT / "static" / "docs.html").read_text(encoding="utf-8")
+    policy = {"Content-Security-Policy": page_policy(inline_scripts(text))}
+
     @app.get("/docs", include_in_schema=False)
-    def page() -> FileResponse:
+    def page() -> HTMLResponse:
         """The page."""
-        return FileResponse(SHIPPED_ROOT / "static" / "docs.html", media_type="text/html")
+        return HTMLResponse(text, headers=policy)
 
 
 def bare_app(engine: Engine, auth: Access | None = None) -> FastAPI:
@@ -118,8 +110,9 @@ def bare_app(engine: Engine, auth: Access | None = None) -> FastAPI:
     app.include_router(presets.router)
     app.include_router(sdapi(access.server_stop))
     docs(app)
-    app.add_middleware(OriginGuard)
     app.add_middleware(Gate, access=access)
+    app.add_middleware(HostGuard, hosts=access.hosts)
+    app.add_middleware(SafeHeaders)  # the last one added is the outermost
     return app
 
 
@@ -131,4 +124,8 @@ def create_app(engine: Engine, auth: Access | None = None) -> FastAPI:
 
     access = auth or Access()
     login = list(access.page) if access.page else None
-    return gr.mount_gradio_app(bare_app(engine, access), build(engine, access.key), path="/", auth=login, **mount_options(engine.paths))
+    options = mount_options(engine.paths)
+    app = gr.mount_gradio_app(bare_app(engine, access), build(engine, access.key), path="/", auth=login, **options)
+    page = app.routes[-1].app
+    page.user_middleware.append(Middleware(PagePolicy, added=inline_scripts(options["head"])))  # innermost: gradio compresses what goes out
+    return app

@@ -12,6 +12,7 @@ from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from studio.api.faults import fault
+from studio.api.hosts import Hosts
 from studio.errors import InputError
 
 Accounts = tuple[tuple[str, str], ...]
@@ -35,6 +36,8 @@ class Access:
     """Accounts of the page."""
     server_stop: bool = False
     """Whether a client may stop the server."""
+    hosts: Hosts = field(default_factory=Hosts)
+    """The hosts that requests may be addressed to."""
     key: str = field(default_factory=lambda: secrets.token_urlsafe(24))
     """What the page's own scripts show instead of an account; only who was let in to the page is told it."""
 

@@ -5,8 +5,10 @@ from typing import Any
 from fastapi import FastAPI, Request
 from fastapi.encoders import jsonable_encoder
 from fastapi.exceptions import RequestValidationError
-from fastapi.responses import JSONResponse
+from fastapi.responses import JSONResponse, PlainTextResponse, Response
+from starlette.datastructures import Headers
 from starlette.exceptions import HTTPException
+from starlette.types import Scope
 
 from studio.errors import StudioError
 
@@ -19,6 +21,16 @@ A1111_PATHS = ("/sdapi/", "/internal/")
 def fault(name: str, detail: str, errors: str = "", body: str = "") -> dict[str, str]:
     """A failure in A1111's shape."""
     return {"error": name, "detail": detail, "body": body, "errors": errors or detail}
+
+
+def refusal(scope: Scope, status: int, code: str, detail: str, headers: dict[str, str] | None = None) -> Response:
+    """A refusal by a middleware: a sentence for a browser that wants a page, else JSON in the shape of the route."""
+    path, accepted = scope.get("path", ""), Headers(scope=scope).get("accept", "")
+    if path.startswith(A1111_PATHS):
+        return JSONResponse(fault("HTTPException", detail), status, headers)
+    if "text/html" in accepted and scope.get("method") in ("GET", "HEAD"):
+        return PlainTextResponse(detail, status, headers)
+    return JSONResponse({"error": code, "detail": detail}, status, headers)
 
 
 def _answer(request: Request, status: int, error: tuple[str, str], detail: str, headers: dict[str, str] | None = None) -> JSONResponse:

@@ -48,6 +48,10 @@ def _parser() -> argparse.ArgumentParser:
     page = commands.add_parser("serve", parents=[shared], help="serve the page")
     page.add_argument("--port", type=int, default=PORT, help=f"port of the page (default {PORT}; the next free one is taken)")
     page.add_argument("--listen", action="store_true", help="let other machines of the network open the page")
+    page.add_argument("--server-name", default="", metavar="ADDRESS", help="address to listen at, such as 192.168.1.5 (default: 127.0.0.1, or every one with --listen)")
+    page.add_argument(
+        "--allowed-host", action="append", default=[], metavar="NAME", help="another host name that the page is opened under, such as a proxy's; .example.org stands for every name under it"
+    )
     page.add_argument("--gradio-auth", default="", metavar="NAME:PASSWORD,...", help="who may open the page")
     page.add_argument("--api-auth", default="", metavar="NAME:PASSWORD,...", help="who may use the HTTP API; the page's accounts when it is not given")
     page.add_argument("--api-server-stop", action="store_true", help="let clients of the API stop the server")

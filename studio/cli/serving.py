@@ -21,14 +21,15 @@ def serve(arguments: argparse.Namespace, paths: Paths) -> int:
 
     from studio.api.app import create_app
     from studio.api.auth import Access, accounts
+    from studio.api.hosts import allowed_hosts
 
     engine = Engine(paths)
     if arguments.memory_mode:
         engine.prefer({"memory_mode": arguments.memory_mode})
-    host = "0.0.0.0" if arguments.listen else "127.0.0.1"
+    host = arguments.server_name or ("0.0.0.0" if arguments.listen else "127.0.0.1")
     port = _free_port(host, arguments.port)
     api, page = (accounts(words, flag) if words else () for words, flag in ((arguments.api_auth, "--api-auth"), (arguments.gradio_auth, "--gradio-auth")))
-    access = Access(api, page, arguments.api_server_stop)
+    access = Access(api, page, arguments.api_server_stop, allowed_hosts(host, arguments.allowed_host))
     app = create_app(engine, access)
     engine.keep_worker("web")
     url = f"http://127.0.0.1:{port}"

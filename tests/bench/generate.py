@@ -139,7 +139,7 @@ def overhead(rounds: int) -> float:
         torch.set_num_threads(engine_threads)
         alone: list[float] = []
         served: list[float] = []
-        with TestClient(create_app(engine)) as client, ModelCache(engine.paths, device="cpu").lend("") as model:
+        with TestClient(create_app(engine), base_url="http://127.0.0.1") as client, ModelCache(engine.paths, device="cpu").lend("") as model:
             request = GenerateRequest(prompt=PROMPT, steps=8, width=128, height=128, cfg_scale=5, seed=1, preview_every=0)
             for _ in range(2):
                 client.post("/sdapi/v1/txt2img", json=body).raise_for_status()

@@ -32,12 +32,13 @@ def browser() -> Iterator[Browser]:
 
 @pytest.fixture
 def page(browser: Browser, studio: Studio) -> Iterator[Page]:
-    """A fresh page of the studio; asking any other machine for anything fails the test."""
+    """A fresh page of the studio; asking any other machine for anything, and what the content security policy forbids, fails the test."""
     context = browser.new_context(viewport={"width": 1440, "height": 1000}, locale="en-US")
     opened = context.new_page()
     opened.set_default_timeout(60_000)
     outside: list[str] = []
     opened.on("request", lambda r: outside.append(r.url) if not r.url.startswith((studio.url, "data:", "blob:")) else None)
+    opened.on("console", lambda m: outside.append(m.text) if "Content Security Policy" in m.text else None)
     opened.goto(studio.url)
     opened.wait_for_selector("#txt2img_prompt textarea")
     opened.wait_for_selector("#engine .chip")  # drawn after every form is as it was left: what is typed before would be overwritten

@@ -93,3 +93,11 @@ def test_a_narrow_screen_shows_the_run_without_scrolling_sideways(opened: Open) 
     wide = page.evaluate("document.documentElement.scrollWidth - document.documentElement.clientWidth")
     shot(page, "narrow")
     assert wide <= 2
+
+
+def test_markup_that_gets_into_the_page_runs_nothing(opened: Open) -> None:
+    page = opened()
+    page.evaluate("addEventListener('securitypolicyviolation', (event) => (window.blocked = event.effectiveDirective))")
+    page.evaluate("document.body.insertAdjacentHTML('beforeend', '<img src=nowhere onerror=\"window.ran = 1\">')")
+    page.wait_for_function("window.blocked")
+    assert page.evaluate("[window.blocked, window.ran]") == ["script-src-attr", None]

@@ -222,7 +222,7 @@ from fastapi.testclient import TestClient
 from studio.api.app import bare_app
 from studio.engine import Engine
 from studio.settings import Paths
-http = TestClient(bare_app(Engine(Paths(Path(sys.argv[1])))))
+http = TestClient(bare_app(Engine(Paths(Path(sys.argv[1])))), base_url="http://127.0.0.1")
 http.get("/studio/v1/datasets/small/room")
 def act():
     for offset in (0, 60, 19980):

@@ -62,7 +62,7 @@ from studio.settings import Paths
 from studio.ui.method_form import own_controls
 
 paths = Paths(Path(sys.argv[1])).prepare()
-http = TestClient(create_app(Engine(paths)))
+http = TestClient(create_app(Engine(paths)), base_url="http://127.0.0.1")
 page = http.get("/config").json()
 parts = {part["props"].get("elem_id"): part["props"] for part in page["components"]}
 config = {"name": "gnarl", "data": sys.argv[2], "which": "every attention"}
