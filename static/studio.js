@@ -39,6 +39,7 @@
     if (document.hidden) return;
     try {
       const answer = await fetch(new URL("studio/v1/pulse", document.baseURI), { cache: "no-store" });
+      if (answer.status === 401) return location.reload();  // the login ended: the server answers with its login page
       if (!answer.ok) throw new Error(String(answer.status));
       const now = await answer.json();
       missed = 0;

@@ -10,6 +10,7 @@ from starlette.middleware import Middleware
 from studio import __version__
 from studio.api import datasets, embedding_room, networks, presets, room, room_check, room_pictures, room_words, runs, runs_pictures, training_view
 from studio.api.auth import Access, Gate
+from studio.api.body_limit import BodyLimit
 from studio.api.faults import tell_faults
 from studio.api.headers import PagePolicy, SafeHeaders, inline_scripts, page_policy
 from studio.api.hosts import HostGuard
@@ -110,6 +111,7 @@ def bare_app(engine: Engine, auth: Access | None = None) -> FastAPI:
     app.include_router(presets.router)
     app.include_router(sdapi(access.server_stop))
     docs(app)
+    app.add_middleware(BodyLimit)
     app.add_middleware(Gate, access=access)
     app.add_middleware(HostGuard, hosts=access.hosts)
     app.add_middleware(SafeHeaders)  # the last one added is the outermost
@@ -123,9 +125,8 @@ def create_app(engine: Engine, auth: Access | None = None) -> FastAPI:
     from studio.ui.app import build, mount_options
 
     access = auth or Access()
-    login = list(access.page) if access.page else None
     options = mount_options(engine.paths)
-    app = gr.mount_gradio_app(bare_app(engine, access), build(engine, access.key), path="/", auth=login, **options)
+    app = gr.mount_gradio_app(bare_app(engine, access), build(engine), path="/", **options)
     page = app.routes[-1].app
     page.user_middleware.append(Middleware(PagePolicy, added=inline_scripts(options["head"])))  # innermost: gradio compresses what goes out
     return app

@@ -27,6 +27,18 @@ PAGE = (
 """Policy of a page beside its scripts."""
 
 
+RASTER = frozenset(f"image/{kind}" for kind in ("png", "jpeg", "webp", "gif", "bmp", "avif", "tiff", "x-icon", "vnd.microsoft.icon"))
+"""Files that a browser shows and never runs."""
+DATA = frozenset({"application/json", "text/event-stream", "text/plain"})
+"""Answers that are no files."""
+OWN = ("/", "/docs", "/login", "/theme.css", "/favicon.ico", "/manifest.json", "/gradio_api/theme.css")
+OWN_FOLDERS = ("/assets/", "/static/", "/svelte/")
+"""Addresses of the program's own pages and files, which are shown as what they are; whatever else is no raster image may be a user's."""
+FILES = ("/gradio_api/file", "/gradio_api/proxy", "/gradio_api/stream")
+"""Where gradio serves files: text is saved there too."""
+SANDBOX = f"sandbox; default-src 'none'; {FRAMES}"
+
+
 class _Scripts(HTMLParser):
     """Collects the text of the inline scripts of a page."""
 
@@ -66,7 +78,7 @@ def page_policy(scripts: Iterable[str], evaluated: bool = False) -> str:
 
 
 class PagePolicy:
-    """ASGI middleware around what makes HTML pages: gives each the policy for the inline scripts in it. It has to see the page before it is compressed."""
+    """ASGI middleware around gradio: gives its page at the root the policy for the inline scripts in it, before it is compressed. Any other HTML may be a user's file."""
 
     def __init__(self, app: ASGIApp, added: Iterable[str] = ()) -> None:
         self.app, self.added = app, tuple(added)
@@ -85,7 +97,7 @@ class PagePolicy:
                 if not message.get("more_body", False):
                     await self._finish(held, send)
 
-        await self.app(scope, receive, looked if scope["type"] == "http" else send)
+        await self.app(scope, receive, looked if scope["type"] == "http" and scope["path"] in ("", "/") else send)
 
     async def _finish(self, held: list[Message], send: Send) -> None:
         """Send a page that is whole with its policy."""
@@ -95,19 +107,36 @@ class PagePolicy:
             await send(message)
 
 
+def is_own(path: str) -> bool:
+    """Whether an address is one of the program's own pages and files."""
+    return path in OWN or path.startswith(OWN_FOLDERS)
+
+
+def _as_attachment(headers: MutableHeaders) -> None:
+    """Have a browser save a file, and run nothing of it should it show it after all."""
+    if not headers.get("content-disposition", "").lower().startswith("attachment"):
+        name = headers.get("content-disposition", "").partition(";")[2]
+        headers["Content-Disposition"] = f"attachment;{name}" if name else "attachment"
+    headers["Content-Security-Policy"] = SANDBOX
+
+
 class SafeHeaders:
-    """ASGI middleware, the outermost: adds the common headers, and a policy to whatever has none."""
+    """ASGI middleware, the outermost: adds the common headers, a policy to whatever has none, and makes attachments of files that are no raster images."""
 
     def __init__(self, app: ASGIApp) -> None:
         self.app = app
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Add the headers to an answer."""
+        shown = RASTER if scope.get("path", "").startswith(FILES) else RASTER | DATA
 
         async def guarded(message: Message) -> None:
             if message["type"] == "http.response.start":
                 headers = MutableHeaders(scope=message)
                 headers.update(COMMON)
+                kind = headers.get("content-type", "").partition(";")[0].strip().lower()
+                if not is_own(scope["path"]) and (kind or message["status"] == 200) and kind not in shown and "content-security-policy" not in headers:
+                    _as_attachment(headers)
                 headers.setdefault("Content-Security-Policy", FRAMES)
             await send(message)
 

@@ -52,8 +52,9 @@ def _parser() -> argparse.ArgumentParser:
     page.add_argument(
         "--allowed-host", action="append", default=[], metavar="NAME", help="another host name that the page is opened under, such as a proxy's; .example.org stands for every name under it"
     )
-    page.add_argument("--gradio-auth", default="", metavar="NAME:PASSWORD,...", help="who may open the page")
+    page.add_argument("--gradio-auth", default="", metavar="NAME:PASSWORD,...", help="who may open the page; the API's accounts when it is not given")
     page.add_argument("--api-auth", default="", metavar="NAME:PASSWORD,...", help="who may use the HTTP API; the page's accounts when it is not given")
+    page.add_argument("--no-auth", action="store_true", help="with --listen: let everyone in who can reach the page, without a token")
     page.add_argument("--api-server-stop", action="store_true", help="let clients of the API stop the server")
     for mode in ("medvram", "lowvram"):
         page.add_argument(

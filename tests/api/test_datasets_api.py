@@ -230,17 +230,6 @@ def test_with_accounts_nothing_of_a_set_is_seen_without_one(http: TestClient, en
     assert knock(engine, lambda client: client.get(SETS, auth=("ann", "secret"))).status_code == 200
 
 
-def test_the_pages_key_opens_the_pages_routes_alone(http: TestClient, engine: Engine) -> None:
-    shown = {"X-Studio-Page": ACCESS.key}
-    assert knock(engine, lambda client: client.get(f"{SETS}/cats/room", headers=shown)).status_code == 200
-    assert knock(engine, lambda client: client.get(f"{SETS}/cats/thumb", params={"picture": "a.png", "key": ACCESS.key})).status_code == 200
-    for path in ("/sdapi/v1/options", "/internal/pending-tasks", "/sdapi/v1/../../studio/v1/jobs/../../../sdapi/v1/samplers"):
-        assert knock(engine, lambda client, path=path: client.get(path, headers=shown)).status_code == 401
-    for wrong in ("", "x", ACCESS.key[:-1], ACCESS.key + "x", Access().key, "\xe9"):
-        assert knock(engine, lambda client, wrong=wrong: client.get(f"{SETS}/cats/room", headers={"X-Studio-Page": wrong.encode("latin-1")})).status_code == 401
-        assert knock(engine, lambda client, wrong=wrong: client.get(f"{SETS}/cats/thumb", params={"picture": "a.png", "key": wrong})).status_code == 401
-
-
 @pytest.mark.parametrize("origin", ["https://evil.example", "http://127.0.0.1.evil.example", "http://evil.example:80", "null", "http://127.0.0.1:81"])
 def test_another_page_changes_nothing(http: TestClient, engine: Engine, origin: str) -> None:
     for method, path in of_one_set(http):

@@ -101,3 +101,14 @@ def test_markup_that_gets_into_the_page_runs_nothing(opened: Open) -> None:
     page.evaluate("document.body.insertAdjacentHTML('beforeend', '<img src=nowhere onerror=\"window.ran = 1\">')")
     page.wait_for_function("window.blocked")
     assert page.evaluate("[window.blocked, window.ran]") == ["script-src-attr", None]
+
+
+def test_markup_in_a_data_set_is_saved_and_not_shown(opened: Open, untouched: Studio) -> None:
+    page = opened()
+    for name, text in (("evil.html", "<script>localStorage.evil = 1</script>"), ("evil.svg", "<svg xmlns='http://www.w3.org/2000/svg'><script>localStorage.evil = 1</script></svg>")):
+        path = untouched.root / "outputs" / "datasets" / name
+        path.write_text(text, encoding="utf-8")
+        with page.expect_download() as saved:
+            page.evaluate("(address) => { location = address }", f"{untouched.url}gradio_api/file={path}")
+        assert saved.value.suggested_filename == name
+    assert page.evaluate("localStorage.evil") is None
