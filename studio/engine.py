@@ -1,19 +1,15 @@
-"""The torch-free end of the database: submit, watch, ask and browse, and keep a worker alive."""
+"""The torch-free end of the database: submit, watch, ask and browse, and keep a worker running."""
 
-import os
-import subprocess
-import sys
-import threading
 import time
 from pathlib import Path
 from typing import Any
 
 from studio import shelves
 from studio.config import Config
-from studio.errors import InputError, NotFound
+from studio.errors import InputError, NotFound, Unavailable
 from studio.formats.carriers import read_carrier
 from studio.formats.hashes import known_hash
-from studio.jobs import LIVE, Event, Job, JobStore, State
+from studio.jobs import LIVE, Event, Job, JobStore, Notice, State
 from studio.networks import shelf
 from studio.pasting import lookup_in, request_values
 from studio.preferences import Preferences, changed, read_preferences, write_preferences
@@ -24,13 +20,12 @@ from studio.prompts.problems import problems
 from studio.prompts.styles import read_styles
 from studio.requests import GenerateRequest, PreprocessRequest, TrainRequest, kind_of
 from studio.requests.train import TextualInversionConfig, TrainConfig, subject_of
-from studio.settings import SHIPPED_ROOT, Paths
+from studio.settings import Paths
 from studio.tokens import counts
+from studio.worker_keeper import WorkerKeeper, end_worker
 
-PATIENT_THREADS = {"GOMP_SPINCOUNT": "2000"}
-"""Torch's threads wait for each other awake for a moment only: just as fast on an idle machine, and several times faster beside a busy browser (`ARCHITECTURE.md`)."""
-RESTART_WAIT = 3.0
-"""Seconds between two looks at the worker."""
+GLANCE = 1.0
+"""Seconds that the state of the engine waits for another program's lock on the database: every open page asks for it all the time."""
 
 
 class Engine:
@@ -39,10 +34,9 @@ class Engine:
     def __init__(self, paths: Paths) -> None:
         self.paths = paths.prepare()
         self.store = JobStore(paths.database)
+        self._glance = JobStore(paths.database, GLANCE)
         self.data_sets = DataSets(self.paths)
-        self._keeper: threading.Thread | None = None
-        self._leave = threading.Event()
-        self._child: subprocess.Popen[bytes] | None = None
+        self._keeper: WorkerKeeper | None = None
 
     def submit(self, request: Config, browser: str = "") -> str:
         """Check a request at the door, queue it for a browser and return the job's id; raises StudioError in words."""
@@ -203,78 +197,74 @@ class Engine:
         return {name: known_hash(path, self.paths.hashes) or "" for name, path in shelves.checkpoint_files(self.paths).items()}
 
     def pulse(self) -> str:
-        """A word that changes whenever a job or the journal does."""
-        return self.store.pulse()
+        """A word that changes whenever a job, the journal or the state of the worker and the database does."""
+        problem, silent = (self._keeper.problem, self._keeper.unresponsive) if self._keeper is not None else ("", False)
+        try:
+            return f"{self._glance.pulse()}{'-unwritable' if problem else ''}{'-unresponsive' if silent else ''}"
+        except Unavailable:
+            return "unavailable"
 
     def ask(self, name: str, kind: str, data: dict[str, Any] | None = None) -> bool:
         """Ask a job to "stop", "save" or "sample"; False when it is already over."""
         return self.store.ask(name, kind, data)
 
     def device(self) -> dict[str, Any]:
-        """What the engine chip shows: whether a worker lives, its device and memory, its job, and how many wait."""
-        workers = [w for w in self.store.workers() if w["facts"].get("role") == "worker"]
-        facts = workers[-1]["facts"] if workers else {}
-        return {
-            "alive": bool(workers),
-            "device": facts.get("device", ""),
-            "memory": facts.get("memory", ""),
-            "job": facts.get("job", ""),
-            "loaded": facts.get("loaded", []),
-            "waiting": self.waiting(),
-            **({"pid": workers[-1]["pid"]} if workers else {}),
-        }
+        """What the engine chip shows: whether a worker lives, its device and memory, its job, and how many wait.
+
+        `problem` says why the queue's database can't be used, `unresponsive` since how many seconds the worker gives no sign of life.
+        """
+        if self._keeper is not None:
+            self._keeper.ensure()
+        problem = self._keeper.problem if self._keeper is not None else ""
+        silent = round(self._keeper.silent) if self._keeper is not None and self._keeper.unresponsive else 0
+        facts: dict[str, Any] = {}
+        try:
+            workers = [w for w in self._glance.workers() if w["facts"].get("role") == "worker"]
+            facts = {
+                **(workers[-1]["facts"] if workers else {}),
+                "alive": bool(workers),
+                "waiting": len(self._glance.jobs(states=(State.QUEUED, State.INTERRUPTED), limit=1000)),
+                **({"pid": workers[-1]["pid"]} if workers else {}),
+            }
+        except Unavailable as error:
+            problem = problem or error.reason
+        known = {name: facts.get(name, default) for name, default in (("alive", False), ("device", ""), ("memory", ""), ("job", ""), ("loaded", []), ("waiting", 0))}
+        return {**known, "problem": problem, "unresponsive": silent, **({"pid": facts["pid"]} if "pid" in facts else {})}
+
+    def notices(self) -> list[Notice]:
+        """What happened to the queue's database within the last day, newest first."""
+        try:
+            return self._glance.notices()
+        except Unavailable:
+            return []
 
     def wait(self, name: str, timeout: float | None = None) -> Job:
-        """Block until a job is over and return it; TimeoutError after `timeout` seconds."""
+        """Block until a job is over and return it, also while the database can't be read; TimeoutError after `timeout` seconds."""
         end = None if timeout is None else time.monotonic() + timeout
-        while not (job := self.job(name)).state.over:
+        while (job := self.seen(name)) is None or not job.state.over:
             if end is not None and time.monotonic() > end:
-                raise TimeoutError(f"job {name} is still {job.state} after {timeout} s")
+                raise TimeoutError(f"job {name} is still {job.state if job else 'unknown'} after {timeout} s")
             time.sleep(0.1)
         return job
+
+    def seen(self, name: str) -> Job | None:
+        """One job; None while the database can't be read. Raises NotFound."""
+        try:
+            return self.job(name)
+        except Unavailable:
+            return None
 
     def keep_worker(self, role: str) -> None:
         """Start a worker if none lives, and again whenever it dies, until `close`; `role` is "web" or "cli"."""
         if self._keeper is None:
-            self._keeper = threading.Thread(target=self._keep, args=(role,), name="keep-worker", daemon=True)
-            self._keeper.start()
+            self._keeper = WorkerKeeper(self.paths, role)
+        self._keeper.ensure()
 
-    def _keep(self, role: str) -> None:
-        """Beat for this face and look after the worker."""
-        name = f"{role}-{os.getpid()}"
-        while not self._leave.is_set():
-            self.store.beat(name, os.getpid(), {"role": role})
-            if not self._worker_lives():
-                self._child = start_worker(self.paths)
-            self._leave.wait(RESTART_WAIT if self._child else 0.5)
-        self.store.forget(name)
-
-    def _worker_lives(self) -> bool:
-        """Whether the worker this face started, or any other, is there."""
-        if self._child is not None and self._child.poll() is None:
-            return True
-        return any(w["facts"].get("role") == "worker" and _alive(w["pid"]) for w in self.store.workers())
+    def restart_worker(self) -> int:
+        """End the worker, which takes its job up again from the last checkpoint once it is started anew. Returns the id of the process that ended; raises Conflict when there is none."""
+        return self._keeper.restart() if self._keeper is not None else end_worker(self.store)
 
     def close(self) -> None:
         """Stop looking after the worker; it ends by itself when it has nothing left to do."""
-        self._leave.set()
         if self._keeper is not None:
-            self._keeper.join(timeout=10)
-
-
-def start_worker(paths: Paths) -> "subprocess.Popen[bytes]":
-    """Start a worker in a session of its own, so that it outlives this process; its words go to outputs/logs/worker.log."""
-    paths.prepare()
-    env = {**PATIENT_THREADS, **os.environ, "STUDIO_ROOT": str(paths.root), "PYTHONPATH": os.pathsep.join(filter(None, (str(SHIPPED_ROOT), os.environ.get("PYTHONPATH", "")))), "PYTHONUNBUFFERED": "1"}
-    options: dict[str, Any] = {"start_new_session": True}
-    if sys.platform == "win32":
-        options = {"creationflags": subprocess.CREATE_NEW_PROCESS_GROUP | subprocess.DETACHED_PROCESS}
-    with (paths.logs / "worker.log").open("ab") as log:
-        return subprocess.Popen([sys.executable, "-m", "studio.worker"], stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=env, cwd=paths.root, **options)
-
-
-def _alive(pid: int) -> bool:
-    """Whether a process with this id exists."""
-    import psutil
-
-    return psutil.pid_exists(pid) and psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
+            self._keeper.close()

@@ -47,6 +47,16 @@ class OutOfSpace(StudioError):
     code = "out_of_space"
 
 
+class Unavailable(StudioError):
+    """Something that is usually there can't be used at the moment; trying again later may work."""
+
+    code = "unavailable"
+
+    def __init__(self, message: str, hint: str = "", reason: str = "") -> None:
+        super().__init__(message, hint)
+        self.reason = reason or message
+
+
 class Diverged(StudioError):
     """Training produced numbers that are not finite; the last good state is kept."""
 

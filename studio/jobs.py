@@ -4,15 +4,14 @@ import json
 import sqlite3
 import time
 import uuid
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
 from typing import Any, Protocol
 
+from studio.database import PATIENCE, Database, Schema
 from studio.errors import Conflict, NotFound
-from studio.runs.queue import ORDER, Where, add_columns
+from studio.runs.queue import ORDER, Where
 from studio.runs.queue import move as place_job
 
 
@@ -154,57 +153,37 @@ CREATE TABLE IF NOT EXISTS workers (id TEXT PRIMARY KEY, pid INTEGER NOT NULL, s
 _JOB_COLUMNS = "id, kind, request, state, created, started, ended, result, error, attempts, worker, browser"
 
 
-class Watch:
-    """Notices that another process wrote into the database; one look costs some microseconds. Used by one thread."""
+ADDED = (("jobs", "place", "REAL"), ("jobs", "browser", "TEXT NOT NULL DEFAULT ''"), ("jobs", "progress", "INTEGER NOT NULL DEFAULT 0"), ("jobs", "deaths", "INTEGER NOT NULL DEFAULT 0"))
+"""Columns that later versions added: the place in the queue; the browser that asked; how far the job was when it was last taken up, and how many workers had died of it until then."""
 
-    def __init__(self, path: Path) -> None:
-        self._db = sqlite3.connect(path, timeout=30, isolation_level=None)
-        self._seen = self._version()
 
-    def _version(self) -> int:
-        """SQLite's own count of changes by others."""
-        return int(self._db.execute("PRAGMA data_version").fetchone()[0])
+def _rescue(old: sqlite3.Connection, new: sqlite3.Connection) -> None:
+    """Copy the jobs that can still be read out of a damaged file; their events stay behind."""
+    for row in old.execute("SELECT * FROM jobs ORDER BY rowid"):
+        try:
+            values = {name: row[name] for name in row.keys() if name in (*_JOB_COLUMNS.split(", "), "key", "place")}  # noqa: SIM118 - a Row iterates over its values
+            _job({name: values.get(name) for name in _JOB_COLUMNS.split(", ")})
+        except (KeyError, ValueError, TypeError):
+            continue
+        new.execute(f"INSERT OR IGNORE INTO jobs ({', '.join(values)}) VALUES ({', '.join('?' * len(values))})", tuple(values.values()))
 
-    def wait(self, seconds: float, every: float = 0.005) -> bool:
-        """Wait until somebody writes, at most so long; whether somebody did."""
-        end = time.monotonic() + seconds
-        while (now := self._version()) == self._seen:
-            if time.monotonic() >= end:
-                return False
-            time.sleep(every)
-        self._seen = now
-        return True
+
+@dataclass(frozen=True)
+class Notice:
+    """What happened to an earlier file of the database: `kind` is "damaged" (moved to `file`) or "missing"."""
+
+    at: float
+    kind: str
+    file: str
 
 
 class JobStore:
-    """The database; every call opens its own short transaction, so any number of processes may share the file."""
+    """The database; every call opens its own short transaction, so any number of processes may share the file. Every call raises Unavailable while the file can't be used."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, patience: float = PATIENCE) -> None:
         self.path = path
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with self._connect() as db:
-            db.executescript(_SCHEMA)
-            add_columns(db)
-
-    @contextmanager
-    def _connect(self, write: bool = False) -> Iterator[sqlite3.Connection]:
-        """A connection for one transaction, committed when the block ends well."""
-        db = sqlite3.connect(self.path, timeout=30, isolation_level=None)
-        try:
-            db.row_factory = sqlite3.Row
-            db.execute("PRAGMA journal_mode=WAL")
-            db.execute("PRAGMA synchronous=NORMAL")
-            if write:
-                db.execute("BEGIN IMMEDIATE")
-            yield db
-            if db.in_transaction:
-                db.execute("COMMIT")
-        except BaseException:
-            if db.in_transaction:
-                db.execute("ROLLBACK")
-            raise
-        finally:
-            db.close()
+        self._database = Database(path, Schema(_SCHEMA, ADDED, _rescue, ("events",)), patience)
+        self._connect = self._database.connect
 
     def submit(self, kind: str, request: dict[str, Any], key: str | None = None, browser: str = "") -> str:
         """Queue a job and return its id; a live job with the same key raises Conflict."""
@@ -277,6 +256,23 @@ class JobStore:
         with self._connect(write=True) as db:
             if db.execute("UPDATE jobs SET state = ? WHERE id = ? AND state = ?", (after, name, before)).rowcount:
                 _emit(db, name, "state", {"state": after, "error": None})
+
+    def restore(self, job: Job) -> None:
+        """Put a job back that the database has lost, because its file was replaced while the job ran."""
+        values = (job.id, job.kind, json.dumps(job.request), State.RUNNING, job.created, job.started, job.attempts, job.worker, job.browser)
+        with self._connect() as db:
+            if db.execute("SELECT 1 FROM jobs WHERE id = ?", (job.id,)).fetchone():
+                return
+        with self._connect(write=True) as db:
+            if db.execute("INSERT OR IGNORE INTO jobs (id, kind, request, state, created, started, attempts, worker, browser) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)", values).rowcount:
+                _emit(db, job.id, "state", {"state": State.RUNNING, "error": None})
+
+    def deaths(self, name: str, progress: int) -> int:
+        """How many workers died of a job since it last got further; `progress` is how far it is now, in any unit that grows."""
+        with self._connect(write=True) as db:
+            db.execute("UPDATE jobs SET progress = ?, deaths = max(attempts - 2, 0) WHERE id = ? AND progress < ?", (progress, name, progress))
+            row = db.execute("SELECT attempts - 1 - deaths FROM jobs WHERE id = ?", (name,)).fetchone()
+        return int(row[0]) if row else 0
 
     def interrupt(self, name: str) -> None:
         """Mark a job whose worker died: it waits to be resumed, unless a stop was asked before it did anything."""
@@ -363,6 +359,12 @@ class JobStore:
             rows = db.execute("SELECT * FROM workers WHERE beat > ? ORDER BY started", (time.time() - within,)).fetchall()
         return [{**dict(r), "facts": json.loads(r["facts"])} for r in rows]
 
+    def notices(self, within: float = 86400.0) -> list[Notice]:
+        """What happened to earlier files of the database in the last seconds, newest first."""
+        with self._connect() as db:
+            rows = db.execute("SELECT at, kind, file FROM notices WHERE at > ? ORDER BY at DESC", (time.time() - within,)).fetchall()
+        return [Notice(*row) for row in rows]
+
     def cards(self) -> dict[str, dict[str, Any]]:
         """What the worker found inside library files, by path."""
         with self._connect() as db:
@@ -386,7 +388,7 @@ def _emit(db: sqlite3.Connection, name: str, kind: str, data: dict[str, Any]) ->
     return int(cursor.lastrowid or 0)
 
 
-def _job(row: sqlite3.Row) -> Job:
+def _job(row: sqlite3.Row | dict[str, Any]) -> Job:
     """A row as a Job."""
     values = dict(row)
     values["request"] = json.loads(values["request"])

@@ -7,17 +7,19 @@ import logging
 import os
 import signal
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
 import psutil
 from filelock import FileLock, Timeout
 
-from studio.errors import EXIT_CODES, Conflict, InputError, NotFound, StudioError
-from studio.jobs import SilentLane
+from studio.errors import EXIT_CODES, Conflict, InputError, NotFound, OutOfSpace, StudioError, Unavailable
+from studio.jobs import Job, SilentLane
 from studio.requests.train import TrainRequest
 from studio.settings import Paths
-from studio.worker import Worker, WorkerLane
+from studio.worker import Worker
+from studio.worker_lane import WorkerLane
 
 log = logging.getLogger("studio.launched")
 LEAVE = 60.0
@@ -28,16 +30,29 @@ class ChildLane(WorkerLane):
     """The lane of a job whose worker waits for this process: it ends with that worker, which takes the job up again when it comes back."""
 
     def __init__(self, worker: Worker, job: str, waiting: int) -> None:
-        super().__init__(worker, worker.store.job(job))
+        super().__init__(worker, _known(worker, job))
         try:
             self.parent: psutil.Process | None = psutil.Process(waiting)
         except psutil.NoSuchProcess:
             self.parent = None
 
     def breathe(self) -> None:
-        """Nothing runs in between; raises StudioError when the worker is gone."""
+        """Nothing runs in between but the writes that had to wait; raises StudioError when the worker is gone."""
+        self.outbox.flush()
         if self.parent is None or not self.parent.is_running() or self.parent.status() == psutil.STATUS_ZOMBIE:
             raise StudioError("The worker that waited for this training is gone.", "The next one goes on from the newest checkpoint.")
+
+
+def _known(worker: Worker, job: str) -> Job:
+    """A job of the queue, also when the database can't be read for a while; raises NotFound, Unavailable."""
+    end = time.monotonic() + LEAVE
+    while True:
+        try:
+            return worker.store.job(job)
+        except Unavailable:
+            if time.monotonic() > end:
+                raise
+            time.sleep(1)
 
 
 class HandLane(SilentLane):
@@ -114,7 +129,10 @@ def _take_part(task: Task, team: Any) -> dict[str, Any] | None:
         return None
     try:
         with FileLock(paths.logs / f"train-{task.name}.lock", timeout=LEAVE):
-            return lead(task.request, lane, desk)
+            result = lead(task.request, lane, desk)
+            if isinstance(lane, ChildLane):
+                lane.outbox.drain(LEAVE)
+            return result
     except Timeout as error:
         raise Conflict("Another process trains this already.", "Wait until it is over, or end it.") from error
 
@@ -128,12 +146,21 @@ def _hear_signals(lane: Any) -> None:
 
 
 def _note(file: Path, rank: int, result: dict[str, Any] | None, error: StudioError | None = None) -> None:
-    """Note how it ended, for the worker that started it."""
+    """Note how it ended, for the worker that started it; while the disk can't be written it tries again, for as long as that worker is there."""
     from studio.services.several import ended
 
-    with contextlib.suppress(OSError, ValueError):
-        if json.loads(file.read_text(encoding="utf-8")).get("job"):
-            ended(file, rank, result, error)
+    try:
+        said = json.loads(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return
+    while said.get("job"):
+        try:
+            return ended(file, rank, result, error)
+        except (OSError, OutOfSpace):
+            log.warning("how the training ended cannot be written to %s", file.parent)
+            if not psutil.pid_exists(int(said.get("worker") or 0)):
+                return
+            time.sleep(1)
 
 
 if __name__ == "__main__":

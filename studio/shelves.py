@@ -5,6 +5,7 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
+from studio.errors import Unavailable
 from studio.jobs import JobStore
 from studio.peeking import carries_embedding, is_second_half
 from studio.settings import Paths
@@ -112,8 +113,11 @@ def _named(files: list[Path]) -> dict[str, Path]:
 
 
 def embeddings(paths: Paths) -> list[EmbeddingCard]:
-    """Every embedding, with what the worker found inside it."""
-    known = JobStore(paths.database).cards()
+    """Every embedding, with what the worker found inside it, if that can be read now."""
+    try:
+        known = JobStore(paths.database).cards()
+    except Unavailable:
+        known = {}
     return [EmbeddingCard(path.stem, path, **known.get(str(path), {})) for path in embedding_files(paths)]
 
 

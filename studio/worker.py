@@ -3,12 +3,9 @@
 import importlib
 import logging
 import os
-import sqlite3
 import threading
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -17,12 +14,14 @@ from filelock import FileLock, Timeout
 from studio import shelves, webhook
 from studio.cancellation import Stopped, raise_if_stopped, stoppable
 from studio.config import Config
-from studio.errors import StudioError
-from studio.jobs import Job, JobStore, State, Watch
+from studio.database import Watch
+from studio.errors import StudioError, Unavailable
+from studio.jobs import Job, JobStore, State
 from studio.preferences import read_preferences
 from studio.requests import request_of
 from studio.requests.train import TrainRequest, subject_of
 from studio.settings import Paths
+from studio.worker_lane import LOOK, AsideLane, Bench, Outbox, WorkerLane, progress_of
 
 log = logging.getLogger("studio.worker")
 
@@ -83,91 +82,18 @@ ASIDE = ("import", "examine", "write", "export", "download", "sheet", "merge", "
 """Jobs that need no model: a thread beside the lane does them with processes of its own, so that pictures can be prepared while a training runs."""
 LANE = tuple(kind for kind, _ in SERVICES if kind not in ASIDE)
 """Jobs of the lane."""
-ATTEMPTS = 4
-"""A job that took its worker down this often is not tried again."""
+DEATHS = 3
+"""A job that took its worker down this often since it last got further is not tried again."""
+PATIENCE = 5.0
+"""Seconds that one write waits for another program's lock before it is put off."""
 BEAT = 2.0
 """Seconds between heartbeats."""
-LOOK = 0.2
-"""Seconds between two looks into the database."""
+AGAIN = 1.0
+"""Seconds before something that failed is tried again."""
 WARM = 3.0
 """Seconds of idleness after which a worker reads in what painting needs: later than the page opens, earlier than a prompt is written."""
 LINGER = 60.0
 """Seconds an idle worker stays when no face is there."""
-
-
-@dataclass(frozen=True)
-class Bench:
-    """What a job that needs no model works with."""
-
-    paths: Paths
-
-
-@contextmanager
-def _even_without_room() -> Iterator[None]:
-    """Let what the database has no room for go unsaid: a training that waits for room must not end because it cannot tell so."""
-    try:
-        yield
-    except sqlite3.OperationalError as error:
-        if not any(word in str(error) for word in ("full", "readonly", "disk I/O", "unable to open")):
-            raise
-        log.warning("the database cannot be written: %s", error)
-
-
-class WorkerLane:
-    """The lane of one running job, as services see it."""
-
-    def __init__(self, worker: "Worker", job: Job) -> None:
-        self.worker, self.job, self.store = worker, job.id, worker.store
-        self._looked = 0.0
-        self._asks = self.store.asks(job.id)
-
-    def emit(self, kind: str, /, **data: Any) -> None:
-        """Write an event into the journal; a job that pauses by itself is told elsewhere too."""
-        with _even_without_room():
-            self.store.emit(self.job, kind, data)
-        if kind == "paused" and data.get("reason"):
-            self.worker.tell(self.job, str(data["reason"]))
-
-    def _look(self) -> None:
-        """Read the asks again if the last look is old."""
-        now = time.monotonic()
-        if now - self._looked > LOOK:
-            self._asks, self._looked = self.store.asks(self.job), now
-
-    def stopping(self) -> bool:
-        """Whether the person asked to stop."""
-        self._look()
-        return any(ask.kind == "stop" for ask in self._asks)
-
-    def asked(self, kind: str) -> bool:
-        """Take one ask of this kind, if there is one."""
-        return self.take(kind) is not None
-
-    def take(self, kind: str) -> dict[str, Any] | None:
-        """Take one ask of this kind and return what was said with it; None when there is none."""
-        self._look()
-        for ask in self._asks:
-            if ask.kind == kind:
-                self._asks.remove(ask)
-                self.store.take(ask)
-                return ask.data
-        return None
-
-    def resting(self, paused: bool) -> None:
-        """Say that the job is paused, or goes on."""
-        with _even_without_room():
-            self.store.rest(self.job, paused)
-
-    def breathe(self) -> None:
-        """Let short jobs run on the same loaded weights."""
-        self.worker.serve_short(self.job)
-
-
-class AsideLane(WorkerLane):
-    """The lane of a job beside the lane: nothing runs in between, since the models belong to the other thread."""
-
-    def breathe(self) -> None:
-        """Nothing waits here."""
 
 
 class Worker:
@@ -175,20 +101,24 @@ class Worker:
 
     def __init__(self, paths: Paths) -> None:
         self.paths = paths.prepare()
-        self.store = JobStore(paths.database)
+        self.store = JobStore(paths.database, PATIENCE)
+        self.outbox = Outbox()
         self.name = f"worker-{os.getpid()}"
         self._current = ""
         self._looked = 0.0
         self._aside = ""
         self._shelf: tuple[Any, ...] = ()
         self._desk: Any = None
+        self._problem = ""
+        self._running: dict[str, Job] = {}
+        self._threads: dict[str, threading.Thread] = {}
 
     def run(self) -> None:
         """Take up what a dead worker left, then work until nothing and nobody is left."""
-        for job in self.store.jobs(states=(State.RUNNING, State.PAUSED, State.STOPPING), limit=1000):
-            self.store.interrupt(job.id)
-        threading.Thread(target=self._beats, name="heart", daemon=True).start()
-        threading.Thread(target=self._work_aside, name="aside", daemon=True).start()
+        self._keep_threads("heart")
+        while not self._take_over():
+            time.sleep(AGAIN)
+        self._keep_threads("heart", "aside")
         from studio.diffusion.cache import ModelCache
         from studio.services.desk import Desk
 
@@ -196,8 +126,9 @@ class Worker:
         _leave_room(str(self._desk.cache.device))
         idle, watch, warm = time.monotonic(), Watch(self.paths.database), False
         while True:
+            self._keep_threads("heart", "aside")
             self.index()
-            job = self.store.claim(self.name, LANE)
+            job = self._claim(LANE)
             if job is not None:
                 self.execute(job)
             if job is not None or self._aside:
@@ -205,17 +136,55 @@ class Worker:
             elif not warm and time.monotonic() - idle > WARM:
                 warm = True
                 read_in()
-            elif time.monotonic() - idle > LINGER and not self._faces():
-                self.store.forget(self.name)
+            elif time.monotonic() - idle > LINGER and not self._faces() and self.outbox.flush():
+                self._leave()
                 return
             if job is None:
                 watch.wait(LOOK)
+
+    def _take_over(self) -> bool:
+        """Mark what a dead worker left as interrupted; whether the database took it."""
+        try:
+            for job in self.store.jobs(states=(State.RUNNING, State.PAUSED, State.STOPPING), limit=1000):
+                self.store.interrupt(job.id)
+        except Unavailable as error:
+            log.warning("the queue cannot be read yet: %s", error)
+            return False
+        return True
+
+    def _keep_threads(self, *names: str) -> None:
+        """Start these threads, and start them again should one have died."""
+        loops = {"heart": self._beats, "aside": self._work_aside}
+        for name in names:
+            if name not in self._threads or not self._threads[name].is_alive():
+                if name in self._threads:
+                    log.error("the thread %s had died and is started again", name)
+                self._threads[name] = threading.Thread(target=loops[name], name=name, daemon=True)
+                self._threads[name].start()
+
+    def _claim(self, kinds: tuple[str, ...]) -> Job | None:
+        """The next job of these kinds; None also while the database can't be used, as the heart finds, or earlier results wait to be written."""
+        if self._problem or self.outbox.waiting:
+            return None
+        try:
+            return self.store.claim(self.name, kinds)
+        except Unavailable as error:
+            self._problem = str(error)
+            log.warning("no job can be claimed: %s", error)
+            return None
+
+    def _leave(self) -> None:
+        """Take this worker off the list, if that can be written."""
+        try:
+            self.store.forget(self.name)
+        except Unavailable as error:
+            log.warning("this worker stays on the list: %s", error)
 
     def _work_aside(self) -> None:
         """Do the jobs that need no model, one after another."""
         watch = Watch(self.paths.database)
         while True:
-            job = self.store.claim(self.name, ASIDE)
+            job = self._claim(ASIDE)
             if job is None:
                 self._aside = ""
                 watch.wait(LOOK)
@@ -224,14 +193,27 @@ class Worker:
             self._run(job, AsideLane(self, job), Bench(self.paths))
 
     def _faces(self) -> bool:
-        """Whether a web page or a command line is there."""
-        return any(w["facts"].get("role") != "worker" for w in self.store.workers())
+        """Whether a web page or a command line is there, as far as can be told."""
+        try:
+            return any(w["facts"].get("role") != "worker" for w in self.store.workers())
+        except Unavailable:
+            return True
 
     def _beats(self) -> None:
-        """Say every few seconds that this worker lives, with its device and memory."""
+        """Say every few seconds that this worker lives, with its device and memory; write what had to wait."""
         while True:
-            with _even_without_room():
+            try:
                 self.store.beat(self.name, os.getpid(), {"role": "worker", "job": self._current or self._aside, **self._facts()})
+                for job in list(self._running.values()):
+                    self.store.restore(job)
+                self.outbox.flush()
+                self._problem = ""
+            except Unavailable as error:
+                if not self._problem:
+                    log.warning("no heartbeat can be written: %s", error)
+                self._problem = str(error)
+            except Exception:  # the heart goes on beating whatever a library said about the device
+                log.exception("a heartbeat failed")
             time.sleep(BEAT)
 
     def _facts(self) -> dict[str, Any]:
@@ -268,22 +250,42 @@ class Worker:
 
     def _run(self, job: Job, lane: WorkerLane, desk: Any) -> None:
         """Do one job at a desk and write how it ended; never raises."""
+        self._running[job.id] = job
         try:
-            _worth_trying(job)
+            self._worth_trying(job)
             request = request_of(job.kind, job.request)
             with stoppable(None if job.kind == "train" else lane.stopping):  # a training says itself what may be cut short
                 raise_if_stopped()
                 result = self._service(job.kind, request)(request, lane, desk)
-            self.store.finish(job.id, State.STOPPED if result.get("stopped") else State.DONE, result)
+            self._finish(job, State.STOPPED if result.get("stopped") else State.DONE, result)
         except Stopped:
-            self.store.finish(job.id, State.STOPPED)
+            self._finish(job, State.STOPPED)
+        except Unavailable as error:  # the queue's database, in the middle of a job: it is taken up again
+            log.warning("job %s (%s) is put back: %s", job.id, job.kind, error)
+            self.outbox.put(lambda: self.store.interrupt(job.id))
         except StudioError as error:
             log.warning("job %s (%s) failed: %s", job.id, job.kind, error)
             lane.emit("fault", code=error.code)
-            self.store.finish(job.id, State.FAILED, error=str(error))
+            self._finish(job, State.FAILED, error=str(error))
         except Exception as error:  # the lane: whatever a service did not foresee ends the job, not the worker
             log.exception("job %s (%s) failed", job.id, job.kind)
-            self.store.finish(job.id, State.FAILED, error=_words(error))
+            self._finish(job, State.FAILED, error=_words(error))
+        finally:
+            del self._running[job.id]
+
+    def _finish(self, job: Job, state: State, result: dict[str, Any] | None = None, error: str | None = None) -> None:
+        """Write how a job ended, now or as soon as the database can be written."""
+
+        def write() -> None:
+            self.store.restore(job)
+            self.store.finish(job.id, state, result, error)
+
+        self.outbox.put(write)
+
+    def _worth_trying(self, job: Job) -> None:
+        """Refuse a job that took its worker down again and again without getting further."""
+        if job.attempts > 1 and (deaths := self.store.deaths(job.id, progress_of(job, self.paths, self.store))) >= DEATHS:
+            raise StudioError(f"The worker died {deaths} times at the same place of this, so it is not tried again.", "What was saved before is kept; see outputs/logs/worker.log for the reason.")
 
     def tell(self, name: str, text: str = "") -> None:
         """Tell the webhook of the settings, beside the work, what became of a training; that nobody answers is an event and nothing more."""
@@ -297,10 +299,14 @@ class Worker:
 
     def _tell(self, name: str, text: str, address: str) -> None:
         """Post the message."""
-        job = self.store.job(name)
+        try:
+            job = self.store.job(name)
+        except StudioError as error:
+            log.warning("nobody was told: %s", error)
+            return
         subject = subject_of(job.request["config"])
         problem = webhook.send(address, f"Training of {subject}: {text or job.error or job.state}", name=subject, state=str(job.state), job=job.id, steps=(job.result or {}).get("steps"))
-        self.store.emit(name, "log", {"text": problem or "The webhook was told."})
+        self.outbox.put(lambda: self.store.emit(name, "log", {"text": problem or "The webhook was told."}))
 
     def _service(self, kind: str, request: Config) -> Callable[[Config, WorkerLane, Any], dict[str, Any]]:
         """The function that does this job; a training on several devices is one by processes of its own."""
@@ -314,17 +320,21 @@ class Worker:
         if now - self._looked < LOOK:
             return
         self._looked = now
-        while (job := self.store.claim(self.name, SHORT)) is not None:
+        self._keep_threads(*self._threads)
+        while (job := self._claim(SHORT)) is not None:
             log.info("job %s (%s) runs between two steps of %s", job.id, job.kind, inside)
             self.execute(job)
 
     def index(self) -> None:
-        """Read embedding files that are new or changed, so that faces can list them without torch."""
-        files = shelves.embedding_files(self.paths)
-        shelf = tuple((p, p.stat().st_mtime_ns, p.stat().st_size) for p in files if p.exists())
-        if shelf != self._shelf:
-            self.store.put_cards({str(p): _card(p) for p in files})
-            self._shelf = shelf
+        """Read embedding files that are new or changed, so that faces can list them without torch; what fails is tried again at the next look."""
+        try:
+            files = shelves.embedding_files(self.paths)
+            shelf = tuple((p, p.stat().st_mtime_ns, p.stat().st_size) for p in files if p.exists())
+            if shelf != self._shelf:
+                self.store.put_cards({str(p): _card(p) for p in files})
+                self._shelf = shelf
+        except (Unavailable, OSError) as error:
+            log.warning("the embeddings cannot be listed now: %s", error)
 
 
 def read_in() -> None:
@@ -342,12 +352,6 @@ def _leave_room(device: str) -> None:
         import torch
 
         torch.set_num_threads(max(1, torch.get_num_threads() - 1))
-
-
-def _worth_trying(job: Job) -> None:
-    """Refuse a job that took its worker down again and again."""
-    if job.attempts >= ATTEMPTS:
-        raise StudioError(f"The worker died {job.attempts - 1} times while doing this, so it is not tried again.", "What was saved before is kept; see outputs/logs/worker.log for the reason.")
 
 
 def _card(path: Path) -> dict[str, Any]:

@@ -6,8 +6,9 @@ from pathlib import Path
 
 import pytest
 
+from studio.database import Watch
 from studio.errors import Conflict, NotFound
-from studio.jobs import JobStore, State, Watch
+from studio.jobs import JobStore, State
 
 
 @pytest.fixture

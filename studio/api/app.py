@@ -8,7 +8,7 @@ from fastapi.responses import HTMLResponse
 from starlette.middleware import Middleware
 
 from studio import __version__
-from studio.api import datasets, embedding_room, networks, presets, room, room_check, room_pictures, room_words, runs, runs_pictures, training_view
+from studio.api import datasets, embedding_room, networks, presets, room, room_check, room_pictures, room_words, runs, runs_pictures, training_view, worker_control
 from studio.api.auth import Access, Gate
 from studio.api.body_limit import BodyLimit
 from studio.api.faults import tell_faults
@@ -109,6 +109,7 @@ def bare_app(engine: Engine, auth: Access | None = None) -> FastAPI:
     app.include_router(embedding_room.router)
     app.include_router(networks.router)
     app.include_router(presets.router)
+    app.include_router(worker_control.router)
     app.include_router(sdapi(access.server_stop))
     docs(app)
     app.add_middleware(BodyLimit)

@@ -12,7 +12,7 @@ from starlette.types import Scope
 
 from studio.errors import StudioError
 
-STATUS = {"invalid": 422, "not_found": 404, "conflict": 409, "unreadable": 422, "sampler": 400, "unauthorized": 401, "too_large": 413, "missing_service": 501, "out_of_space": 507}
+STATUS = {"invalid": 422, "not_found": 404, "conflict": 409, "unreadable": 422, "sampler": 400, "unauthorized": 401, "too_large": 413, "missing_service": 501, "out_of_space": 507, "unavailable": 503}
 """HTTP status by error code; anything else is 500."""
 A1111_PATHS = ("/sdapi/", "/internal/")
 """Where failures have A1111's shape."""

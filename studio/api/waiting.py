@@ -62,7 +62,7 @@ class Counter:
         self.awaited.add(name)
         self._waiting += 1
         try:
-            while not (job := await run_in_threadpool(self.engine.job, name)).state.over:
+            while (job := await run_in_threadpool(self.engine.seen, name)) is None or not job.state.over:
                 await asyncio.sleep(min(LOOK * self._waiting, SLOWEST))
         finally:
             self._waiting -= 1

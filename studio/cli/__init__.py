@@ -11,6 +11,7 @@ from studio import __version__
 from studio.cli import data, embedding, runs, tools, training
 from studio.cli.following import follow
 from studio.cli.knobs import absolute, add_knobs, given
+from studio.cli.saying import told
 from studio.cli.serving import serve
 from studio.engine import Engine
 from studio.errors import EXIT_CODES, InputError, StudioError
@@ -96,7 +97,22 @@ def _parser() -> argparse.ArgumentParser:
     jobs.add_argument("act", nargs="?", choices=["stop"], help="stop: finish the step, save, and end")
     jobs.add_argument("id", nargs="?", help="which job to stop")
     jobs.set_defaults(run=_jobs)
+
+    worker = commands.add_parser("worker", parents=[shared], help="show the worker, or restart one that no longer responds")
+    worker.add_argument("act", nargs="?", choices=["restart"], help="restart: end the worker; its job goes on from the last checkpoint")
+    worker.set_defaults(run=_worker)
     return parser
+
+
+def _worker(arguments: argparse.Namespace, paths: Paths) -> int:
+    """studio worker [restart]"""
+    engine = Engine(paths)
+    if arguments.act == "restart":
+        ended = engine.restart_worker()
+        return told(arguments.json, ({"ended": ended}, [f"The worker (process {ended}) was ended; the page starts another one, or the next command does."]))
+    facts = engine.device()
+    running = f"process {facts['pid']} on {facts['device']}, {facts['job'] or 'idle'}" if facts["alive"] else "no worker is running"
+    return told(arguments.json, (facts, [running, f"{facts['waiting']} jobs wait", *([facts["problem"]] if facts["problem"] else [])]))
 
 
 def _preprocess(arguments: argparse.Namespace, paths: Paths) -> int:

@@ -11,6 +11,7 @@ from tqdm import tqdm
 
 from studio.config import Config
 from studio.engine import Engine
+from studio.errors import Unavailable
 from studio.jobs import Job, State
 
 POLL = 0.2
@@ -34,6 +35,9 @@ def follow(engine: Engine, request: Config, as_json: bool, out: str = "", quiet:
                     break
                 bar.refresh()
                 time.sleep(POLL)
+            except Unavailable as error:
+                bar.set_postfix_str(error.message[:60])
+                time.sleep(1)
             except KeyboardInterrupt:
                 if stopped:
                     return 130

@@ -11,23 +11,6 @@ ORDER = "CASE state WHEN 'queued' THEN 2 WHEN 'interrupted' THEN 1 ELSE 0 END, c
 """What runs, then what is taken up again, then what waits."""
 
 
-COLUMNS = {"place": "REAL", "browser": "TEXT NOT NULL DEFAULT ''"}
-"""Columns of the table of jobs that databases of earlier versions lack, and their declarations."""
-
-
-def add_columns(db: sqlite3.Connection) -> None:
-    """Add the columns that a database of an earlier version lacks; two processes may try at once."""
-    there = {row[1] for row in db.execute("PRAGMA table_info(jobs)")}
-    for name, declaration in COLUMNS.items():
-        if name in there:
-            continue
-        try:
-            db.execute(f"ALTER TABLE jobs ADD COLUMN {name} {declaration}")
-        except sqlite3.OperationalError as error:
-            if "duplicate column" not in str(error):
-                raise
-
-
 def move(db: sqlite3.Connection, name: str, where: Where, other: str = "") -> None:
     """Give a waiting job another place in an open transaction; raises NotFound, Conflict when it does not wait any more, InputError for another place than there is."""
     rows = db.execute(f"SELECT id, coalesce(place, created) FROM jobs WHERE state = 'queued' ORDER BY {ORDER}").fetchall()

@@ -18,6 +18,7 @@ import psutil
 import torch
 
 from studio.errors import InputError, StudioError
+from studio.files import atomic_write
 from studio.jobs import Lane
 from studio.requests.train import TrainConfig, TrainRequest, config_class
 from studio.services import training
@@ -176,6 +177,7 @@ class _Order:
 
 
 def ended(file: Path, rank: int, result: dict[str, Any] | None, error: StudioError | None = None) -> None:
-    """Note how a process of a launched job ended."""
+    """Note how a process of a launched job ended, as a file that is whole or not there; raises OSError, OutOfSpace."""
     facts = {"result": result} if error is None else {"message": error.message, "hint": error.hint, "code": error.code}
-    file.with_name(f"{file.stem}.end-{rank}.json").write_text(json.dumps(facts, ensure_ascii=False), encoding="utf-8")
+    with atomic_write(file.with_name(f"{file.stem}.end-{rank}.json")) as temporary:
+        temporary.write_text(json.dumps(facts, ensure_ascii=False), encoding="utf-8")

@@ -71,7 +71,7 @@ def build(engine: Engine, key: str = "") -> gr.Blocks:
             with gr.Tab(say("Settings"), id="settings"):
                 settings.build(page)
         top.wire(page)
-        header.follow(page, top.chip, checklist)
+        header.follow(page, top, checklist)
         checklist.offer(page, (preparing, creating, training, painting))
         page.attach(pulse, timer)
         for sender in (painting, repainting.painting):

@@ -2,6 +2,7 @@
 
 from studio.ui.catalogue_cards import CARDS
 from studio.ui.catalogue_embedding import EMBEDDING
+from studio.ui.catalogue_engine import ENGINE
 from studio.ui.catalogue_forecast import PROBLEMS
 from studio.ui.catalogue_knobs import DOCTOR, KNOBS
 from studio.ui.catalogue_methods import METHODS
@@ -32,6 +33,7 @@ ZH: dict[str, str] = {
     **EMBEDDING,
     **CARDS,
     **TOOLS,
+    **ENGINE,
     # the frame
     "Checkpoint": "模型 Checkpoint",
     "The engine is starting …": "引擎正在启动…",

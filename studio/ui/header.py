@@ -18,8 +18,8 @@ from studio.ui.tabs.painting import Painting
 from studio.ui.tabs.preprocess import SHOWN, PreprocessTab
 from studio.ui.tabs.train import TrainTab
 from studio.ui.theme import icon
-from studio.ui.widgets import Page
-from studio.ui.words import say, tell, titled
+from studio.ui.widgets import REFRESH, Page, note
+from studio.ui.words import language, say, tell, titled
 
 STEPS = (
     ("Pictures", "Drop 10 to 20 pictures of one thing."),
@@ -45,6 +45,9 @@ class Top:
     refresh: gr.Button
     chip: gr.HTML
     known: gr.HTML
+    trouble: gr.Row
+    notice: gr.HTML
+    restart: gr.Button
 
     @classmethod
     def build(cls, engine: Engine) -> "Top":
@@ -61,7 +64,10 @@ class Top:
                 chip = gr.HTML(elem_id="engine", padding=False)
             known = gr.HTML(elem_id="known_names", elem_classes=["unseen"])
             gr.Button("◐", elem_classes=["tool"], elem_id="theme_switch")
-        return cls(checkpoint, vae, clip_skip, refresh, chip, known)
+        with gr.Row(visible=False, elem_id="engine_trouble") as trouble:
+            notice = gr.HTML(elem_id="engine_notice", padding=False)
+            restart = gr.Button(say("Restart the worker"), visible=False, scale=0, min_width=180, elem_id="restart_worker")
+        return cls(checkpoint, vae, clip_skip, refresh, chip, known, trouble, notice, restart)
 
     def wire(self, page: Page) -> None:
         """What is chosen is kept for the next visit; refresh looks at the folders again."""
@@ -69,6 +75,7 @@ class Top:
         self.refresh.click(lambda: [gr.update(choices=shelves.checkpoints(engine.paths)), gr.update(choices=_vaes(engine))], None, parts[:2])
         for name, part in zip(KEPT, parts, strict=True):
             part.input(lambda value, name=name: _prefer(engine, name, value), part, None, show_progress="hidden")
+        self.restart.click(_restarter(engine), None, self.notice, show_progress="hidden").then(None, None, None, js=REFRESH)
         page.fill(lambda: _chosen(engine), parts)
         page.follow(lambda _lang: [_known(engine)], [self.known])
 
@@ -141,23 +148,81 @@ class Checklist:
         self.sample.click(fill, None, [*knobs, preparing.originals, page.tabs], show_progress="hidden")
 
 
-def follow(page: Page, chip: gr.HTML, checklist: Checklist) -> None:
-    """Keep the chip and the checklist true."""
-    page.follow(lambda lang: [_chip(lang, page.engine)], [chip])
+def _restarter(engine: Engine) -> Callable[[gr.Request], str]:
+    """Restart the worker; says so, or why it can't be."""
+
+    def restart(request: gr.Request) -> str:
+        lang = language(request.headers.get("accept-language"))
+        try:
+            engine.restart_worker()
+        except StudioError as error:
+            raise gr.Error(str(error), print_exception=False) from error
+        return note("busy", tell(lang, "The worker is being restarted."))
+
+    return restart
+
+
+def follow(page: Page, top: Top, checklist: Checklist) -> None:
+    """Keep the chip, what is wrong with the engine, and the checklist true."""
+    page.follow(lambda lang: _engine(lang, page.engine), [top.chip, top.trouble, top.notice, top.restart], first=True)
     page.follow(_progress(page.engine), [checklist.row, checklist.steps])
 
 
-def _chip(lang: str, engine: Engine) -> str:
-    """The engine in a line: device, memory, what it does, how many wait."""
+def _engine(lang: str, engine: Engine) -> list[Any]:
+    """The chip, and below it what is wrong, with a button where one helps."""
     facts = engine.device()
-    if not facts["alive"] or facts["device"] in ("", "starting"):
-        return f'<div class="chip"><i class="dot off"></i>{escape(tell(lang, "The engine is starting …"))}</div>'
+    text = _trouble(lang, engine, facts)
+    return [_chip(lang, facts), gr.update(visible=bool(text)), text, gr.update(visible=bool(facts["unresponsive"]))]
+
+
+def _trouble(lang: str, engine: Engine, facts: dict[str, Any]) -> str:
+    """What keeps jobs from running, or what happened to the queue's database within the last day; empty when all is well."""
+    if facts["problem"]:
+        return note(
+            "bad",
+            tell(
+                lang,
+                "The queue's database can't be written ({reason}). Jobs wait and continue on their own once it works again."
+                " Close programs that hold outputs/studio.db (a backup, a database browser), or free some disk space.",
+                reason=facts["problem"],
+            ),
+        )
+    if facts["unresponsive"]:
+        return note(
+            "bad",
+            tell(
+                lang,
+                "The worker has given no sign of life for {seconds} s; the graphics driver may be stuck. Restart it: a training continues from its last checkpoint.",
+                seconds=facts["unresponsive"] // 10 * 10,
+            ),
+        )
+    for one in engine.notices()[:1]:
+        if one.kind == "damaged":
+            return note("warn", tell(lang, "The queue's database was damaged. It was moved to outputs/{file} and a new one was started; runs, images and models are untouched.", file=one.file))
+        return note(
+            "warn",
+            tell(lang, "The queue's database outputs/{file} was deleted or emptied while the studio was running; a new one was started. Runs, images and models are untouched.", file=one.file),
+        )
+    return ""
+
+
+def _chip(lang: str, facts: dict[str, Any]) -> str:
+    """The engine in a line: device, memory, what it does, how many wait."""
+    if not facts["alive"] or facts["device"] in ("", "starting") or facts["problem"] or facts["unresponsive"]:
+        return f'<div class="chip"><i class="dot off"></i>{escape(_off(lang, facts))}</div>'
     parts = [f"<b>{escape(facts['device'])}</b>", escape(facts["memory"])]
     parts.append(escape(tell(lang, titled(facts["job"]))) if facts["job"] else escape(tell(lang, "ready")))
     if facts["waiting"]:
         parts.append(escape(tell(lang, "{count} waiting", count=facts["waiting"])))
     loaded = escape("\n".join(facts["loaded"]) or tell(lang, "No model is loaded."), quote=True)
     return f'<div class="chip" title="{loaded}"><i class="dot {"busy" if facts["job"] else "on"}"></i><span>{" · ".join(p for p in parts if p)}</span></div>'
+
+
+def _off(lang: str, facts: dict[str, Any]) -> str:
+    """Why nothing runs at the moment."""
+    if facts["problem"]:
+        return tell(lang, "The queue's database can't be written")
+    return tell(lang, "The worker doesn't respond") if facts["unresponsive"] else tell(lang, "The engine is starting …")
 
 
 def _progress(engine: Engine) -> Callable[[str], list[Any]]:

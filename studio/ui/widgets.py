@@ -13,7 +13,7 @@ from gradio.components import Component
 from studio import shelves
 from studio.config import Config, Control, controls
 from studio.engine import Engine
-from studio.errors import StudioError
+from studio.errors import StudioError, Unavailable
 from studio.jobs import Job, State
 from studio.ui.live import Follower, View
 from studio.ui.words import language, say, tell
@@ -48,9 +48,9 @@ class Page:
     screens: list[Screen] = field(default_factory=list)
     fills: list[tuple[Callable[[], list[Any]], list[Component]]] = field(default_factory=list)
 
-    def follow(self, draw: Draw, outputs: Sequence[Component], inputs: Sequence[Component] = ()) -> None:
-        """Keep `outputs` as `draw` says they should be, from `inputs`."""
-        self.screens.append(Screen(draw, tuple(outputs), tuple(inputs)))
+    def follow(self, draw: Draw, outputs: Sequence[Component], inputs: Sequence[Component] = (), first: bool = False) -> None:
+        """Keep `outputs` as `draw` says they should be, from `inputs`; the `first` is drawn before all others."""
+        self.screens.insert(0 if first else len(self.screens), Screen(draw, tuple(outputs), tuple(inputs)))
 
     def fill(self, values: Callable[[], list[Any]], parts: Sequence[Component]) -> None:
         """Put these values into these components whenever the page is opened."""
@@ -68,7 +68,7 @@ class Page:
 
         def draw(request: gr.Request, before: list[str], *values: Any) -> list[Any]:
             lang, given = language(request.headers.get("accept-language")), dict(zip(inputs, values, strict=True))
-            now = [value for screen in self.screens for value in screen.draw(lang, *(given[part] for part in screen.inputs))]
+            now = _drawn(self.screens, lang, given)
             marks = [repr(value) for value in now]
             if not before:
                 return [marks, *(value if part in filled else _news(part, value) for part, value in zip(outputs, now, strict=True))]
@@ -78,10 +78,32 @@ class Page:
             return draw(request, before, *values) if before else [gr.skip()] * (len(outputs) + 1)
 
         options: dict[str, Any] = {"show_progress": "hidden", "concurrency_limit": 8, "api_visibility": "private"}
-        restored = self.blocks.load(lambda: list(map(_news, filled, [value for values, _ in self.fills for value in values()])), None, filled, **options)
+        restored = self.blocks.load(lambda: list(map(_news, filled, self._filled())), None, filled, **options)
         restored.then(draw, [sent, *inputs], [sent, *outputs], **options)
         for event in (pulse.click, timer.tick):
             event(redraw, [sent, *inputs], [sent, *outputs], trigger_mode="always_last", **options)
+
+    def _filled(self) -> list[Any]:
+        """What stands in the forms when the page opens; as they were built while the database can't be read."""
+        try:
+            return [value for values, _ in self.fills for value in values()]
+        except Unavailable:
+            return [gr.skip() for _, parts in self.fills for _ in parts]
+
+
+def _drawn(screens: Sequence[Screen], lang: str, given: dict[Component, Any]) -> list[Any]:
+    """The values of all screens. Once one can't read the database, it and the rest stay as they are, so that the page doesn't wait for each."""
+    now: list[Any] = []
+    readable = True
+    for screen in screens:
+        values: Sequence[Any] = ()
+        if readable:
+            try:
+                values = screen.draw(lang, *(given[part] for part in screen.inputs))
+            except Unavailable:
+                readable = False
+        now += values if readable else [gr.skip()] * len(screen.outputs)
+    return now
 
 
 def _news(part: Component, value: Any) -> Any:

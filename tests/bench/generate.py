@@ -16,7 +16,8 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-from studio.engine import PATIENT_THREADS, Engine
+from studio.engine import Engine
+from studio.worker_keeper import PATIENT_THREADS
 
 os.environ.update(PATIENT_THREADS)  # as the worker has it, and before torch is there
 

@@ -19,7 +19,7 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-from studio.engine import PATIENT_THREADS
+from studio.worker_keeper import PATIENT_THREADS
 
 os.environ.update(PATIENT_THREADS)  # as the worker has it, and before torch is there
 

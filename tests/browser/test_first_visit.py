@@ -1,7 +1,9 @@
 """A first visit: the checklist, the sample that fills every form, the language, the dark switch, the hotkeys."""
 
 import re
+import sqlite3
 from collections.abc import Callable, Iterator
+from contextlib import closing
 
 import pytest
 from playwright.sync_api import Browser, Page, expect
@@ -52,6 +54,20 @@ def test_the_sample_fills_every_form(opened: Open) -> None:
     expect(page.locator("#train_learn_rate textarea, #train_learn_rate input").first).to_have_value("0.01")
     expect(page.locator("#train_start")).to_be_disabled()
     expect(page.locator("#train_missing")).to_contain_text("Create an embedding first.")
+
+
+def test_the_page_says_that_the_queue_can_not_be_written_and_recovers_by_itself(opened: Open, untouched: Studio) -> None:
+    page = opened()
+    expect(page.locator("#engine .chip")).to_contain_text("ready")
+    expect(page.locator("#engine_notice")).to_have_count(0)
+    with closing(sqlite3.connect(untouched.root / "outputs" / "studio.db", isolation_level=None)) as holder:
+        holder.execute("BEGIN IMMEDIATE")
+        expect(page.locator("#engine .chip")).to_contain_text("The queue's database can't be written")
+        expect(page.locator("#engine_notice")).to_contain_text("Jobs wait and continue on their own")
+        expect(page.locator("#restart_worker")).to_have_count(0)
+        holder.execute("ROLLBACK")
+    expect(page.locator("#engine .chip")).to_contain_text("ready")
+    expect(page.locator("#engine_notice")).not_to_be_visible()
 
 
 def test_a_chinese_browser_gets_a_chinese_page(opened: Open) -> None:

@@ -1,0 +1,124 @@
+"""What the soak runs on: a disk of its own where the system lets one be made, and a real web process with its worker."""
+
+import contextlib
+import glob
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import httpx
+import psutil
+
+from studio.settings import Paths
+
+REPO = Path(__file__).resolve().parents[2]
+DISK = 768
+"""Size of the soak's own disk in MB."""
+PATIENCE = 240.0
+"""Seconds within which the studio answers, recovers and finishes."""
+
+
+@contextmanager
+def own_disk() -> Iterator[tuple[Path, bool]]:
+    """A folder, and whether it is a disk of its own that may be filled and made read-only (needs root, loop devices and mkfs.ext4)."""
+    with tempfile.TemporaryDirectory(prefix="soak-") as place:
+        image, disk = Path(place) / "disk.img", Path(place) / "disk"
+        disk.mkdir()
+        with image.open("wb") as file:
+            file.truncate(DISK * 2**20)
+        mounted = bool(shutil.which("mkfs.ext4")) and _runs("mkfs.ext4", "-q", "-m", "0", str(image)) and _runs("mount", "-o", "loop", str(image), str(disk))
+        try:
+            yield disk, mounted
+        finally:
+            if mounted:
+                _runs("chattr", "-R", "-i", str(disk))
+                for _ in range(50):
+                    if _runs("umount", str(disk)):
+                        break
+                    time.sleep(0.2)
+
+
+def _runs(*command: str) -> bool:
+    """Whether a command exists and succeeds."""
+    try:
+        return subprocess.run(command, capture_output=True, check=False).returncode == 0
+    except OSError:
+        return False
+
+
+class Studio:
+    """A web process over a root of its own and the worker it keeps."""
+
+    def __init__(self, disk: Path, own: bool) -> None:
+        self.disk, self.own = disk, own
+        self.paths = Paths(disk / "studio").prepare()
+        self.clock = disk.parent / "clock"
+        self.clock.write_text("+0")
+        self.faketime = next(iter(glob.glob("/usr/lib/*/faketime/libfaketimeMT.so.1")), "")
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            self.port = free.getsockname()[1]
+        self.http = httpx.Client(base_url=f"http://127.0.0.1:{self.port}", timeout=60)
+        self.process: subprocess.Popen[bytes] | None = None
+
+    def start(self) -> None:
+        """Start the web process and wait until it answers."""
+        env = {**os.environ, "PYTHONPATH": str(REPO), "OMP_NUM_THREADS": "1"}
+        if self.faketime:
+            env |= {"LD_PRELOAD": self.faketime, "FAKETIME_TIMESTAMP_FILE": str(self.clock), "FAKETIME_CACHE_DURATION": "1", "FAKETIME_DONT_FAKE_MONOTONIC": "1", "NO_FAKE_STAT": "1"}
+        command = [sys.executable, "-m", "studio", "serve", "--root", str(self.paths.root), "--port", str(self.port), "--no-browser"]
+        with (self.disk.parent / "serve.log").open("ab") as log:
+            self.process = subprocess.Popen(command, cwd=REPO, stdout=log, stderr=log, env=env)
+        end = time.monotonic() + PATIENCE
+        while self.ask("GET", "/studio/v1/pulse")[0] != 200:
+            if time.monotonic() > end or self.process.poll() is not None:
+                raise TimeoutError((self.disk.parent / "serve.log").read_text(encoding="utf-8")[-2000:])
+            time.sleep(0.2)
+
+    def ask(self, method: str, path: str, body: Any = None) -> tuple[int, Any]:
+        """Status and JSON (or text) of an answer; status 0 when nobody answers."""
+        try:
+            answer = self.http.request(method, path, json=body)
+        except httpx.HTTPError as error:
+            return 0, str(error)
+        try:
+            return answer.status_code, answer.json()
+        except ValueError:
+            return answer.status_code, answer.text
+
+    def worker(self) -> psutil.Process | None:
+        """The worker of this root, found without the database."""
+        for process in psutil.process_iter():
+            with contextlib.suppress(psutil.Error):
+                if "studio.worker" in process.cmdline() and process.environ().get("STUDIO_ROOT") == str(self.paths.root) and process.status() != psutil.STATUS_ZOMBIE:
+                    return process
+        return None
+
+    def kill_web(self) -> None:
+        """kill -9 the web process."""
+        if self.process is not None:
+            self.process.kill()
+            self.process.wait()
+
+    def end(self) -> None:
+        """End both processes."""
+        if self.process is not None and self.process.poll() is None:
+            self.process.terminate()
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                self.process.wait(timeout=30)
+            self.kill_web()
+        self.http.close()
+        while (worker := self.worker()) is not None:
+            for process in (*worker.children(recursive=True), worker):
+                with contextlib.suppress(psutil.NoSuchProcess):
+                    process.send_signal(signal.SIGKILL)
+            psutil.wait_procs([worker], timeout=10)
