@@ -5,75 +5,14 @@ import sqlite3
 import time
 import uuid
 from dataclasses import dataclass, field
-from enum import StrEnum
 from pathlib import Path
 from typing import Any, Protocol
 
 from studio.database import PATIENCE, Database, Schema
 from studio.errors import Conflict, NotFound
+from studio.job_records import LIVE, Ask, Event, Job, Notice, State
 from studio.runs.queue import ORDER, Where
 from studio.runs.queue import move as place_job
-
-
-class State(StrEnum):
-    """Where a job is in its life."""
-
-    QUEUED = "queued"
-    RUNNING = "running"
-    PAUSED = "paused"
-    STOPPING = "stopping"
-    DONE = "done"
-    STOPPED = "stopped"
-    FAILED = "failed"
-    INTERRUPTED = "interrupted"
-
-    @property
-    def over(self) -> bool:
-        """Whether nothing more will happen."""
-        return self in (State.DONE, State.STOPPED, State.FAILED)
-
-
-LIVE = (State.QUEUED, State.RUNNING, State.PAUSED, State.STOPPING, State.INTERRUPTED)
-"""States of a job that will still do something; INTERRUPTED waits to be resumed."""
-
-
-@dataclass(frozen=True)
-class Job:
-    """One piece of queued work; times are seconds since 1970, None until they happen; `browser` is the id of the browser that asked for it, empty for the HTTP API and the command line."""
-
-    id: str
-    kind: str
-    request: dict[str, Any]
-    state: State
-    created: float
-    started: float | None
-    ended: float | None
-    result: dict[str, Any] | None
-    error: str | None
-    attempts: int
-    worker: str | None
-    browser: str = ""
-
-
-@dataclass(frozen=True)
-class Event:
-    """Something that happened in a job; `seq` grows over the whole database."""
-
-    seq: int
-    job: str
-    at: float
-    kind: str
-    data: dict[str, Any]
-
-
-@dataclass(frozen=True)
-class Ask:
-    """Something a person asked of a running job."""
-
-    id: int
-    job: str
-    kind: str
-    data: dict[str, Any]
 
 
 class Lane(Protocol):
@@ -166,15 +105,6 @@ def _rescue(old: sqlite3.Connection, new: sqlite3.Connection) -> None:
         except (KeyError, ValueError, TypeError):
             continue
         new.execute(f"INSERT OR IGNORE INTO jobs ({', '.join(values)}) VALUES ({', '.join('?' * len(values))})", tuple(values.values()))
-
-
-@dataclass(frozen=True)
-class Notice:
-    """What happened to an earlier file of the database: `kind` is "damaged" (moved to `file`) or "missing"."""
-
-    at: float
-    kind: str
-    file: str
 
 
 class JobStore:
@@ -316,6 +246,13 @@ class JobStore:
             newest = db.execute("SELECT max(seq) FROM events").fetchone()[0]
             states = db.execute("SELECT state, count(*) FROM jobs GROUP BY state ORDER BY state").fetchall()
         return f"{newest or 0}-" + "-".join(f"{row[0]}{row[1]}" for row in states)
+
+    def prune_events(self, age: float) -> int:
+        """Delete progress, figures and previews of jobs that were over `age` seconds ago, but the newest of each kind, and events of jobs that are gone; returns how many."""
+        before = time.time() - age
+        old = "job IN (SELECT id FROM jobs WHERE ended < ?) AND kind IN ('progress', 'metric', 'preview') AND seq NOT IN (SELECT max(seq) FROM events GROUP BY job, kind)"
+        with self._connect(write=True) as db:
+            return db.execute(f"DELETE FROM events WHERE ({old}) OR (at < ? AND job NOT IN (SELECT id FROM jobs))", (before, before)).rowcount
 
     def ask(self, name: str, kind: str, data: dict[str, Any] | None = None) -> bool:
         """Ask something of a job; False when the job is already over. A waiting job that is stopped never starts."""

@@ -14,6 +14,7 @@ import psutil
 
 from studio.errors import Conflict, StudioError, Unavailable
 from studio.jobs import JobStore
+from studio.retention import Housekeeping
 from studio.settings import SHIPPED_ROOT, Paths
 
 log = logging.getLogger("studio.engine")
@@ -49,6 +50,7 @@ class WorkerKeeper:
         self._started, self._quick, self._next = 0.0, 0, 0.0
         self._leave, self._wake = threading.Event(), threading.Event()
         self._thread: threading.Thread | None = None
+        self._housekeeping = Housekeeping(paths, self.store)
 
     @property
     def unresponsive(self) -> bool:
@@ -83,6 +85,8 @@ class WorkerKeeper:
         self.lives = self._worker_lives(rows)
         if not self.lives and time.monotonic() >= self._next:
             self._start()
+        if not self.problem:
+            self._housekeeping.look()
 
     def _rows(self) -> list[dict[str, Any]]:
         """All workers and faces in the database; notes whether it can be written."""

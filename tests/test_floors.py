@@ -16,6 +16,8 @@ ROOMS: dict[str, tuple[int, str]] = {
     "studio.config": (1, "words"),
     "studio.jobs": (1, "words"),
     "studio.database": (1, "words"),
+    "studio.job_records": (1, "words"),
+    "studio.retention": (1, "words"),
     "studio.requests": (1, "words"),
     "studio.shelves": (1, "words"),
     "studio.embedding_shelf": (1, "words"),

@@ -15,7 +15,7 @@ from studio.api.faults import tell_faults
 from studio.api.headers import PagePolicy, SafeHeaders, inline_scripts, page_policy
 from studio.api.hosts import HostGuard
 from studio.api.sdapi import sdapi
-from studio.api.waiting import Counter
+from studio.api.waiting import Counter, Departures
 from studio.engine import Engine
 from studio.jobs import Job
 from studio.requests import request_of
@@ -114,6 +114,7 @@ def bare_app(engine: Engine, auth: Access | None = None) -> FastAPI:
     docs(app)
     app.add_middleware(BodyLimit)
     app.add_middleware(Gate, access=access)
+    app.add_middleware(Departures)
     app.add_middleware(HostGuard, hosts=access.hosts)
     app.add_middleware(SafeHeaders)  # the last one added is the outermost
     return app
