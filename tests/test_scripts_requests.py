@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from studio.config import controls
 from studio.errors import InputError
 from studio.requests import kind_of, request_of
-from studio.requests.axes import AXES, LIMIT, AxisName, axis_of, read_values
+from studio.requests.axes import AXES, LIMIT, AxisName, axis_of, joined, read_values
 from studio.requests.generate import GenerateRequest
 from studio.requests.scripts import Label, PlotRequest, PromptMatrixRequest, PromptsFromFileRequest, cells, settled, sheet_of
 
@@ -86,6 +86,11 @@ def test_words_are_csv() -> None:
     assert len(read_values(axis_of("Prompt order"), "a, b, c")) == 6
 
 
+def test_values_are_written_as_they_are_read() -> None:
+    values = ["cat", "cat, sleeping", "", 'say "x"', "dog"]
+    assert read_values(axis_of("Prompt S/R"), joined(values)) == values
+
+
 def test_cells_stand_in_reading_order_with_their_words() -> None:
     sheet = sheet_of(plot(("Steps", "10, 20"), ("CFG Scale", "5, 7.5"), ("Sampler", "Euler a, DPM++ 2M Karras")))
     assert [(c.column, c.row, c.layer) for c in sheet.cells] == [(x, y, z) for z, y, x in itertools.product((0, 1), repeat=3)]
@@ -116,6 +121,10 @@ def test_cells_stand_in_reading_order_with_their_words() -> None:
         ("RNG source", "cpu, nv", "noise_source", ["CPU", "NV"]),
         ("Size", "512x768, 64×64", "height", [768, 64]),
         ("Prompt S/R", "red, blue, 'x'", "prompt", ["a red monster", "a blue monster", "a 'x' monster"]),
+        ("Prompt S/R", "red,", "prompt", ["a red monster", "a  monster"]),
+        ("Prompt S/R", 'red , "", blue,\n', "prompt", ["a red monster", "a  monster", "a blue monster", "a  monster"]),
+        ("Styles", "ink,", "styles", [("ink",), ()]),
+        ("Sampler", "Euler, DPM2,", "sampler", ["Euler", "DPM2"]),
         ("Prompt S/R", "blurry, dark", "negative_prompt", ["blurry", "dark"]),
         ("Prompt order", "a, red", "prompt", ["a red monster", "red a monster"]),
     ],
@@ -139,6 +148,8 @@ def test_lora_strength() -> None:
 def test_one_axis_may_bring_in_what_another_seeks() -> None:
     found = cells(plot(("Prompt S/R", "red, green"), ("Prompt S/R", "monster, dog"), ("Prompt S/R", "blurry, green dog")))
     assert [c.prompt for c in found][:4] == ["a red monster", "a green monster", "a red dog", "a green dog"]
+    with pytest.raises(InputError, match="'red' is in neither prompt"):  # A1111 ends such a plot in the same words
+        plot(("Prompt S/R", "red, blue"), ("Prompt S/R", "red, green"))
     (cell,) = cells(plot(("Prompt S/R", "monster"), ("Prompt S/R", "red monster")))
     assert cell.prompt == "a red monster"
 
@@ -154,6 +165,7 @@ def test_all_mistakes_are_told_at_once() -> None:
     ("request_", "told"),
     [
         ((("Prompt S/R", "unicorn, dog"),), "'unicorn' is in neither prompt"),
+        ((("Prompt S/R", '"", dog'),), "the first value is empty"),
         ((("Prompt order", "red, unicorn"),), "'unicorn' is not in the prompt"),
         ((("Prompt order", "a red, red"),), "overlaps"),
         ((("Prompt order", "a,b,c,d,e,f,g,h,i,j"),), "orders"),

@@ -9,7 +9,7 @@ from studio.api.sdapi_models import Painting
 from studio.config import Config
 from studio.errors import InputError
 from studio.requests import GenerateRequest, PlotRequest, PromptMatrixRequest, PromptsFromFileRequest
-from studio.requests.axes import AxisName
+from studio.requests.axes import AxisName, joined
 
 router = APIRouter(prefix="/sdapi/v1")
 Convert = Callable[[Any], Any]
@@ -84,7 +84,7 @@ def _plot(given: list[Any], request: GenerateRequest) -> Config:
     values: dict[str, Any] = {}
     for number, axis in enumerate("xyz"):
         kind, typed, chosen = (given[3 * number : 3 * number + 3] + [None] * 3)[:3]
-        values |= {f"{axis}_axis": axis_name(kind, request.repainting), f"{axis}_values": str(typed or "") or ", ".join(map(str, chosen or []))}
+        values |= {f"{axis}_axis": axis_name(kind, request.repainting), f"{axis}_values": str(typed or "") or joined(chosen or [])}
     drawn = _placed({9: ("draw_legend", bool), 10: ("include_sub_images", bool), 11: ("include_sub_grids", bool), 12: ("keep_random_seeds", bool), 16: ("margin", int)}, given)
     return PlotRequest.check({**values, **drawn, "base": request.model_dump()})
 

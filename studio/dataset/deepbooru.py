@@ -77,18 +77,18 @@ def load_deepbooru(path: Path) -> DeepBooru:
 
 
 def fit(image: Image.Image) -> Image.Image:
-    """A picture resized to fit 512x512, the rest filled by stretching its edge pixels."""
-    scale = SIDE / max(image.size)
-    size = max(1, round(image.width * scale)), max(1, round(image.height * scale))
+    """A picture resized to fit 512x512, the rest filled by stretching its edge pixels; sides and margins are rounded down, as in A1111."""
+    longest = max(image.size)
+    size = max(1, image.width * SIDE // longest), max(1, image.height * SIDE // longest)
     small = image.resize(size, Image.Resampling.LANCZOS)
-    left, top = (SIDE - size[0]) // 2, (SIDE - size[1]) // 2
+    left, top = SIDE // 2 - size[0] // 2, SIDE // 2 - size[1] // 2
     whole = Image.new("RGB", (SIDE, SIDE))
     if left:
         whole.paste(small.resize((left, SIDE), box=(0, 0, 1, size[1])), (0, 0))
-        whole.paste(small.resize((SIDE - left - size[0], SIDE), box=(size[0] - 1, 0, size[0], size[1])), (left + size[0], 0))
+        whole.paste(small.resize((left, SIDE), box=(size[0] - 1, 0, size[0], size[1])), (left + size[0], 0))
     elif top:
         whole.paste(small.resize((SIDE, top), box=(0, 0, size[0], 1)), (0, 0))
-        whole.paste(small.resize((SIDE, SIDE - top - size[1]), box=(0, size[1] - 1, size[0], size[1])), (0, top + size[1]))
+        whole.paste(small.resize((SIDE, top), box=(0, size[1] - 1, size[0], size[1])), (0, top + size[1]))
     whole.paste(small, (left, top))
     return whole
 

@@ -96,6 +96,8 @@ def _sampler(first: bool) -> Apply:
 def _replaced(values: Values, value: str, everything: Sequence[str]) -> Values:
     """Prompt S/R: the first value is sought in every prompt, and this one put in its place."""
     sought = everything[0]
+    if not sought:
+        raise ValueError("the first value is empty; it is what is searched for in the prompts.")
     fields = [name for name in ("prompt", "negative_prompt", "hires_prompt", "hires_negative_prompt") if sought in values[name]]
     if not fields:
         raise ValueError(f"{sought!r} is in neither prompt; the first value is what is searched for.")
@@ -150,8 +152,8 @@ def _denoised(values: Values, value: float, _all: Sequence[Any]) -> Values:
 
 
 def _styled(values: Values, value: str, _all: Sequence[Any]) -> Values:
-    """Styles: one more."""
-    return {"styles": (*values["styles"], value)}
+    """Styles: one more, or none."""
+    return {"styles": values["styles"]} if not value else {"styles": (*values["styles"], value)}
 
 
 AXES: tuple[Axis, ...] = (
@@ -185,15 +187,21 @@ def axis_of(name: str) -> Axis:
     return {axis.name: axis for axis in AXES}[name]
 
 
+_EMPTY = frozenset({"Prompt S/R", "Styles"})
+"""Axes on which an empty value stands for nothing being put in."""
 _NUMBER = r"([+-]?\s*\d{1,12}(?:\.\d{0,12})?)"
 _RANGE = re.compile(rf"{_NUMBER}\s*-\s*{_NUMBER}\s*(?:\(\s*{_NUMBER}\s*\)|\[\s*(\d{{1,9}})\s*\])?", re.ASCII)
 
 
 def read_values(axis: Axis, text: str) -> list[Any]:
-    """The values of an axis: `1, 2, 3`, ranges `1-5`, `1-5 (+2)` by a step and `1-10 [5]` by a count, words as CSV; raises ValueError in words."""
+    """The values of an axis: `1, 2, 3`, ranges `1-5`, `1-5 (+2)` by a step and `1-10 [5]` by a count, words as CSV; raises ValueError in words.
+
+    An empty value counts where it says something, as in A1111: Prompt S/R puts nothing in the place of its first value, Styles adds none.
+    """
     if axis.name == "Nothing":
         return [""]
     items = _items(text)
+    items = items if axis.name in _EMPTY else [item for item in items if item]
     if not items:
         raise ValueError("there are no values.")
     if axis.kind == "text":
@@ -206,11 +214,17 @@ def read_values(axis: Axis, text: str) -> list[Any]:
 
 
 def _items(text: str) -> list[str]:
-    """The parts of a list with commas; a part in quotes may hold commas."""
+    """The parts of a list with commas; a part in quotes may hold commas; a part may be empty, a line of nothing has none."""
     try:
-        return [item.strip() for line in csv.reader(text.splitlines(), skipinitialspace=True) for item in line if item.strip()]
+        return [item.strip() for line in csv.reader(text.splitlines(), skipinitialspace=True) for item in line]
     except csv.Error as error:
         raise ValueError(f"the list cannot be read ({error}).") from error
+
+
+def joined(values: Sequence[object]) -> str:
+    """Values as the text that `read_values` reads: quotes around those that hold commas or quotes, and around empty ones."""
+    texts = [str(value) for value in values]
+    return ", ".join('"' + text.replace('"', '""') + '"' if not text or any(c in text for c in ',"\n') else text for text in texts)
 
 
 def _numbers(item: str, whole: bool) -> list[float]:

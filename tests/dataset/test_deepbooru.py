@@ -216,6 +216,14 @@ def test_any_shape_is_fitted_into_the_square(size: tuple[int, int]) -> None:
     assert fit(picture(size=size)).size == (SIDE, SIDE)
 
 
+@pytest.mark.parametrize(("size", "sides", "corner"), [((300, 101), (512, 172), (0, 170)), ((100, 301), (170, 512), (171, 0)), ((37, 36), (512, 498), (0, 7)), ((333, 200), (512, 307), (0, 103))])
+def test_sides_and_margins_are_rounded_down(size: tuple[int, int], sides: tuple[int, int], corner: tuple[int, int]) -> None:
+    """A1111's integers: 101 * 512 // 300 = 172 and 256 - 172 // 2 = 170; 200 * 512 // 333 = 307 and 256 - 307 // 2 = 103."""
+    image = picture(size=size)
+    box = (*corner, corner[0] + sides[0], corner[1] + sides[1])
+    assert fit(image).crop(box).tobytes() == image.resize(sides, Image.Resampling.LANCZOS).tobytes()
+
+
 def test_the_room_beside_a_picture_is_filled_with_its_edge() -> None:
     wide = Image.new("RGB", (200, 100), (200, 0, 0))
     wide.paste((0, 0, 200), (0, 50, 200, 100))
