@@ -259,8 +259,8 @@ def test_keys_are_in_order_and_unknown_ones_come_before_the_last() -> None:
     assert len({*ORDER, *LAST}) == len(ORDER) + len(LAST)
 
 
-UNCARRIED = {"styles", "checkpoint", "batch_count", "batch_size", "preview_every", "init_image", "mask", "sketch"}
-"""Fields that no infotext carries: files, how many, how often a preview is shown; words of styles are in the prompt already."""
+UNCARRIED = {"styles", "checkpoint", "batch_count", "batch_size", "preview_every", "init_image", "mask", "sketch", "background_color"}
+"""Fields that no infotext carries: files, how many, what is behind transparency, how often a preview is shown; words of styles are in the prompt already."""
 HIRES_ONLY = {knob.name for knob in controls(GenerateRequest) if knob.name.startswith("hires_")}
 REPAINT_ONLY = {"resize_mode", "color_correction", "denoising_strength"}
 MASK_ONLY = {"mask_blur", "mask_mode", "masked_content", "inpaint_area", "padding", "inpainting_mask_weight", "soft_inpainting"}
@@ -337,3 +337,50 @@ def test_no_text_is_too_strange(text: str) -> None:
 def test_a_text_of_a_million_characters_is_read(piece: str) -> None:
     values, _ = request_values(piece * (10**6 // len(piece)))
     GenerateRequest.check(values)
+
+
+FULL = write_infotext(
+    "a castle, (red:1.2)\nsecond line",
+    "blurry\nugly: very",
+    facts_of(
+        GenerateRequest(
+            steps=28, sampler="DPM++ 2M SDE", scheduler="Karras", seed=7, width=512, height=768, clip_skip=2, hires=True, hires_prompt='a castle, "old": tall', hires_upscaler="Latent (nearest)"
+        ),
+        {"Model": "v1 5, pruned", "Model hash": "cc6cb27103", "Lora hashes": "ink: 1234, sea: 5678", "Image CFG scale": 1.5, "Version": "v1.10.1"},
+    ),
+)
+"""An infotext with values in quotes, keys of several words, and a key that ends in another."""
+HEAD, _, TAIL = FULL.rpartition("\nSteps: ")
+
+
+@given(st.data())
+def test_facts_are_read_however_their_lines_are_broken(data: st.DataObject) -> None:
+    """Spaces of the facts become line ends or grow them, as a chat window or a text editor does; line ends are of any system; blank lines follow."""
+    words = ("Steps: " + TAIL).split(" ")
+    gaps = data.draw(st.lists(st.sampled_from((" ", " ", "\n", " \n", "\n  ", "\n\n")), min_size=len(words) - 1, max_size=len(words) - 1))
+    inside = False
+    facts = words[0]
+    for gap, word in zip(gaps, words[1:], strict=True):
+        inside ^= facts.rpartition(" ")[2].count('"') % 2 == 1
+        facts += (" " if gap in ("\n\n", " \n", "\n  ") and inside else gap) + word
+    end = data.draw(st.sampled_from(("\n", "\r\n", "\r")))
+    text = (HEAD + "\n" * data.draw(st.integers(1, 3)) + facts + "\n" * data.draw(st.integers(0, 3))).replace("\n", end)
+    assert read_infotext(text) == read_infotext(FULL)
+
+
+@pytest.mark.parametrize("end", ["", "\n", "\r\n\r\n", "\n \n\t"])
+@pytest.mark.parametrize("after", ["", "Upscaled by me", "-- sent from my phone, sorry", "https://example.org/i/123"])
+def test_lines_after_the_facts_do_not_make_them_a_prompt(end: str, after: str) -> None:
+    assert read_infotext(f"{FULL}\n{after}{end}") == read_infotext(FULL)
+
+
+def test_a_line_of_further_facts_is_read_too() -> None:
+    found = read_infotext(f"{FULL}\nTemplate: a {{red|blue}} castle\nControlNet 0: canny")
+    assert found["Template"] == "a {red|blue} castle"
+    assert found["ControlNet 0"] == "canny"
+    assert found["Negative prompt"] == "blurry\nugly: very"
+
+
+def test_facts_on_lines_of_their_own() -> None:
+    found = read_infotext("a castle\nNegative prompt: blurry\nSteps: 28\nSampler: Euler a\nCFG scale: 7\nSeed: 5\nSize: 512x512\nModel: sea shore")
+    assert (found["Negative prompt"], found["Steps"], found["Seed"], found["Model"]) == ("blurry", "28", "5", "sea shore")

@@ -6,6 +6,13 @@ from collections.abc import Mapping
 
 NEGATIVE = "Negative prompt:"
 _PAIR = re.compile(r'(?:^|,)\s*(\w[\w \-/]+):\s*("(?:\\.|[^\\"])+"(?=\s*(?:,|$))|[^,]*)')
+_KEY = re.compile(r"[A-Z]\w[\w \-/]{0,60}:(?: |$)")
+"""How a line begins that holds facts of its own."""
+_LATER = re.compile(r", {0,9}[A-Z][\w \-/]{1,60}:(?: |$)")
+"""What a line holds whose beginning is the end of a value."""
+_QUOTE = re.compile(r'(?<!\\)"')
+_WRAPPED, _LONGEST = 200, 200_000
+"""The most lines that facts are spread over, and characters."""
 _TELLING = frozenset({"Steps", "Sampler", "Seed", "CFG scale", "Size", "Model", "Model hash"})
 """A line of pairs without one of these is a prompt: `eyes: blue, hair: red, sky: grey`."""
 _SIZE = re.compile(r"(\d{1,9})x(\d{1,9})", re.ASCII)
@@ -40,14 +47,47 @@ def _quoted(value: str) -> str:
 
 
 def read_infotext(text: str) -> dict[str, str]:
-    """The keys of an infotext, with "Prompt" and "Negative prompt"; a text without a line of facts is a prompt."""
-    *lines, last = text.replace("\r\n", "\n").strip().split("\n")
-    pairs = _pairs(last)
-    if not pairs:
-        lines = [*lines, last]
+    """The keys of an infotext, with "Prompt" and "Negative prompt"; a text without a line of facts is a prompt.
+
+    The facts may be wrapped, end in blank lines, or have other lines after them, which are left out unless they hold keys and values themselves.
+    """
+    lines = text.replace("\r\n", "\n").replace("\r", "\n").strip().split("\n")
+    start, pairs = _facts(lines)
+    lines = "\n".join(lines[:start]).rstrip("\n").split("\n") if pairs else lines
     negative = next((i for i, line in enumerate(lines) if line.lstrip().startswith(NEGATIVE)), len(lines))
     found = {"Prompt": "\n".join(lines[:negative]), "Negative prompt": "\n".join(lines[negative:]).lstrip().removeprefix(NEGATIVE).removeprefix(" ")}
     return {**found, **pairs}
+
+
+def _facts(lines: list[str]) -> tuple[int, dict[str, str]]:
+    """Where the facts begin, and what they are: the last line that begins with Steps, as A1111's do, else the last one that holds facts."""
+    for first in (True, False):
+        for start in range(len(lines) - 1, -1, -1):
+            if lines[start].lstrip().startswith("Steps:") or not first:
+                pairs = _pairs(_unwrapped(lines[start : start + _WRAPPED]) if first or _pairs(lines[start]) else "")
+                if pairs:
+                    return start, pairs
+    return len(lines), {}
+
+
+def _unwrapped(lines: list[str]) -> str:
+    """The facts that begin in the first line, in one line: up to the last line that holds a pair, or the end of one."""
+    text = done = lines[0].strip()
+    for line in filter(None, map(str.strip, lines[1:])):
+        whole = _whole(text) and not line.startswith(",")
+        paired = _KEY.match(line)
+        text = f"{text}{',' * (whole and bool(paired))} {line}"
+        if not whole or paired or _LATER.search(line):
+            done = text
+        if len(text) > _LONGEST:
+            break
+    return done
+
+
+def _whole(text: str) -> bool:
+    """Whether facts end in a whole pair: not in a comma, a key, or an open quote."""
+    chunk = text.rpartition(",")[2].rstrip()
+    return ":" in chunk and not chunk.endswith(":") and len(_QUOTE.findall(text)) % 2 == 0
 
 
 def _pairs(line: str) -> dict[str, str]:
