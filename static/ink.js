@@ -79,7 +79,7 @@
       this.whiten((_r, _g, _b, a) => 255 - a);
     }
 
-    // A mask from a file: by its alpha where it has one, else white is painted and black is not.
+    // A mask from a file: a brush layer by its alpha, anything else by its brightness. The rule of studio/diffusion/inpaint.py.
     async read(file) {
       const bitmap = await createImageBitmap(file);
       this.remember();
@@ -87,8 +87,18 @@
       context.clearRect(0, 0, width, height);
       context.drawImage(bitmap, 0, 0, width, height);
       const data = context.getImageData(0, 0, width, height).data;
-      const clear = data.some((v, i) => i % 4 === 3 && v < 255);
-      this.whiten((r, g, b, a) => (clear ? a : 0.299 * r + 0.587 * g + 0.114 * b));
+      const light = (r, g, b) => 0.299 * r + 0.587 * g + 0.114 * b;
+      let clear = false, seen = 0, black = 0, white = 0;
+      for (let i = 0; i < data.length; i += 4) {
+        if (data[i + 3] < 255) clear = true;
+        if (data[i + 3] < 128) continue;
+        const value = light(data[i], data[i + 1], data[i + 2]);
+        seen += 1;
+        if (value <= 16) black += 1;
+        if (value >= 239) white += 1;
+      }
+      const drawn = black && white && (black + white >= 0.9 * seen || seen >= 0.95 * width * height);
+      this.whiten((r, g, b, a) => (clear && !drawn ? a : light(r, g, b) * (a / 255)));
     }
 
     begin(point, brush) {

@@ -33,6 +33,8 @@ class Preferences(Config):
     """Where noise comes from."""
     eta_noise_seed_delta: int = Field(0, ge=-(2**31), le=2**31 - 1, title="Eta noise seed delta")
     """ENSD."""
+    img2img_background_color: str = Field("#ffffff", pattern=r"^#[0-9a-fA-F]{6}$", title="Background color of img2img")
+    """Color behind the transparent parts of input images in img2img, such as #ffffff."""
     samples_format: ImageFormat = Field("png", title="Image format")
     """File format of pictures."""
     jpeg_quality: int = Field(80, ge=1, le=100, title="JPEG quality")

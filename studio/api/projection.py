@@ -110,6 +110,7 @@ SETTINGS: tuple[tuple[str, str], ...] = (
     ("s_noise", "s_noise"),
     ("img2img_color_correction", "color_correction"),
     ("inpainting_mask_weight", "inpainting_mask_weight"),
+    ("img2img_background_color", "background_color"),
     ("show_progress_every_n_steps", "preview_every"),
 )
 """A1111's settings that a request carries here, and their fields."""

@@ -14,13 +14,26 @@ Box = tuple[int, int, int, int]
 def read_mask(image: Image.Image, size: tuple[int, int], invert: bool = False, rounded: bool = True) -> Image.Image:
     """A mask of any mode and size as greys of a picture's (width, height): white is repainted; `rounded` leaves black and white only.
 
-    A layer that is transparent somewhere counts as painted where it is opaque, any other picture where it is light.
+    An image without transparent pixels is painted where it is light; a brush layer (strokes on transparency) where it is opaque, whatever its color.
+    A black and white mask that has some transparent pixels is still painted where it is white.
     """
-    image = eight_bits(image)
-    opacity = image.getchannel("A") if image.mode in ("LA", "RGBA") else None
-    grey = opacity if opacity is not None and opacity.getextrema()[0] < 255 else image.convert("RGB").convert("L")
+    grey = _painted(eight_bits(image))
     mask = _black_and_white(grey, size) if rounded else _stretched(grey, size)
     return ImageChops.invert(mask) if invert else mask
+
+
+def _painted(image: Image.Image) -> Image.Image:
+    """How much of each pixel of an 8-bit L, RGB, LA or RGBA mask is painted, as greys."""
+    light = image.convert("RGB").convert("L")
+    if image.mode not in ("LA", "RGBA") or image.getchannel("A").getextrema()[0] == 255:
+        return light
+    alpha = image.getchannel("A")
+    seen = np.asarray(light)[np.asarray(alpha) >= 128]
+    black, white = seen <= 16, seen >= 239
+    # A mask drawn black on white or white on black, saved with a few transparent pixels; A1111 would repaint all of it.
+    if black.any() and white.any() and ((black | white).mean() >= 0.9 or seen.size >= 0.95 * light.width * light.height):
+        return ImageChops.multiply(light, alpha)
+    return alpha
 
 
 def _stretched(grey: Image.Image, size: tuple[int, int]) -> Image.Image:

@@ -59,11 +59,16 @@ def _scaled_to_eight(image: Image.Image) -> Image.Image:
 
 def on_white(image: Image.Image) -> Image.Image:
     """A picture as RGB with its alpha laid on white."""
+    return flattened(image)
+
+
+def flattened(image: Image.Image, background: str = "#ffffff") -> Image.Image:
+    """A picture as RGB with its alpha laid on a colour that Pillow knows."""
     image = eight_bits(image)
     if image.mode in ("L", "RGB"):
         return image.convert("RGB")
     layer = image.convert("RGBA")
-    return Image.alpha_composite(Image.new("RGBA", layer.size, (255, 255, 255, 255)), layer).convert("RGB")
+    return Image.alpha_composite(Image.new("RGBA", layer.size, background), layer).convert("RGB")
 
 
 def resized(image: Image.Image, size: tuple[int, int], mode: ResizeMode) -> Image.Image:

@@ -115,6 +115,8 @@ class Repaint(Walk):
     """Path of coloured strokes with alpha, laid over the picture before it is repainted; with the same file as mask, only they are."""
     resize_mode: ResizeMode = "Just resize"
     """What happens when the picture has another shape than the result."""
+    background_color: str = Field("#ffffff", pattern=r"^#[0-9a-fA-F]{6}$", title="Background color")
+    """Color behind the transparent parts of the input image, such as #ffffff."""
     denoising_strength: float = Field(0.75, ge=0, le=1, json_schema_extra={"step": 0.01})
     """How far the repainted part may go from what was there: 0 keeps it, 1 starts anew."""
     mask_blur: int = Field(4, ge=0, le=64)

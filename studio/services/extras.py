@@ -7,7 +7,9 @@ from typing import Any
 from PIL import Image
 
 from studio.cancellation import Stopped
-from studio.dataset.folder import open_upright
+from studio.dataset.folder import in_words, open_turned
+from studio.dataset.profiles import in_srgb
+from studio.diffusion.resize import eight_bits
 from studio.files import atomic_write
 from studio.formats.carriers import infotext_of, png_info
 from studio.jobs import Lane
@@ -26,7 +28,7 @@ def run(request: ExtrasRequest, lane: Lane, desk: Desk) -> dict[str, Any]:
             break
         lane.emit("progress", step=number, total=len(request.images), text=Path(source).name)
         try:
-            enlarged = enlarge(open_upright(Path(source)), request, desk)
+            enlarged = enlarge(_opened(Path(source)), request, desk)
         except Stopped:
             break
         name = Path(request.names[number]).stem if number < len(request.names) else ""
@@ -34,6 +36,13 @@ def run(request: ExtrasRequest, lane: Lane, desk: Desk) -> dict[str, Any]:
         lane.emit("saved", path=images[-1])
     lane.emit("progress", step=len(images), total=len(request.images), text="")
     return {"images": images, "info": described(request), "stopped": len(images) < len(request.images)}
+
+
+def _opened(path: Path) -> Image.Image:
+    """A picture upright in sRGB, as RGBA when it has alpha, else as RGB. Raises Unreadable in words."""
+    with in_words(path):
+        image = eight_bits(in_srgb(open_turned(path)))
+    return image.convert("RGBA" if image.mode in ("LA", "RGBA") else "RGB")
 
 
 def enlarge(image: Image.Image, request: ExtrasRequest, desk: Desk) -> Image.Image:

@@ -186,24 +186,36 @@ def hires_size(request: GenerateRequest, size: tuple[int, int]) -> tuple[int, in
     width, height = size
     if request.hires_width and request.hires_height:
         return request.hires_width, request.hires_height
-    factor = request.hires_scale
-    if request.hires_width or request.hires_height:
-        factor = request.hires_width / width if request.hires_width else request.hires_height / height
-    return max(64, int(width * factor) // 8 * 8), max(64, int(height * factor) // 8 * 8)
+    if request.hires_width:
+        width, height = request.hires_width, request.hires_width * height // width
+    elif request.hires_height:
+        width, height = request.hires_height * width // height, request.hires_height
+    else:
+        width, height = int(width * request.hires_scale), int(height * request.hires_scale)
+    return max(64, width // 8 * 8), max(64, height // 8 * 8)
+
+
+def covering_size(size: tuple[int, int], target: tuple[int, int]) -> tuple[int, int]:
+    """The smallest (width, height) in multiples of 8 that has the proportions of `size` and covers `target`, as near as multiples of 8 allow."""
+    width, height = size
+    if target[0] * height > target[1] * width:
+        return target[0], max(target[1], target[0] * height // width // 8 * 8)
+    return max(target[0], target[1] * width // height // 8 * 8), target[1]
 
 
 def _larger(painter: Painter, request: GenerateRequest, latents: Tensor, size: tuple[int, int]) -> Tensor:
-    """The second pass: enlarged as latents or as pictures, and walked again from there. Raises Stopped before its first step."""
+    """The second pass: enlarged as latents or as images, cropped around the middle when the aspect ratio changes, and sampled again. Raises Stopped before its first step."""
     raise_if_stopped()
     model, target = painter.model, hires_size(request, size)
-    grid = (target[1] // model.scale, target[0] // model.scale)
+    cover = covering_size(size, target)
     if is_latent(request.hires_upscaler):
-        large = enlarged_latents(latents, grid, request.hires_upscaler)
+        large = enlarged_latents(latents, (cover[1] // model.scale, cover[0] // model.scale), request.hires_upscaler)
     else:
         if painter.enlarger is None:
             raise StudioError("Previews of a training cannot use an image upscaler.", "Choose a Latent upscaler.")
-        pictures = [painter.enlarger(picture, request.hires_upscaler, target) for picture in decoded(painter, latents)]
+        pictures = [painter.enlarger(picture, request.hires_upscaler, cover) for picture in decoded(painter, latents)]
         large = torch.cat([model.encode_images(from_image(picture))[0] for picture in pictures])
+    large = _center_crop(large, (target[1] // model.scale, target[0] // model.scale))
     second = request.model_copy(
         update={
             "sampler": request.sampler if request.hires_sampler == "Use same sampler" else request.hires_sampler,
@@ -216,6 +228,12 @@ def _larger(painter: Painter, request: GenerateRequest, latents: Tensor, size: t
     guide = guidance(model, texts, painter.words, reading, _looks(request), _looks(second))
     plan = replace(plan_of(painter, second, seeds_of(model, request, (target[1], target[0])), target), guidance=guide)
     return _walk(painter, second, plan, Start(large, request.hires_denoising_strength, extra=blank_for(model, target), exact=True))
+
+
+def _center_crop(latents: Tensor, grid: tuple[int, int]) -> Tensor:
+    """The middle (height, width) cells of latents; an odd cell is cut off at the bottom and the right, as in A1111."""
+    top, left = ((have - want) // 2 for have, want in zip(latents.shape[-2:], grid, strict=True))
+    return latents[..., top : top + grid[0], left : left + grid[1]]
 
 
 def blank_for(model: Model, size: tuple[int, int]) -> Tensor | None:

@@ -12,7 +12,7 @@ from studio.diffusion.inpaint import blurred, filled, mask_of, read_mask, sketch
 from studio.diffusion.masked_latents import first_content, latent_mask, mask_tensor, masked_conditioning
 from studio.diffusion.model import Model
 from studio.diffusion.noise import Seeds
-from studio.diffusion.resize import open_image, open_picture
+from studio.diffusion.resize import flattened, open_image, open_picture
 from studio.diffusion.sampling import Start
 from studio.diffusion.soft import Softness, blender, change_mask, overlay_masks
 from studio.diffusion.upscale import enlarged_latents
@@ -74,7 +74,7 @@ def _own_size(laid: Canvas, picture: Image.Image, mask: Image.Image | None, requ
 
 def _opened(request: GenerateRequest) -> tuple[Image.Image, Image.Image | None]:
     """The picture with its sketch, and the mask; raises InputError on an empty mask over the whole picture."""
-    picture = open_picture(request.init_image)
+    picture = flattened(open_image(request.init_image), request.background_color)
     mask = open_image(request.mask, "Mask") if request.mask else None
     if request.sketch:
         picture, strokes = sketch(picture, open_image(request.sketch, "Sketch"))

@@ -59,6 +59,8 @@ PAINTING: dict[str, str] = {
     "How much surrounding is shown to the model when only the masked part is repainted.": "仅重绘遮罩部分时，给模型看的周围范围。",
     "Apply color correction to match original colors": "校正颜色以匹配原图",
     "Give the result the colours of the picture it began from.": "让结果的颜色与原图一致。",
+    "Background color": "背景颜色",
+    "Color behind the transparent parts of the input image, such as #ffffff.": "输入图像的透明部分用这种颜色填充，例如 #ffffff。",
     "Inpainting conditioning mask strength": "重绘模型的遮罩强度",
     "How strongly a checkpoint made for inpainting sees the mask: 0 shows it the whole picture.": "专用重绘模型受遮罩影响的程度：0 则看到整张图。",
     "Soft inpainting": "柔和重绘 Soft inpainting",

@@ -93,6 +93,21 @@ def test_zoom_and_pan_leave_the_mask_where_it_was_painted(page: Page) -> None:
     assert np.array_equal(alpha(page), before)
 
 
+def test_a_black_and_white_mask_with_transparent_pixels_is_read_by_its_white(page: Page) -> None:
+    opened(page)
+    size = Image.open(PICTURE).size
+    mask = Image.new("RGBA", size, (0, 0, 0, 255))
+    mask.paste((255, 255, 255, 255), (0, 0, size[0] // 2, size[1]))
+    mask.putpixel((size[0] - 1, 0), (0, 0, 0, 0))
+    packed = io.BytesIO()
+    mask.save(packed, "PNG")
+    page.locator("#img2img_canvas [data-file=mask]").set_input_files({"name": "mask.png", "mimeType": "image/png", "buffer": packed.getvalue()})
+    page.wait_for_function("() => document.querySelector('#img2img_canvas canvas.ink').getContext('2d').getImageData(2, 2, 1, 1).data[3] === 255")
+    painted = alpha(page)
+    assert painted[:, : size[0] // 2 - 1].min() == 255
+    assert painted[:, size[0] // 2 + 1 :].max() == 0
+
+
 def test_a_mask_from_a_file_is_what_is_repainted(page: Page, studio: Studio) -> None:
     opened(page)
     size = Image.open(PICTURE).size

@@ -65,6 +65,64 @@ def test_a_brush_layer_is_painted_where_it_is_opaque_whatever_its_colour(opacity
     assert mask_of(brush(opacity), SIZE, invert=False).tobytes() == grey().tobytes()
 
 
+def opaque(mode: str, corner: tuple[int, ...] | None = None) -> Image.Image:
+    """The mask of `grey()`, white on black with alpha, one corner of it another value."""
+    image = grey().convert(mode)
+    if corner is not None:
+        image.putpixel((SIZE[0] - 1, SIZE[1] - 1), corner)
+    return image
+
+
+def faded() -> Image.Image:
+    """White on black whose upper edge is not quite opaque."""
+    image, alpha = opaque("RGBA"), Image.new("L", SIZE, 255)
+    alpha.paste(254, (0, 0, SIZE[0], 1))
+    image.putalpha(alpha)
+    return image
+
+
+def coloured() -> Image.Image:
+    """Red strokes on transparency."""
+    layer = Image.new("RGBA", SIZE, (0, 0, 0, 0))
+    layer.paste((200, 30, 60, 255), BOX)
+    return layer
+
+
+def palette() -> Image.Image:
+    """White on a black that the palette calls transparent."""
+    image = Image.fromarray((np.asarray(grey()) > 0).astype(np.uint8)).convert("P")
+    image.putpalette([0, 0, 0, 255, 255, 255])
+    image.info["transparency"] = 0
+    return image
+
+
+def numbers(dtype: type, white: float) -> Image.Image:
+    """The mask of `grey()` in numbers of another kind."""
+    return Image.fromarray((np.asarray(grey()) / 255 * white).astype(dtype))
+
+
+KINDS = {
+    "opaque RGBA": opaque("RGBA"),
+    "opaque black RGBA with one transparent pixel": opaque("RGBA", (0, 0, 0, 0)),
+    "opaque black RGBA with a faded edge": faded(),
+    "LA with a transparent corner": opaque("LA", (255, 0)),
+    "white strokes on transparency": Image.merge("RGBA", (grey(),) * 4),
+    "coloured strokes on transparency": coloured(),
+    "palette": grey().convert("P"),
+    "palette with a transparent black": palette(),
+    "16 bits": numbers(np.uint16, 65535),
+    "32 bits": numbers(np.int32, 65535),
+    "float": numbers(np.float32, 1),
+    "CMYK": grey().convert("RGB").convert("CMYK"),
+}
+"""The mask of `grey()` as the kinds of files that people have."""
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_every_kind_of_mask_repaints_what_it_shows(kind: str) -> None:
+    assert mask_of(KINDS[kind], SIZE, invert=False).tobytes() == grey().tobytes()
+
+
 def test_an_inverted_brush_layer_repaints_what_was_not_painted() -> None:
     assert np.array_equal(np.asarray(mask_of(brush(255), SIZE, invert=True)), 255 - np.asarray(grey()))
 

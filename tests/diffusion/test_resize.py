@@ -11,7 +11,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from studio.diffusion.resize import cropped, eight_bits, fitted, inner_box, on_white, open_image, open_picture, resized, whole_cells
+from studio.diffusion.resize import cropped, eight_bits, fitted, flattened, inner_box, on_white, open_image, open_picture, resized, whole_cells
 from studio.errors import InputError, NotFound, Unreadable
 
 MODES = ("Just resize", "Crop and resize", "Resize and fill")
@@ -134,6 +134,7 @@ def test_alpha_lies_on_white(tmp_path: Path) -> None:
     path = saved(tmp_path, layer, "a.png")
     assert np.asarray(open_picture(path, "Picture")).tolist() == [[[255, 255, 255], [0, 0, 200]]]
     assert open_image(path).mode == "RGBA"
+    assert np.asarray(flattened(open_image(path), "#102030")).tolist() == [[[16, 32, 48], [0, 0, 200]]]
     assert on_white(Image.new("LA", (1, 1), (0, 128))).getpixel((0, 0)) == pytest.approx((127, 127, 127), abs=1)
 
 

@@ -16,7 +16,7 @@ from studio.formats.infotext import infotext_of, read_infotext
 from studio.jobs import SilentLane
 from studio.requests.generate import GenerateRequest
 from studio.services.desk import Desk
-from studio.services.generation import run
+from studio.services.generation import covering_size, hires_size, run
 from studio.settings import Paths
 
 STEPS = 3
@@ -304,6 +304,43 @@ def test_a_checkpoint_that_is_not_one_is_told_in_words(root: Paths, name: str) -
 def test_a_checkpoint_that_does_not_exist_is_told_with_those_that_do(desk: Desk) -> None:
     with pytest.raises(NotFound, match=r"no checkpoint 'none'.*tiny-world"):
         run(request(checkpoint="none"), SilentLane(), desk)
+
+
+@pytest.mark.parametrize("upscaler", ["Latent", "Lanczos"])
+@pytest.mark.parametrize("target", [(128, 64), (64, 128), (192, 104)])
+def test_hires_to_another_aspect_ratio_crops_around_the_middle_and_does_not_stretch(desk: Desk, upscaler: str, target: tuple[int, int]) -> None:
+    """At a denoising strength of nearly 0 the second pass gives the enlarged first image back: by scale, and cropped to the target's shape."""
+    values = {"width": 64, "height": 64, "hires": True, "hires_upscaler": upscaler, "hires_denoising_strength": 0.0, "prompt": "a red monster"}
+    cropped = Image.open(run(request(**values, hires_width=target[0], hires_height=target[1]), SilentLane(), desk)["images"][0])
+    assert cropped.size == target
+    whole = Image.open(run(request(**values, hires_width=max(target), hires_height=max(target)), SilentLane(), desk)["images"][0])
+    left, top = ((have - want) // 8 // 2 * 8 for have, want in zip(whole.size, target, strict=True))
+    expected = np.asarray(whole.crop((left, top, left + target[0], top + target[1]))).astype(int)
+    stretched = np.asarray(whole.resize(target)).astype(int)
+    found = np.asarray(cropped).astype(int)
+    inner = np.s_[16:-16, 16:-16]
+    assert np.abs(found - expected)[inner].mean() < 4
+    assert np.abs(found - stretched)[inner].mean() > 2 * np.abs(found - expected)[inner].mean()
+
+
+@pytest.mark.parametrize(
+    ("size", "target", "cover"), [((512, 512), (1024, 512), (1024, 1024)), ((512, 768), (1024, 1024), (1024, 1536)), ((640, 512), (768, 1024), (1280, 1024)), ((512, 512), (1024, 1024), (1024, 1024))]
+)
+def test_the_second_pass_covers_its_target(size: tuple[int, int], target: tuple[int, int], cover: tuple[int, int]) -> None:
+    assert covering_size(size, target) == cover
+
+
+def test_one_side_of_the_second_pass_gives_the_other_without_rounding_it_twice() -> None:
+    for width in range(64, 1100, 8):
+        assert hires_size(request(hires=True, hires_width=width), (488, 488)) == (width, width)
+
+
+def test_transparent_parts_of_the_input_image_get_the_background_color(desk: Desk, tmp_path: Path) -> None:
+    path = tmp_path / "clear.png"
+    Image.new("RGBA", (64, 64), (255, 0, 0, 0)).save(path)
+    for colour, value in (("#ffffff", (255, 255, 255)), ("#103050", (16, 48, 80))):
+        found = run(request(init_image=str(path), denoising_strength=0.0, background_color=colour), SilentLane(), desk)
+        assert Image.open(found["images"][0]).getpixel((20, 20)) == value
 
 
 def test_pictures_are_numbered_on(desk: Desk) -> None:

@@ -84,6 +84,7 @@ def _mask_knobs(painting: Painting, mode: gr.Radio) -> None:
                 add("soft_mask_influence", "soft_difference_threshold", "soft_difference_contrast", info=None)
         add("inpainting_mask_weight")
     add("color_correction")
+    add("background_color")
     mode.change(lambda chosen: gr.update(visible=chosen.startswith("Inpaint")), mode, masked, show_progress="hidden")
 
 
