@@ -29,7 +29,8 @@
   });
 
   function finding(one) {
-    const sentence = t(one.text, one.values);
+    const { why, encoding: read } = one.values, words = { ...(why && { why: t(why) }), ...(read && { encoding: t(read) }) };
+    const sentence = t(one.text, { ...one.values, ...words });
     const mend = async () => {
       const done = await room.act("POST", room.here("doctor/fix"), { key: one.key });
       if (done) room.say("good", t("{name} ({count}). Undo takes it back.", done));
@@ -37,10 +38,18 @@
     return el("div", { class: `finding ${one.severity}`, dataset: { check: one.id } },
       el("p", {}, sentence),
       one.items.length ? el("div", { class: "strip" }, one.items.slice(0, 8).map((name) => el("img", { src: room.picture("thumb", name, ""), alt: name, title: name, loading: "lazy", onerror: (event) => event.target.remove(), onclick: () => show(one.items) })), one.items.length > 8 ? el("button", { type: "button", class: "link", onclick: () => show(one.items) }, t("all {count}", { count: one.items.length })) : null) : null,
+      one.id === "caption_encoding" ? encoding() : null,
       el("div", { class: "buttons" },
         one.fix ? el("button", { type: "button", class: "primary fix", onclick: mend }, t(one.fix_label)) : null,
         one.items.length ? act("Show", () => show(one.items)) : null,
         act(one.ignored ? "Do not ignore" : "Ignore", () => room.act("POST", room.here("doctor/ignore"), { key: one.key, ignored: !one.ignored }))));
+  }
+
+  // The encoding in which this dataset's captions are read; every caption is shown anew.
+  function encoding() {
+    const labels = ["Automatic", "Chinese (GBK)", "Traditional Chinese (Big5)", "Japanese (Shift-JIS)", "Korean (EUC-KR)", "Western European (Windows-1252)", "Cyrillic (Windows-1251)"];
+    const keep = (event) => room.act("PUT", room.here("settings"), { caption_encoding: event.target.value });
+    return el("label", { class: "field" }, t("Caption encoding"), el("select", { name: "caption_encoding", onchange: keep }, labels.map((label) => el("option", { value: label, selected: label === room.data.settings.caption_encoding }, t(label)))));
   }
 
   function show(names) {

@@ -11,7 +11,7 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 from studio import shelves
 from studio.dataset.profiles import in_srgb
 from studio.errors import InputError, StudioError, Unreadable
-from studio.projects.captions import caption_file, caption_of, is_file
+from studio.projects.captions import caption_of, is_captioned
 from studio.projects.marks import held_out, left_out
 from studio.projects.training_images import class_tokens, repeats_of, training_images
 
@@ -102,7 +102,7 @@ def divided(folder: Path) -> tuple[list[Path], list[Path]]:
 def caption_in(folder: Path, picture: Path) -> str:
     """The caption that a training on `folder` uses: the picture's own, else the class tokens of the kohya folder it lies in."""
     tokens = class_tokens(picture, folder)
-    return tokens if tokens and not is_file(caption_file(picture)) else caption_of(picture)
+    return tokens if tokens and not is_captioned(picture) else caption_of(picture)
 
 
 def read_folder(folder: Path) -> tuple[list[Item], list[tuple[Path, str]]]:

@@ -5,9 +5,9 @@ import time
 from typing import TYPE_CHECKING
 
 from studio.projects import journal
-from studio.projects.captions import clean_caption, decode_caption
+from studio.projects.captions import clean_caption
 from studio.projects.facts import Change, Edit
-from studio.projects.steps import Row, aimed, caption_bytes, disagreement, encoded, printable, same
+from studio.projects.steps import Row, aimed, caption_bytes, disagreement, encoded, printable, same, text_now
 
 if TYPE_CHECKING:
     from studio.projects.project import Project
@@ -23,7 +23,7 @@ def write_caption(project: "Project", name: str, text: str, seen: str | None) ->
     with journal.alone(project):
         aim = aimed(project.folder, [Change(name, "caption", None, text)])[0]
         original = caption_bytes(project.folder / aim.file)
-        now = None if original is None else decode_caption(original)
+        now = text_now(project.folder, aim, original)
         if (now or "").strip() == text.strip():
             return None
         if clean_caption(seen or "").strip() != (now or ""):

@@ -1,6 +1,7 @@
 """The doctor's checks of captions and masks: there, readable, short enough, of their own, and with the word that is taught."""
 
 import re
+from collections import Counter
 from collections.abc import Collection
 
 from studio.projects.captions import TROUBLES, split_tags
@@ -16,6 +17,12 @@ SHOWN = 5
 """Tags that a sentence names."""
 OUT_OF_REACH = ("unreadable", "long")
 """Troubles of a caption file that writing it anew does not mend."""
+LEGACY = "legacy"
+"""The trouble of a caption that isn't Unicode."""
+SAME_SHARE, SAME_COUNT = 0.25, 3
+"""From this share of the captions, and at least so many, the same caption is one that a captioner repeats."""
+LOOP = re.compile(r"(?<!\w)(\w+(?:\W+\w+){1,5}?)(?:\W+\1(?!\w)){2,}", re.IGNORECASE)
+"""Two to six words three times in a row, which is how a captioner gets stuck."""
 ENOUGH = 4
 """Captions from which on something they have in common means something."""
 
@@ -67,7 +74,28 @@ def template_without_name(case: Case) -> Hit | None:
 
 def trouble(case: Case) -> Hit | None:
     """Caption files in an odd encoding, or with odd characters."""
-    return _troubled(case, [code for code in TROUBLES if code not in OUT_OF_REACH])
+    return _troubled(case, [code for code in TROUBLES if code not in (*OUT_OF_REACH, LEGACY)])
+
+
+def other_encoding(case: Case) -> Hit | None:
+    """Caption files that aren't Unicode, with the encoding they are read in and how the first one reads."""
+    found = [item for item in case.used if case.around.caption_trouble.get(item.name) == LEGACY]
+    return Hit([item.name for item in found], {"encoding": case.around.caption_encoding, "sample": found[0].caption[:60]}) if found else None
+
+
+def repeated_captions(case: Case) -> Hit | None:
+    """Captions that many images share word for word, though not all do: a captioner that doesn't know what it sees."""
+    texts = Counter(item.caption.strip().casefold() for item in case.captioned)
+    text, count = texts.most_common(1)[0] if texts else ("", 0)
+    if len(texts) < 2 or count < max(SAME_COUNT, SAME_SHARE * len(case.captioned)):
+        return None
+    return Hit([item.name for item in case.captioned if item.caption.strip().casefold() == text], {"caption": text[:120]})
+
+
+def looping_captions(case: Case) -> Hit | None:
+    """Captions that say the same words again and again."""
+    found = [item for item in case.captioned if LOOP.search(item.caption[:2000])]
+    return Hit([item.name for item in found], {"caption": found[0].caption[:120]}) if found else None
 
 
 def out_of_reach(case: Case) -> Hit | None:
@@ -150,6 +178,13 @@ def _hit(names: list[str]) -> Hit | None:
 
 CHECKS: tuple[Check, ...] = (
     Check("caption_trouble", "warning", "Captions hard to read: {count} of {total} pictures. {why}", "reencode", trouble),
+    Check(
+        "caption_encoding",
+        "warning",
+        "Captions that aren't Unicode: {count} of {total} images, read as {encoding}. The first one reads: “{sample}”. If that is wrong, choose another encoding.",
+        "reencode",
+        other_encoding,
+    ),
     Check("caption_out_of_reach", "problem", "Captions that cannot be read whole: {count} of {total} pictures. {why}", None, out_of_reach),
     Check("no_captions", "warning", "No captions: none of {total} pictures has one, and the template asks for them with [filewords]. File names take their place.", None, none_at_all),
     Check("caption_missing", "warning", "Without a caption: {count} of {total} pictures. The file name takes its place.", None, missing),
@@ -172,6 +207,10 @@ CHECKS: tuple[Check, ...] = (
     ),
     Check("caption_shared", "warning", "One caption file for several pictures: {count} pictures differ only in their suffix. A change of one caption changes the others.", "own_caption", shared),
     Check("captions_identical", "hint", 'All {count} captions say the same: "{caption}". What the pictures differ in is learned as part of the subject.', None, all_the_same),
+    Check(
+        "captions_repeated", "warning", "The same caption for {count} of {total} images: “{caption}”. A captioner that doesn't know what it sees repeats itself; check these.", None, repeated_captions
+    ),
+    Check("captions_looping", "warning", "Captions that repeat the same words: {count} of {total} images, such as “{caption}”.", None, looping_captions),
     Check("tags_repeated", "hint", "Tags that stand twice: in the captions of {count} of {total} pictures.", "dedupe", repeated_tags),
     Check("brackets", "hint", "Brackets: the captions of {count} of {total} pictures hold some that are read as emphasis.", "escape_brackets", brackets),
     Check("tags_common", "hint", "In every caption: {tags}. These words keep for themselves what the subject always shows; without them the taught word learns it.", "remove_common_tags", common_tags),

@@ -65,6 +65,8 @@ class Surroundings:
 
     caption_trouble: Mapping[str, str] = field(default_factory=dict)
     """Picture: what is wrong with its caption file, as a code of captions.TROUBLES."""
+    caption_encoding: str = ""
+    """What the encoding is called in which captions that aren't Unicode are read."""
     mask_trouble: Mapping[str, str] = field(default_factory=dict)
     """Picture: what is wrong with its mask, in a sentence; empty when nothing is."""
     orphan_masks: tuple[str, ...] = ()

@@ -11,6 +11,7 @@ from typing import Literal
 
 from studio.errors import InputError, OutOfSpace, Unreadable
 from studio.projects.archive import Refused
+from studio.projects.captions import is_file
 from studio.projects.facts import Item
 from studio.projects.names import Names, clean, stem_of
 from studio.projects.project import Project
@@ -205,6 +206,8 @@ def _time(item: Item) -> float:
 
 def _words(file: Path, item: Item) -> bytes:
     """A caption as every trainer reads it: its own bytes where they are plain UTF-8 that says what the studio reads, else its words in UTF-8."""
+    if not is_file(file):  # a metadata file says it
+        return item.caption.encode("utf-8", errors="replace")
     data = b"".join(_pieces(file))
     try:
         plain = data.decode("utf-8").strip().startswith(item.caption)

@@ -8,7 +8,7 @@ from typing import Any
 from studio import shelves
 from studio.errors import Conflict, InputError
 from studio.projects import caption_mending
-from studio.projects.captions import own_caption_name
+from studio.projects.captions import caption_names
 from studio.projects.case import Aim, Case, Finding, Surroundings
 from studio.projects.doctor import Report, examine_set
 from studio.projects.facts import Change, Edit, Item
@@ -16,6 +16,7 @@ from studio.projects.picture_checks import SMALLEST_TARGET, face_crop, too_small
 from studio.projects.project import Project
 from studio.projects.set_checks import SPARED
 from studio.projects.steps import ENCODING
+from studio.projects.text_encodings import CAPTION_SUFFIXES, legacy_encoding
 
 IGNORED = "doctor_ignored"
 """The setting of a data set that holds keys of findings."""
@@ -112,13 +113,14 @@ def kept_mask_trouble(project: Project, items: Sequence[Item]) -> dict[str, str]
 
 def surroundings(project: Project, items: Sequence[Item], mask_trouble: Mapping[str, str] | None = None) -> Surroundings:
     """What lies in a data set's folder beside its pictures."""
-    captions = {own_caption_name(item.name) for item in items} | {f"{_stem(item.name)}.txt" for item in items}
+    captions = {name for item in items for name in caption_names(item.name)}
     masks = {f"{_stem(item.name)}{shelves.MASK_SUFFIX}" for item in items}
     names = sorted(path.name for path in project.folder.iterdir() if not path.name.startswith("."))
     return Surroundings(
         caption_trouble=project.caption_trouble(),
+        caption_encoding=legacy_encoding(project.folder),
         mask_trouble=kept_mask_trouble(project, items) if mask_trouble is None else mask_trouble,
-        orphan_captions=tuple(name for name in names if name.lower().endswith(".txt") and name not in captions and _stem(name).lower() not in PAPERS),
+        orphan_captions=tuple(name for name in names if name.lower().endswith(CAPTION_SUFFIXES) and name not in captions and _stem(name).lower() not in PAPERS),
         orphan_masks=tuple(name for name in names if name.endswith(shelves.MASK_SUFFIX) and name not in masks),
     )
 

@@ -19,6 +19,7 @@ from studio.projects.pairing import Found, Pairs, pair
 from studio.projects.project import Project
 from studio.projects.signatures import HEAD, looks_like, picture_kind
 from studio.projects.sources import RENAMED, Entry, gather
+from studio.projects.text_encodings import detect_together
 from studio.shelves import MASK_SUFFIX
 
 MOST_CAPTION = 4 * 2**20
@@ -109,6 +110,7 @@ class _Import:
         self._repeats: dict[str, int] = {}
         self._changes: list[Change] = []
         self._made: list[Path] = []
+        self._encoding = ""
         for item in items:
             self._sizes.setdefault(item.bytes, []).append(item.name)
 
@@ -130,6 +132,7 @@ class _Import:
     def _take_all(self, pairs: Pairs, on_step: OnStep, stop: Stop) -> None:
         """Picture by picture, then what came without one."""
         total = len(pairs.found)
+        self._encoding = detect_together(_captions_of(pairs))
         for done, found in enumerate(pairs.found):
             if stop():
                 self.stopped = True
@@ -271,7 +274,7 @@ class _Import:
         if not found.caption:
             return found.words
         try:
-            return decode_caption(found.caption.bytes(MOST_CAPTION))
+            return decode_caption(found.caption.bytes(MOST_CAPTION), lambda: self._encoding)
         except StudioError as error:
             self.skipped.append(Refused(str(found.caption.path), str(error)))
             return ""
@@ -299,6 +302,15 @@ class _Import:
         if self._repeats:
             put_repeats(self.project, self._repeats)
             self._repeats = {}
+
+
+def _captions_of(pairs: Pairs) -> Iterator[bytes]:
+    """The bytes of all captions of a source; those that can't be read are told when they are taken."""
+    for entry in (*(found.caption for found in pairs.found if found.caption), *pairs.captions):
+        try:
+            yield entry.bytes(MOST_CAPTION)
+        except StudioError:
+            continue
 
 
 def _picture(entry: Entry) -> Iterator[bytes]:

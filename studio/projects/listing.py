@@ -10,10 +10,11 @@ from typing import Any
 
 from studio import shelves
 from studio.errors import NotFound
-from studio.projects.captions import own_caption_name
+from studio.projects.captions import METADATA_NAMES, caption_names, described
 from studio.projects.facts import Choices, Facts, Item
 from studio.projects.sidecar import Sidecar, unkey
 from studio.projects.steps import shown_text
+from studio.projects.text_encodings import CAPTION_SUFFIXES, folder_encoding
 
 Stamp = tuple[int, int, int, int]
 """When a file was changed, its size, when its entry was changed, and its number: alike means unchanged."""
@@ -21,7 +22,7 @@ _FRESH = 100_000_000
 """A file changed less than so many nanoseconds ago may change again without its stamp telling: file systems count in steps."""
 _LONG = 2**16
 """Captions of more characters are not kept in memory between two calls."""
-_MINE = shelves.IMAGE_SUFFIXES | {".txt"}
+_MINE = shelves.IMAGE_SUFFIXES | frozenset(CAPTION_SUFFIXES)
 
 
 class Listing:
@@ -59,7 +60,7 @@ class Listing:
     def item(self, name: str) -> Item | None:
         """One picture; None when there is none of that name."""
         with self._lock:
-            names = (name, own_caption_name(name), f"{Path(name).stem}.txt", Path(name).stem + shelves.MASK_SUFFIX)
+            names = (name, *caption_names(name), *METADATA_NAMES, Path(name).stem + shelves.MASK_SUFFIX)
             files = {found: stamp for found in names if (stamp := _stamp(self.folder / found)) is not None}
             self._refresh()
             return self._item(name, files) if name in files and is_picture(name) else None
@@ -78,7 +79,7 @@ class Listing:
             with os.scandir(self.folder) as entries:
                 for entry in entries:
                     name = entry.name
-                    if name[0] != "." and name[name.rfind(".") :].lower() in _MINE and (stamp := _stamp(entry)) is not None:
+                    if name[0] != "." and (name[name.rfind(".") :].lower() in _MINE or name in METADATA_NAMES) and (stamp := _stamp(entry)) is not None:
                         found[name] = stamp
         except OSError as error:
             raise NotFound(f"The folder of {self.folder.name} cannot be read any more ({error.strerror}).", "It may have been moved or deleted.") from error
@@ -111,22 +112,23 @@ class Listing:
     def _item(self, name: str, files: dict[str, Stamp]) -> Item:
         """One picture, the same object as last time when nothing about it changed."""
         stem, stamp = name[: name.rfind(".")], files[name]
-        own, mask = f"{name}.txt", stem + shelves.MASK_SUFFIX
-        caption = own if own in files else f"{stem}.txt"
+        mask = stem + shelves.MASK_SUFFIX
+        caption = next((file for file in caption_names(name) if file in files), f"{stem}.txt")
         mask = mask if mask in files else ""
         changed, size, facts, counted = self._facts.get(name, (0, 0, None, 0))
         choices, chosen = self._choices.get(name, (_NOTHING, 0))
-        state = (stamp, caption, files.get(caption), files.get(mask), counted, chosen)
+        captioned = caption in files
+        describing = () if captioned else tuple(files.get(file) for file in METADATA_NAMES)
+        state = (stamp, caption, files.get(caption), files.get(mask), counted, chosen, describing, self._guess() if name in self._troubles else "")
         kept = self._items.get(name)
         if kept is not None and kept[0] == state:
             return kept[1]
-        captioned = caption in files
-        text, trouble = shown_text(self._root + caption) if captioned else ("", "")
+        text, trouble = shown_text(self._root + caption, self._guess) if captioned else (described(self.folder / name), "")
         known = facts if (changed, size) == stamp[:2] else None
         item = Item(
             name,
             caption=text,
-            captioned=captioned,
+            captioned=captioned or bool(text),
             caption_name=caption,
             mask_name=mask,
             mask_changed=files[mask][0] if mask else 0,
@@ -141,8 +143,12 @@ class Listing:
         if trouble:
             self._troubles[name] = trouble
         if settled and len(text) <= _LONG:
-            self._items[name] = (state, item)
+            self._items[name] = ((*state[:-1], self._guess() if trouble else ""), item)
         return item
+
+    def _guess(self) -> str:
+        """The encoding of captions that aren't Unicode."""
+        return folder_encoding(self.folder)
 
 
 _NOTHING = Choices()

@@ -10,10 +10,9 @@ from studio.projects.archive import Refused
 from studio.projects.kohya import Subset
 from studio.projects.names import key, stem_of
 from studio.projects.sources import METADATA, Entry
+from studio.projects.text_encodings import CAPTION_SUFFIXES
 from studio.shelves import MASK_SUFFIX
 
-CAPTIONS = (".txt", ".caption", ".cap")
-"""Suffixes of caption files, in the order in which they count."""
 MOST_METADATA = 256 * 2**20
 _DESCRIPTIONS = frozenset({".toml", ".json", ".jsonl", ".csv", ".npz", ".md", ".log"})
 """What lies in data sets beside pictures and is passed over in silence."""
@@ -67,7 +66,7 @@ def pair(entries: Sequence[Entry], extension: str, most: int) -> Pairs:
 
 def _suffixes(subset: Subset | None, extra: str) -> tuple[str, ...]:
     """Suffixes of captions, the particular ones first."""
-    return tuple(dict.fromkeys(suffix for suffix in (subset.extension.lower() if subset else "", extra, *CAPTIONS) if suffix))
+    return tuple(dict.fromkeys(suffix for suffix in (subset.extension.lower() if subset else "", extra, *CAPTION_SUFFIXES) if suffix))
 
 
 class _Helpers:

@@ -10,6 +10,7 @@ from studio.projects.captions import decode_caption, own_caption_name
 from studio.projects.facts import Change, Edit
 from studio.projects.sidecar import key
 from studio.projects.steps import Aim, Row, caption_bytes
+from studio.projects.text_encodings import guess_for
 
 if TYPE_CHECKING:
     from studio.projects.project import Project
@@ -75,7 +76,7 @@ def _aim(project: "Project", file: str, moments: list[_Event], at: float) -> Aim
     earlier = [event for event in moments if event.at <= at]
     text = earlier[-1].text if earlier else moments[0].was
     data = caption_bytes(path)
-    now = None if data is None else decode_caption(data)
+    now = None if data is None else decode_caption(data, guess_for(project.folder))
     untouched = len(earlier) == len(moments) and (data is None or path.stat().st_mtime <= at)
     if now == (text if text is None else text.strip()) or untouched or not (project.folder / item).is_file():
         return None

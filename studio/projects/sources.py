@@ -10,6 +10,7 @@ from pathlib import Path, PurePosixPath
 from studio.errors import InputError, StudioError, Unreadable
 from studio.projects import kohya
 from studio.projects.archive import Archive, Member, Refused
+from studio.projects.captions import METADATA_NAMES
 from studio.projects.kohya import Subset
 from studio.projects.names import Names
 from studio.shelves import IMAGE_SUFFIXES, MASK_SUFFIX
@@ -74,8 +75,7 @@ class Gathered:
 RENAMED = {".jfif": ".jpg", ".jif": ".jpg", ".jpe": ".jpg", ".apng": ".png", ".dib": ".bmp"}
 """Other suffixes of pictures, and what they become."""
 
-METADATA = frozenset({"metadata.jsonl", "metadata.csv"})
-"""Files with the captions of all pictures in and below a folder, each with file_name and text."""
+METADATA = frozenset(METADATA_NAMES)
 
 
 def is_picture(name: str) -> bool:

@@ -11,11 +11,12 @@ from typing import Any
 
 from studio import shelves
 from studio.errors import Conflict, InputError
-from studio.projects.captions import LONGEST, caption_file, clean_caption, decode_caption, is_file, own_caption_name, read_bytes, read_caption
+from studio.projects.captions import LONGEST, caption_file, clean_caption, decode_caption, described, is_file, own_caption_name, read_bytes, read_caption
 from studio.projects.facts import Change, Choices, Crop
 from studio.projects.kept_masks import keep_found, kept_mask
 from studio.projects.sidecar import key, unkey
 from studio.projects.staging import Content, in_words
+from studio.projects.text_encodings import Guess, guess_for
 
 TEXTS = frozenset({"caption", "own_caption"})
 """Fields that are caption files: the one that counts, and the one that is the picture's own (`a.png.txt`)."""
@@ -139,14 +140,14 @@ def _agrees(folder: Path, aim: Aim, before: Any, was: _Standing) -> bool:
 def shown_caption(image: Path) -> str:
     """What the page shows as a picture's caption."""
     file = caption_file(image)
-    return shown_text(str(file))[0] if is_file(file) else ""
+    return shown_text(str(file), guess_for(image.parent))[0] if is_file(file) else described(image)
 
 
-def shown_text(file: str) -> tuple[str, str]:
+def shown_text(file: str, guess: Guess | None = None) -> tuple[str, str]:
     """What a caption file says and what is wrong with it, as a code of captions.TROUBLES; one that cannot be read says nothing."""
     try:
         with open(file, "rb", buffering=0) as stream:
-            return read_caption(stream.read(LONGEST + 1))
+            return read_caption(stream.read(LONGEST + 1), guess)
     except OSError:
         return "", "unreadable"
 
@@ -160,8 +161,15 @@ def _found(folder: Path, aim: Aim, choices: dict[str, Choices]) -> _Standing:
         now = keep_found(folder, folder / aim.file)
     else:
         original = caption_bytes(folder / aim.file)
-        now = None if original is None else decode_caption(original)
+        now = text_now(folder, aim, original)
     return _Standing(now, now, original)
+
+
+def text_now(folder: Path, aim: Aim, original: bytes | None) -> str | None:
+    """What a caption says: its file's bytes as text, else what the folder's metadata file says of the image; None without either."""
+    if original is not None:
+        return decode_caption(original, guess_for(folder))
+    return (described(folder / aim.change.item) or None) if aim.change.field in ("caption", ENCODING) else None
 
 
 def choice_of(choices: Choices | None, field: str) -> Any:
@@ -202,7 +210,9 @@ def says(folder: Path, row: Row) -> Any:
     if row.field == "mask":
         return keep_found(folder, file)
     try:
-        return decode_caption(read_bytes(file)) if is_file(file) else None
+        if is_file(file):
+            return decode_caption(read_bytes(file), guess_for(folder))
+        return (described(folder / row.item) or None) if row.field == "caption" else None
     except OSError as error:
         raise in_words(error, file) from error
 

@@ -10,7 +10,8 @@ class ForecastRequest(MethodRequest):
 MISTAKE = "{mistake}"
 UNNAMED = "None of the {count} training prompts holds {name}, so nothing can be learned."
 HALF_NAMED = "Only {holding} of {count} training prompts hold {name}; the others teach it nothing."
-UNCAPTIONED = "{count} of {pictures} pictures have no caption."
+UNCAPTIONED = "{count} of {pictures} images have no caption; their file names are used instead."
+ENCODED = "Some captions aren't Unicode and are read as {encoding}."
 LONG = "{count} of {total} training prompts are longer than 75 tokens; the longest takes {most}."
 FEW = "There are {pictures} pictures, fewer than the {batch} that one step looks at, so each step shows some of them again."
 PRODIGY_LOW = "Prodigy finds the rate itself and multiplies it with the learning rate, which is {rate}."
@@ -30,6 +31,7 @@ FIXES: dict[str, str] = {
     UNNAMED: "Choose a template with [name] in its lines.",
     HALF_NAMED: "Put [name] into every line of the template.",
     UNCAPTIONED: "Write captions in the data set room, or choose a template without [filewords].",
+    ENCODED: "If that is wrong, choose another encoding under Check in the data set room.",
     LONG: "Shorten captions, or let tags drop out.",
     FEW: "Lower the batch size or the accumulation, or add pictures.",
     PRODIGY_LOW: "Write 1.",
@@ -45,5 +47,5 @@ FIXES: dict[str, str] = {
     UNREAD: "Mend them in the data set room, or take them out.",
 }
 """Every sentence about a problem, in English with {places}, and what mends it; the page has both in its other languages."""
-SEVERITIES: dict[str, str] = {MISTAKE: "problem", UNNAMED: "problem", RATE_HIGH: "problem", SPACE: "problem", COMPILE: "hint", UNREAD: "hint", UNCAPTIONED: "hint"}
+SEVERITIES: dict[str, str] = {MISTAKE: "problem", UNNAMED: "problem", RATE_HIGH: "problem", SPACE: "problem", COMPILE: "hint", UNREAD: "hint"}
 """A problem keeps a training from starting or makes it useless, a hint is good to know; what is not here is a warning."""

@@ -6,6 +6,7 @@ from pydantic import Field
 
 from studio.config import Config
 
+CaptionEncoding = Literal["Automatic", "Chinese (GBK)", "Traditional Chinese (Big5)", "Japanese (Shift-JIS)", "Korean (EUC-KR)", "Western European (Windows-1252)", "Cyrillic (Windows-1251)"]
 Method = Literal["textual_inversion", "lora", "hypernetwork", "dreambooth", "full"]
 
 
@@ -28,5 +29,7 @@ class RoomSettings(Config):
     """How many tokens the trained word takes up."""
     template: str = Field("subject_filewords", max_length=200, title="Prompt template")
     """The template whose lines become prompts."""
+    caption_encoding: CaptionEncoding = Field("Automatic", title="Caption encoding")
+    """Encoding of caption files that are not Unicode; automatic reads them in what all of them together look like."""
     method: Method = "textual_inversion"
     """What will be trained; advice and warnings follow it."""

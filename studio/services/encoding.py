@@ -19,6 +19,7 @@ from studio.errors import InputError, Unreadable
 from studio.jobs import Lane
 from studio.projects.cropping import nearest_bucket
 from studio.projects.facts import Size
+from studio.projects.text_encodings import legacy_encoding
 from studio.projects.training_images import repeats_of, training_images
 from studio.requests.train import TrainConfig
 from studio.settings import Paths
@@ -235,7 +236,11 @@ def _sample(entry: Entry, look: Look, encoder: Encoder) -> Sample:
 
 
 def _tell(entries: Sequence[Entry], look: Look, lane: Lane) -> None:
-    """Say what became of shapes and masks."""
+    """Say what became of captions, shapes and masks."""
+    encoding = next(filter(None, map(legacy_encoding, {image.parent for image in training_images(look.data)})), "")
+    if encoding:
+        text = f"Some captions aren't Unicode and were read as {encoding}, such as {entries[0].caption[:60]!r}."
+        lane.emit("warning", text=f"{text} If that is wrong, stop, and choose the encoding under Check in the dataset.")
     if look.sizes:
         counts = Counter((entry.size[0], entry.size[1]) for entry in entries if not entry.held)
         lane.emit("log", text=f"Aspect buckets: {', '.join(f'{width}x{height}: {count}' for (width, height), count in sorted(counts.items()))}.")

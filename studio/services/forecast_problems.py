@@ -7,8 +7,10 @@ from typing import Any
 from studio.dataset.folder import Item
 from studio.dataset.masks import read_mask
 from studio.errors import StudioError
+from studio.projects.captions import is_captioned
 from studio.projects.filling import fill
 from studio.projects.final_prompts import FinalPrompt, final_prompt
+from studio.projects.text_encodings import legacy_encoding
 from studio.prompts.chunks import CHUNK
 from studio.requests import forecast as say
 from studio.requests.train import TrainConfig, check_schedule
@@ -73,7 +75,10 @@ def _words(config: TrainConfig, material: Material) -> Iterator[Problem]:
         yield problem(say.UNNAMED, count=len(texts), name=material.name)
     elif holding < len(texts):
         yield problem(say.HALF_NAMED, holding=holding, count=len(texts), name=material.name)
-    bare = sum(not item.caption.strip() for item in material.items)
+    bare = sum(not item.caption.strip() or not is_captioned(item.image) for item in material.items)
+    encoding = next(filter(None, map(legacy_encoding, {item.image.parent for item in material.items})), "")
+    if encoding:
+        yield problem(say.ENCODED, encoding=encoding)
     if bare and any("[filewords]" in line for line in material.lines):
         yield problem(say.UNCAPTIONED, count=bare, pictures=len(material.items))
     every = prompts(material)

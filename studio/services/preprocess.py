@@ -25,7 +25,7 @@ from studio.dataset.tag_text import joined, with_trigger
 from studio.errors import InputError, OutOfSpace, StudioError
 from studio.jobs import Lane
 from studio.projects import archive
-from studio.projects.captions import existing_caption, merge_captions
+from studio.projects.captions import existing_caption, is_captioned, merge_captions
 from studio.requests.preprocess import PreprocessRequest
 from studio.services.desk import Desk
 
@@ -45,6 +45,7 @@ class _Walk:
     ledger: "_Ledger"
     yunet: Path | None = None
     written: int = 0
+    captioned: int = 0
     skipped: list[dict[str, str]] = field(default_factory=list)
     stopped: bool = False
 
@@ -63,6 +64,8 @@ def run(request: PreprocessRequest, lane: Lane, desk: Desk) -> dict[str, Any]:
             lane.emit("warning", text=one["reason"], source=one["source"])
         with walk.ledger:
             _prepare_all(walk, crops)
+    if walk.written and not walk.captioned and not walk.stopped and not any(map(is_captioned, shelves.images(destination))):
+        lane.emit("log", text=f"None of the {walk.written} images has a caption. Choose a captioner, or write captions in the dataset; training would use file names.")
     result: dict[str, Any] = {"written": walk.written, "skipped": refused + walk.skipped, "destination": str(destination)}
     if walk.stopped:
         return {**result, "stopped": True}
@@ -177,6 +180,7 @@ def _tell(walk: _Walk, picture: Path, number: int, made: Made) -> None:
     shown = walk.ledger.file.parent / f"{walk.ledger.first + number:05d}.jpg"
     words = made.path.with_suffix(".txt")
     caption = words.read_text(encoding="utf-8") if words.name in made.marks else ""
+    walk.captioned += bool(caption.strip())
     walk.lane.emit("item", source=str(picture), path=str(made.path), drawn=str(shown), caption=caption, box=list(made.box), size=list(made.original), flipped=bool(made.flip))
     if made.note:
         walk.lane.emit("warning", text=made.note, source=picture.name)

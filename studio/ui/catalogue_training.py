@@ -1,6 +1,9 @@
 """Chinese for training: its knobs, its screen and what is said while it runs."""
 
 TRAINING: dict[str, str] = {
+    "No image has a caption, so file names are used: “{example}”. Caption them first, or choose a template without [filewords].": "所有图片都没有标注，将用文件名代替：“{example}”。请先打标，或选用不含 [filewords] 的模板。",
+    "Some captions aren't Unicode and are read as {encoding}. If they look wrong in the dataset, choose the encoding under Check.": "部分标注不是 Unicode，按{encoding}读取。如果在数据集中显示不对，请在“检查”里选择编码。",
+    "None of the {count} images has a caption. Choose a captioner, or write captions in the dataset; training would use file names.": "{count} 张图片都没有标注。请选择打标模型，或在数据集中填写标注；否则训练会使用文件名。",
     "Rate falls": "学习率下降方式",
     "Constant keeps the written rates; cosine and linear let them fall to nothing toward the last step.": "constant 保持所写的学习率；cosine 和 linear 让它在最后一步前降到零。",
     "Warm-up steps": "预热步数",

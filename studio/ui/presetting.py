@@ -16,6 +16,7 @@ from studio.presets.compare import differences
 from studio.presets.fitting import fits
 from studio.presets.importing import imported
 from studio.presets.intents import FAMILIES, INTENTS, Preset, preset
+from studio.projects.captions import is_captioned
 from studio.requests.train import config_class
 from studio.ui.method_form import MethodForm
 from studio.ui.reasons import told
@@ -70,7 +71,7 @@ class Presetting:
             pictures = shelves.images(Path(located(self.page.engine.paths, name))) if name.strip() else []
         except StudioError:
             pictures = []
-        return len(pictures) or 15, not pictures or any(picture.with_suffix(".txt").is_file() for picture in pictures)
+        return len(pictures) or 15, not pictures or any(map(is_captioned, pictures))
 
     def _applied(self, data: dict[Component, Any]) -> list[Any]:
         """The form with the preset's values."""

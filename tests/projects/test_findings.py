@@ -312,7 +312,7 @@ def test_of_a_shared_caption_one_stays_and_no_file_is_orphaned(tmp_path: Path) -
 
 def test_a_caption_in_another_encoding_keeps_its_words(tmp_path: Path) -> None:
     project = Folder(tmp_path).good().add("odd.png", "hero, 红帽子".encode("gb18030")).open()
-    fixed(project, "caption_trouble")
+    fixed(project, "caption_encoding")
     assert (tmp_path / "odd.txt").read_bytes() == "hero, 红帽子".encode()
 
 

@@ -50,7 +50,7 @@ def test_a_caption_is_written_anew_as_utf8_without_a_change_of_its_words(tmp_pat
     (tmp_path / "a.png").write_bytes(b"a twin")
     project = Project(tmp_path)
     before = {item.name: item.caption for item in project.items()}
-    assert project.caption_trouble() == {"a.jpg": "encoding", "a.png": "encoding", "b.jpg": "encoding", "c.jpg": "encoding", "d.jpg": "nul"}
+    assert project.caption_trouble() == {"a.jpg": "legacy", "a.png": "legacy", "b.jpg": "encoding", "c.jpg": "encoding", "d.jpg": "nul"}
     assert said(project.edit("mend", [Change(name, "encoding", code, "utf-8") for name, code in project.caption_trouble().items()])) == ("mend", 4, "done")
     assert project.caption_trouble() == {}
     assert {item.name: item.caption for item in project.items()} == before

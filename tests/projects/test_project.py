@@ -58,7 +58,7 @@ def test_what_did_not_change_is_not_read_again(tmp_path: Path, monkeypatch: pyte
     before = project.items()
     read: list[str] = []
     shown, parsed = listing.shown_text, listing._parsed
-    monkeypatch.setattr(listing, "shown_text", lambda file: read.append(Path(file).name) or shown(file))
+    monkeypatch.setattr(listing, "shown_text", lambda file, guess: read.append(Path(file).name) or shown(file, guess))
     monkeypatch.setattr(listing, "_parsed", lambda kind, text: read.append(kind.__name__) or parsed(kind, text))
     assert all(new is old for new, old in zip(project.items(), before, strict=True))
     assert read == []

@@ -120,7 +120,7 @@ def test_only_the_named_pictures_are_captioned(folder: Path, desk: Desk, lane: S
 
 @pytest.mark.parametrize(
     ("action", "one", "looks"),
-    [("ignore", "red 40", 6), ("copy", "old one", 4), ("prepend", "old one red 40", 6), ("append", "red 40 old one", 6), ("keep", "old one", 4)],
+    [("ignore", "red 40", 6), ("copy", "old one", 4), ("prepend", "old one, red 40", 6), ("append", "red 40, old one", 6), ("keep", "old one", 4)],
 )
 def test_captions_that_are_there_are_treated_as_asked(folder: Path, desk: Desk, lane: SilentLane, colours: dict[str, Colours], action: Any, one: str, looks: int) -> None:
     captioning.run(request(folder, existing=action), lane, desk)
@@ -131,9 +131,9 @@ def test_captions_that_are_there_are_treated_as_asked(folder: Path, desk: Desk, 
 
 def test_the_trigger_word_stands_before_everything(folder: Path, desk: Desk, lane: SilentLane, colours: dict[str, Colours]) -> None:
     captioning.run(request(folder, existing="prepend", trigger="ohwx"), lane, desk)
-    assert texts(folder)["1.txt"] == "ohwx, old one red 40"
+    assert texts(folder)["1.txt"] == "ohwx, old one, red 40"
     captioning.run(request(folder, existing="copy", trigger="ohwx"), lane, desk)
-    assert texts(folder)["1.txt"] == "ohwx, old one red 40"
+    assert texts(folder)["1.txt"] == "ohwx, old one, red 40"
 
 
 def test_several_captioners_are_joined_and_lent_one_after_another(folder: Path, desk: Desk, lane: SilentLane, colours: dict[str, Colours], monkeypatch: pytest.MonkeyPatch) -> None:
@@ -247,8 +247,8 @@ def test_a_job_whose_worker_died_goes_on_and_says_nothing_twice(
     result = captioning.run(request(folder, existing=action), lane, desk)
     expected = {
         "ignore": lambda n: f"red {40 * n}",
-        "prepend": lambda n: f"old {n} red {40 * n}",
-        "append": lambda n: f"red {40 * n} old {n}",
+        "prepend": lambda n: f"old {n}, red {40 * n}",
+        "append": lambda n: f"red {40 * n}, old {n}",
         "copy": lambda n: f"old {n}",
         "keep": lambda n: {1: "old one", 4: "old four"}.get(n, f"red {40 * n}"),
     }[action]
@@ -261,7 +261,7 @@ def test_pictures_that_share_a_caption_file_get_one_each(folder: Path, desk: Des
     Image.new("RGB", (30, 30), (255, 0, 0)).save(folder / "1.webp", lossless=True)
     captioning.run(request(folder, existing="append"), lane, desk)
     said = {item.name: item.caption for item in Project(folder).items()}
-    assert (said["1.png"], said["1.webp"]) == ("red 40 old one", "red 255 old one")
+    assert (said["1.png"], said["1.webp"]) == ("red 40, old one", "red 255, old one")
     Project(folder).undo()
     assert texts(folder) == {"1.txt": "old one", "4.txt": "old four"}
 

@@ -347,3 +347,16 @@ def test_a_destination_that_is_a_file_is_refused_in_words(tmp_path: Path, source
         with pytest.raises(InputError, match=r"destination.*cannot be made"):
             preprocess.run(request(source, wrong), lane, desk)
     assert (tmp_path / "file").read_text() == "mine"
+
+
+def test_images_without_any_caption_are_told(tmp_path: Path, desk: Desk, lane: SilentLane) -> None:
+    source = tmp_path / "bare"
+    source.mkdir()
+    Image.new("RGB", (128, 128), "red").save(source / "a.png")
+    values = {"source": str(source), "destination": str(tmp_path / "made"), "width": 64, "height": 64}
+    preprocess.run(PreprocessRequest(**values), lane, desk)
+    assert [event["text"] for event in told(lane, "log")] == ["None of the 1 images has a caption. Choose a captioner, or write captions in the dataset; training would use file names."]
+    (source / "a.caption").write_text("a red square")
+    lane.events.clear()
+    preprocess.run(PreprocessRequest(**{**values, "destination": str(tmp_path / "again"), "existing_captions": "copy"}), lane, desk)
+    assert told(lane, "log") == [] and (tmp_path / "again" / "00000-0-a.txt").read_text() == "a red square"

@@ -171,6 +171,9 @@ def _drawer(page: Page) -> Any:
         sentence = "{written} pictures are ready ({time})." if job.state is State.DONE else "Stopped: {written} pictures are ready ({time})."
         left_out = "".join(note("warn", f"{s['source']}: {s['reason']}") for s in job.result["skipped"])
         text = note("good", tell(lang, sentence, written=job.result["written"], time=took(job)), f'<div class="small">{escape(job.result["destination"])}</div>')
+        if view.items and not any(item["caption"] for item in view.items):
+            bare = "None of the {count} images has a caption. Choose a captioner, or write captions in the dataset; training would use file names."
+            text += note("warn", tell(lang, bare, count=job.result["written"]))
         return [refused + text + left_out, made, cuts, stop, use, use]
 
     return draw

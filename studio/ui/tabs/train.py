@@ -13,6 +13,8 @@ from gradio.components import Component
 from studio import shelves
 from studio.engine import Engine
 from studio.errors import StudioError
+from studio.projects.captions import caption_of, is_captioned
+from studio.projects.text_encodings import legacy_encoding
 from studio.projects.training_images import training_images
 from studio.requests import TrainRequest
 from studio.requests.train import config_class, subject_of
@@ -35,6 +37,8 @@ ADVANCED: tuple[tuple[str, tuple[tuple[str, ...], ...]], ...] = (
     ("Loss and machine", (("min_snr_gamma", "noise_offset"), ("clip_skip", "seed"), ("gradient_checkpointing", "compile"))),
 )
 """Groups of knobs below the usual ones: title, and rows of fields."""
+LOOKED = 200
+"""Images whose captions are looked for while the form is filled in."""
 TEXTS = ("embedding", "name", "start_from", "data", "template")
 """Fields that are empty rather than nothing."""
 
@@ -162,10 +166,26 @@ def _shelved(page: Page) -> Callable[..., Sequence[Any]]:
         ]
         reasons = _missing(page.engine, embedding if "embedding" in config_class(method).model_fields else name, data, method)
         text = note("", " ".join(tell(lang, reason) for reason in reasons)) if reasons else ""
+        text += _caption_note(page.engine, lang, data, template)
         waits = "" if reasons or page.engine.active("train") is None else f'<div class="small">{escape(tell(lang, "A training is running; another one waits until it has ended."))}</div>'
         return [*updates, gr.update(interactive=not reasons), gr.update(interactive=not reasons), refused + text + waits]
 
     return draw
+
+
+def _caption_note(engine: Engine, lang: str, data: str, template: str) -> str:
+    """What an artist should know of the captions before a training starts: that there are none though the template asks for them, or that their encoding is a guess."""
+    try:
+        images = training_images(Path(located(engine.paths, data))) if data.strip() else []
+        asked = "[filewords]" in engine.template_text(template) if template else False
+    except StudioError:
+        return ""
+    if images and asked and not any(map(is_captioned, images[:LOOKED])):
+        bare = "No image has a caption, so file names are used: “{example}”. Caption them first, or choose a template without [filewords]."
+        return note("warn", tell(lang, bare, example=caption_of(images[0])[:60]))
+    encoding = next(filter(None, map(legacy_encoding, {image.parent for image in images})), "")
+    guessed = "Some captions aren't Unicode and are read as {encoding}. If they look wrong in the dataset, choose the encoding under Check."
+    return note("warn", tell(lang, guessed, encoding=tell(lang, encoding))) if encoding else ""
 
 
 def _begun(engine: Engine, method: str) -> list[str]:
