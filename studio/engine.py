@@ -108,8 +108,8 @@ class Engine:
 
     def _check_checkpoint(self, name: str, wrong: list[str]) -> None:
         """A named checkpoint must be on the shelf."""
-        known = shelves.checkpoints(self.paths)
-        if name and name not in known and not any(Path(k).stem == name for k in known):
+        known = shelves.checkpoint_files(self.paths)
+        if name and shelves.checkpoint_named(known, name) is None:
             wrong.append(f"Checkpoint: there is no {name!r}; choose one of {', '.join(known) or 'none'}.")
 
     def job(self, name: str) -> Job:
@@ -189,7 +189,7 @@ class Engine:
     def pasted(self, text: str) -> tuple[dict[str, Any], list[str]]:
         """An infotext as fields of a request, and notes on what could not be taken over."""
         checkpoints = self.checkpoint_hashes()
-        autoencoders = {path.name: known_hash(path, self.paths.hashes) or "" for path in shelves.vae_files(self.paths)}
+        autoencoders = {name: known_hash(path, self.paths.hashes) or "" for name, path in shelves.vae_files(self.paths).items()}
         return request_values(text, lookup_in(checkpoints, checkpoints), lookup_in(autoencoders, autoencoders))
 
     def checkpoint_hashes(self) -> dict[str, str]:

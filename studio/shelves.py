@@ -2,12 +2,15 @@
 
 import os
 import re
+import sys
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePath, PurePosixPath
 
 from studio.errors import Unavailable
 from studio.jobs import JobStore
 from studio.peeking import carries_embedding, is_second_half
+from studio.prompts.words import fold
 from studio.settings import Paths
 
 IMAGE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".avif"})
@@ -44,13 +47,12 @@ class EmbeddingCard:
 
 
 def checkpoint_files(paths: Paths) -> dict[str, Path]:
-    """Checkpoints by name: own ones first, the shipped tiny world last."""
+    """Checkpoints by name, as A1111 names them: the path within models/Stable-diffusion, such as `folder/name.safetensors`. Own ones first, the shipped tiny world last."""
     files: dict[str, Path] = {}
-    for folder in paths.both("checkpoints"):
-        for entry in _entries(folder):
-            found = (entry / "model_index.json").is_file() if entry.is_dir() else entry.suffix.lower() in CHECKPOINT_SUFFIXES and not entry.stem.lower().endswith(".vae")
-            if found:
-                files.setdefault(entry.name, entry)
+    for home in paths.both("checkpoints"):
+        found = [p for p in _below(home, CHECKPOINT_SUFFIXES, "model_index.json") if p.is_dir() or not p.stem.lower().endswith(".vae")]
+        for path in sorted(found, key=lambda p: (len(p.parts), p)):
+            files.setdefault(path.relative_to(home).as_posix(), path)
     return files
 
 
@@ -59,22 +61,32 @@ def checkpoints(paths: Paths) -> list[str]:
     return list(checkpoint_files(paths))
 
 
-def vae_files(paths: Paths) -> list[Path]:
-    """Autoencoders of their own: files and diffusers folders in models/VAE, and `<name>.vae.pt` (or .safetensors, .ckpt) beside checkpoints."""
-    found = [p for p in _entries(paths.vae) if ((p / "config.json").is_file() if p.is_dir() else p.suffix.lower() in VAE_SUFFIXES)]
-    return found + [p for p in _entries(paths.checkpoints) if p.stem.endswith(".vae") and p.suffix.lower() in VAE_SUFFIXES and p.is_file()]
+def checkpoint_named(files: Mapping[str, Path], name: str) -> str | None:
+    """The name among `files` that is meant by a name: itself, else without its folder, else without its extension too; None when there is none."""
+    forms: tuple[Callable[[str], str], ...] = (str, lambda entry: PurePosixPath(entry).name, lambda entry: PurePosixPath(entry).stem)
+    wanted = name.replace("\\", "/")
+    return next((entry for form in forms for entry in files if form(entry) == wanted), None)
+
+
+def vae_files(paths: Paths) -> dict[str, Path]:
+    """Autoencoders by name: files and diffusers folders in models/VAE and below, and `<name>.vae.pt` (or .safetensors, .ckpt) beside checkpoints.
+
+    Of two files with one name the second is named by its path.
+    """
+    beside = [p for p in _below(paths.checkpoints, VAE_SUFFIXES, "model_index.json") if p.stem.lower().endswith(".vae")]
+    return {**_named(_below(paths.vae, VAE_SUFFIXES, "config.json"), paths.vae, _whole), **_named(beside, paths.checkpoints, _whole)}
 
 
 def vaes(paths: Paths) -> list[str]:
     """Names of autoencoders that can be used in the place of a checkpoint's own."""
-    return list(dict.fromkeys(p.name for p in vae_files(paths)))
+    return list(vae_files(paths))
 
 
 def upscaler_files(paths: Paths) -> dict[str, Path]:
-    """Models in models/ESRGAN that enlarge pictures, by the name they are chosen by: the stem, or the whole name where two files share one."""
-    files = [p for p in _entries(paths.esrgan) if p.suffix.lower() in UPSCALER_SUFFIXES and p.is_file()]
+    """Models in models/ESRGAN and below that enlarge pictures, by the name they are chosen by: the stem, or the whole name where two files share one, or the path."""
+    files = _below(paths.esrgan, UPSCALER_SUFFIXES)
     stems = [p.stem for p in files]
-    return {p.name if stems.count(p.stem) > 1 else p.stem: p for p in files}
+    return _named(files, paths.esrgan, lambda p: p.name if stems.count(p.stem) > 1 else p.stem)
 
 
 def upscalers(paths: Paths, latent: bool = True) -> list[str]:
@@ -89,27 +101,91 @@ def embedding_files(paths: Paths) -> list[Path]:
 
 
 def loras(paths: Paths) -> dict[str, Path]:
-    """LoRA files and their kin by name, from models/Lora and below; of two that are called alike the first."""
-    return _named(_below(paths.lora, ADAPTER_SUFFIXES))
+    """LoRA files and their kin from models/Lora and below, by name: the stem. Of several files with one stem the first has it; the others are named by their path, such as `folder/name`."""
+    return _named(_below(paths.lora, ADAPTER_SUFFIXES), paths.lora)
 
 
 def hypernetworks(paths: Paths) -> dict[str, Path]:
-    """Hypernetwork files by name, from models/hypernetworks and below."""
-    return _named(_below(paths.hypernetworks, HYPERNETWORK_SUFFIXES))
+    """Hypernetwork files by name, from models/hypernetworks and below, named as LoRA files are."""
+    return _named(_below(paths.hypernetworks, HYPERNETWORK_SUFFIXES), paths.hypernetworks)
 
 
-def _below(folder: Path, suffixes: frozenset[str]) -> list[Path]:
-    """Files of some kinds in a folder and below, by name; no hidden ones."""
-    files = folder.rglob("*") if folder.is_dir() else ()
-    return sorted((p for p in files if p.suffix.lower() in suffixes and p.is_file() and not p.name.startswith(".")), key=lambda p: (p.stem.lower(), str(p)))
+def meant(files: Iterable[Path], home: Path, name: str) -> list[Path]:
+    """Files below `home` that a prompt means by a name, the one to use first: the stem or the path, with or without extension; where none is called so, letter case and Unicode form aside."""
+    wanted, files = name.replace("\\", "/").strip("/"), list(files)
+    for same in (str, fold):
+        for forms in (_paths_of, _names_of):
+            found = [p for p in files if any(same(form) == same(wanted) for form in forms(p, home))]
+            if found:
+                return found
+    return []
 
 
-def _named(files: list[Path]) -> dict[str, Path]:
-    """Files by their stems."""
+def _paths_of(path: Path, home: Path) -> tuple[str, ...]:
+    """How a file in a folder of `home` is called with that folder."""
+    inside = path.relative_to(home)
+    return (inside.with_suffix("").as_posix(), inside.as_posix()) if len(inside.parts) > 1 else ()
+
+
+def _names_of(path: Path, _home: Path) -> tuple[str, ...]:
+    """How a file is called without its folder."""
+    return path.stem, path.name
+
+
+def _below(home: Path, suffixes: frozenset[str], mark: str = "") -> list[Path]:
+    """Files of some kinds in a folder and below, by stem, those in fewer folders first; no hidden ones. A folder that holds a file called `mark` counts as one file."""
+    found: list[Path] = []
+    for folder, names in folders_below(home, mark):
+        if mark and mark in names and folder != home:
+            found.append(folder)
+        else:
+            found += [path for name in names if not name.startswith(".") and PurePath(name).suffix.lower() in suffixes and (path := folder / name).is_file()]
+    return sorted(found, key=lambda p: (p.stem.lower(), len(p.parts), str(p)))
+
+
+def folders_below(home: Path, mark: str = "") -> Iterator[tuple[Path, list[str]]]:
+    """A folder and all below it with the names of their files, hidden folders left out, nothing below a folder that holds a file called `mark`.
+
+    Links to folders are followed after all real folders; each folder is visited once, and none that holds `home` itself, so links in a circle end. Two links to a marked folder are two.
+    """
+    seen: set[str] = set()
+    above = {str(folder) for folder in (home.resolve(), *home.resolve().parents)}
+    waiting = [home]
+    while waiting:
+        place = waiting.pop(0)
+        if mark and place != home and (place / mark).is_file():
+            yield place, [mark]
+            continue
+        real = os.path.realpath(place)
+        if real in seen or (place != home and real in above):
+            continue
+        for at, folders, names in os.walk(place):
+            folder = Path(at)
+            seen.add(os.path.realpath(folder))
+            yield folder, sorted(names)
+            visible = [] if mark in names and mark and folder != home else sorted(name for name in folders if not name.startswith("."))
+            waiting += [folder / name for name in visible if is_link(folder / name)]
+            folders[:] = [name for name in visible if not is_link(folder / name) and os.path.realpath(folder / name) not in seen | above]
+
+
+def is_link(folder: Path) -> bool:
+    """Whether a folder is a link to another one, on Windows also as a junction."""
+    return os.path.islink(folder) or (sys.version_info >= (3, 12) and os.path.isjunction(folder))
+
+
+def _named(files: Iterable[Path], home: Path, plain: Callable[[Path], str] = lambda p: p.stem) -> dict[str, Path]:
+    """Files by a plain name; where an earlier one has it, by the path below `home`, with the extension if need be."""
     named: dict[str, Path] = {}
     for path in files:
-        named.setdefault(path.stem, path)
+        inside = path.relative_to(home)
+        names = (plain(path), (inside.parent / plain(path)).as_posix(), inside.as_posix())
+        named.setdefault(next((name for name in names if name not in named), names[-1]), path)
     return named
+
+
+def _whole(path: Path) -> str:
+    """A file's name with its extension."""
+    return path.name
 
 
 def embeddings(paths: Paths) -> list[EmbeddingCard]:

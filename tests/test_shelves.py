@@ -35,11 +35,81 @@ def test_files_are_listed_by_name_from_folders_below(root: Paths, shelf: str) ->
     assert list(getattr(shelves, shelf)(root).items()) == [("A", folder / "sub/A.pt"), ("b", folder / "b.pt"), ("c", folder / "sub/deep/c.pt")]
 
 
-def test_of_two_files_with_one_name_the_first_is_listed(root: Paths) -> None:
-    for name in ("x.safetensors", "sub/x.safetensors"):
-        (root.lora / name).parent.mkdir(exist_ok=True)
-        (root.lora / name).write_bytes(b"x")
-    assert len(shelves.loras(root)) == 1
+def made(folder: Path, *names: str) -> None:
+    """Files in a folder and below."""
+    for name in names:
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_bytes(b"x")
+
+
+def test_of_files_with_one_name_the_first_has_it_and_the_others_their_path(root: Paths) -> None:
+    made(root.lora, "z/x.safetensors", "x.safetensors", "a/x.safetensors", "a/x.pt", "a/b/y.pt")
+    assert {name: path.relative_to(root.lora).as_posix() for name, path in shelves.loras(root).items()} == {
+        "x": "x.safetensors",
+        "a/x": "a/x.pt",
+        "a/x.safetensors": "a/x.safetensors",
+        "z/x": "z/x.safetensors",
+        "y": "a/b/y.pt",
+    }
+
+
+@pytest.mark.parametrize(
+    ("name", "wanted"),
+    [
+        ("x", ["x.safetensors", "a/x.pt", "a/x.safetensors", "z/x.safetensors"]),
+        ("z/x", ["z/x.safetensors"]),
+        ("Z\\X", ["z/x.safetensors"]),
+        ("a/x", ["a/x.pt", "a/x.safetensors"]),
+        ("a/x.pt", ["a/x.pt"]),
+        ("x.pt", ["a/x.pt"]),
+        ("b/y", []),
+        ("a/b/y", ["a/b/y.pt"]),
+        ("cafe\u0301", ["caf\u00e9.pt"]),
+        ("../x", []),
+    ],
+)
+def test_a_name_means_files_by_stem_or_path(root: Paths, name: str, wanted: list[str]) -> None:
+    made(root.lora, "z/x.safetensors", "x.safetensors", "a/x.safetensors", "a/x.pt", "a/b/y.pt", "caf\u00e9.pt")
+    assert [path.relative_to(root.lora).as_posix() for path in shelves.meant(shelves.loras(root).values(), root.lora, name)] == wanted
+
+
+def test_every_shelf_reaches_into_folders(root: Paths) -> None:
+    made(root.checkpoints, "b.safetensors", "sd/a.safetensors", "sd/deep/c.ckpt", "sd/a.vae.pt", "xl/diffusers/model_index.json", "xl/diffusers/unet/model.safetensors", ".git/d.ckpt", "note/n.txt")
+    made(root.vae, "v.pt", "more/v.pt", "more/w.safetensors", "folder/config.json", "folder/model.safetensors")
+    made(root.esrgan, "4x.pth", "anime/4x.pth", "anime/2x.pth")
+    own = [name for name, path in shelves.checkpoint_files(root).items() if path.is_relative_to(root.root)]
+    assert own == ["b.safetensors", "sd/a.safetensors", "xl/diffusers", "sd/deep/c.ckpt"]
+    assert shelves.vaes(root) == ["folder", "v.pt", "more/v.pt", "w.safetensors", "a.vae.pt"]
+    assert list(shelves.upscaler_files(root)) == ["2x", "4x.pth", "anime/4x.pth"]
+    files = shelves.checkpoint_files(root)
+    assert [shelves.checkpoint_named(files, name) for name in ("sd/a.safetensors", "sd\\a.safetensors", "a.safetensors", "a", "diffusers", "d")] == [
+        "sd/a.safetensors",
+        "sd/a.safetensors",
+        "sd/a.safetensors",
+        "sd/a.safetensors",
+        "xl/diffusers",
+        None,
+    ]
+
+
+@pytest.mark.parametrize("shelf", ["loras", "hypernetworks", "embedding_files", "checkpoint_files", "vae_files", "upscaler_files"])
+def test_linked_folders_are_followed_once_and_circles_end(root: Paths, tmp_path: Path, shelf: str) -> None:
+    home = {"loras": root.lora, "hypernetworks": root.hypernetworks, "embedding_files": root.embeddings, "checkpoint_files": root.checkpoints, "vae_files": root.vae, "upscaler_files": root.esrgan}[
+        shelf
+    ]
+    suffix = "ckpt" if shelf == "checkpoint_files" else "pt"
+    made(tmp_path / "disk", f"far.{suffix}", f"sub/deep.{suffix}")
+    made(home, f"near/own.{suffix}")
+    (home / "alink").symlink_to(tmp_path / "disk", target_is_directory=True)
+    (home / "blink").symlink_to(tmp_path / "disk", target_is_directory=True)
+    (home / "back").symlink_to(home / "near", target_is_directory=True)
+    (home / "near" / "circle").symlink_to(home, target_is_directory=True)
+    (home / "near" / "above").symlink_to(root.root, target_is_directory=True)
+    (tmp_path / "disk" / "sub" / "circle").symlink_to(tmp_path / "disk", target_is_directory=True)
+    (home / f"broken.{suffix}").symlink_to(home / "gone")
+    found = getattr(shelves, shelf)(root)
+    paths = [path for path in (found.values() if isinstance(found, dict) else found) if path.is_relative_to(root.root)]
+    assert sorted(path.relative_to(home).as_posix() for path in paths) == [f"alink/far.{suffix}", f"alink/sub/deep.{suffix}", f"near/own.{suffix}"]
 
 
 @pytest.mark.parametrize("way", ["chunk", "pixels", "alpha", "both"])

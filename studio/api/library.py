@@ -17,14 +17,7 @@ from studio.settings import Paths
 
 router = APIRouter()
 
-NETWORK_SUFFIXES = (".safetensors", ".pt", ".ckpt", ".bin")
 OWN_VAE = ("Automatic", "None")
-
-
-def files(folder: Path, suffixes: tuple[str, ...]) -> list[Path]:
-    """Files of some kinds in a folder and below, by name."""
-    found = [p for p in folder.rglob("*") if p.suffix.lower() in suffixes and p.is_file() and not p.name.startswith(".")] if folder.is_dir() else []
-    return sorted(found, key=lambda p: p.stem.lower())
 
 
 def place_of(paths: Paths, checkpoint: str) -> Path:
@@ -52,10 +45,10 @@ def title_of(paths: Paths, checkpoint: str) -> str:
 
 def checkpoint_of(paths: Paths, wanted: str) -> str:
     """The checkpoint a client means by title, name, stem, hash or a part of the name; raises NotFound."""
-    known = shelves.checkpoints(paths)
+    known = shelves.checkpoint_files(paths)
     name, _, bracket = str(wanted).partition(" [")
     digest = bracket.rstrip("]") or name.lower()
-    exact = [k for k in known if str(wanted) == k] or [k for k in known if Path(name).name in (k, Path(k).stem)]
+    exact = list(filter(None, (shelves.checkpoint_named(known, text) for text in (str(wanted), name, Path(name).name))))
     hashed = [k for k in known if len(digest) >= 8 and (hash_of(paths, k) or "-").startswith(digest)]
     partly = [k for k in known if name.lower() in k.lower()] if name else []
     found = exact or hashed or partly
@@ -113,7 +106,7 @@ def sd_models(here: Here) -> list[dict[str, Any]]:
     paths, found = here.engine.paths, []
     for name in shelves.checkpoints(paths):
         digest = hash_of(paths, name)
-        facts = {"title": title_of(paths, name), "model_name": Path(name).stem, "hash": digest[:10] if digest else None, "sha256": digest}
+        facts = {"title": title_of(paths, name), "model_name": Path(name.replace("/", "_")).stem, "hash": digest[:10] if digest else None, "sha256": digest}
         found.append({**facts, "filename": str(place_of(paths, name)), "config": None})
     return found
 
@@ -121,22 +114,22 @@ def sd_models(here: Here) -> list[dict[str, Any]]:
 @router.get("/sdapi/v1/sd-vae")
 def sd_vae(here: Here) -> list[dict[str, str]]:
     """Stand-alone autoencoders."""
-    return [{"model_name": p.name, "filename": str(p)} for p in shelves.vae_files(here.engine.paths)]
+    return [{"model_name": name, "filename": str(path)} for name, path in shelves.vae_files(here.engine.paths).items()]
 
 
 @router.get("/sdapi/v1/hypernetworks")
 def hypernetworks(here: Here) -> list[dict[str, str]]:
     """Hypernetworks."""
-    return [{"name": p.stem, "path": str(p)} for p in files(here.engine.paths.hypernetworks, NETWORK_SUFFIXES)]
+    return [{"name": name, "path": str(path)} for name, path in shelves.hypernetworks(here.engine.paths).items()]
 
 
 @router.get("/sdapi/v1/loras")
 def loras(here: Here) -> list[dict[str, Any]]:
     """LoRA files with what their makers wrote into them; the alias is the name a trainer gave."""
     found = []
-    for path in files(here.engine.paths.lora, NETWORK_SUFFIXES):
+    for name, path in shelves.loras(here.engine.paths).items():
         facts = safetensors_facts(path)
-        found.append({"name": path.stem, "alias": facts.get("ss_output_name") or path.stem, "path": str(path), "metadata": facts})
+        found.append({"name": name, "alias": facts.get("ss_output_name") or path.stem, "path": str(path), "metadata": facts})
     return found
 
 

@@ -1,13 +1,14 @@
 """Adapters put on a model for the length of a block and taken off without a trace: every weight is afterwards the same tensor as before."""
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor, nn
 
+from studio.cancellation import raise_if_stopped
 from studio.diffusion.blocks import BASE, block_of, block_weights
 from studio.diffusion.model import Model
 from studio.errors import InputError
@@ -22,27 +23,21 @@ from studio.prompts.notices import BUNDLED_HALF, BUNDLED_WIDTH, NO_PLACE
 class Wear:
     """One adapter and how strongly it is worn: `te` by the text encoders, `unet` by the UNet (None: as `te`).
 
-    `lbw` are weights by block, as numbers between commas or a preset's name (empty: 1 everywhere). It is on from step `start`
-    to before step `stop` (counted from 0; None: to the end). `count` uses only the first ranks of a LoRA trained for that (0: all).
+    `lbw` are weights by block, as numbers between commas or a preset's name (empty: 1 everywhere). `count` uses only the first ranks of a LoRA trained for that (0: all).
     """
 
     adapter: Adapter
     te: float = 1.0
     unet: float | None = None
     lbw: str | Mapping[str, float] = ""
-    start: int = 0
-    stop: int | None = None
     count: int = 0
-
-    def active(self, step: int) -> bool:
-        """Whether it is worn at a step."""
-        return self.start <= step and (self.stop is None or step < self.stop)
 
 
 @dataclass(frozen=True)
 class _Share:
-    """What one adapter does to one layer."""
+    """What one adapter, by its place among all, does to one layer."""
 
+    place: int
     wear: Wear
     name: str
     delta: Delta
@@ -58,8 +53,9 @@ class Worn:
     dropped: list[str] = field(default_factory=list)
     """Sentences about embeddings that an adapter brought and that cannot be used with this model."""
     _shares: dict[nn.Module, list[_Share]] = field(default_factory=dict)
-    _kept: list[tuple[nn.Parameter, Tensor]] = field(default_factory=list)
-    _step: int = 0
+    _text: set[nn.Module] = field(default_factory=set)
+    _on: dict[nn.Module, tuple[int, ...]] = field(default_factory=dict)
+    _originals: dict[nn.Parameter, Tensor] = field(default_factory=dict)
     _checkpoint: str = ""
 
     @property
@@ -68,29 +64,44 @@ class Worn:
         sentences = [NO_PLACE.format(count=len(names), name=name, checkpoint=self._checkpoint, layer=names[0]) for name, names in self.missing.items() if names]
         return [*sentences, *self.dropped]
 
-    def at(self, step: int) -> None:
-        """Wear what is worn at this step; nothing is done when that is what was worn at the last one."""
-        wears = {id(share.wear): share.wear for shares in self._shares.values() for share in shares}.values()
-        if any(wear.active(step) != wear.active(self._step) for wear in wears):
-            self.take_off()
-            self._step = step
-            self.put_on()
-        self._step = step
+    @property
+    def text_places(self) -> frozenset[int]:
+        """Places of the adapters that change a text encoder."""
+        return frozenset(share.place for module, shares in self._shares.items() if module in self._text for share in shares)
 
-    def put_on(self) -> None:
-        """Replace the weights of every layer that changes; raises InputError when a change does not fit."""
+    def select(self, active: Collection[int] | None = None, text: bool | None = None) -> None:
+        """Apply the adapters at these places of the list and no others (None: all), in the text encoders (`text`), the UNet (not `text`) or both (None).
+
+        Layers for which nothing changes are not touched. Raises InputError when a change does not fit, and Stopped between two layers.
+        """
         with torch.inference_mode(False), torch.no_grad():
             for module, shares in self._shares.items():
-                active = [share for share in shares if share.wear.active(self._step)]
-                if active:
-                    self._change(module, active)
+                if text is not None and (module in self._text) != text:
+                    continue
+                chosen = [share for share in shares if active is None or share.place in active]
+                places = tuple(share.place for share in chosen)
+                if places == self._on.get(module, ()):
+                    continue
+                raise_if_stopped()
+                self._restore(module)
+                if chosen:
+                    self._change(module, chosen)
+                    self._on[module] = places
 
     def take_off(self) -> None:
-        """Put back what was there, the last first."""
+        """Put back what was there."""
         with torch.inference_mode(False), torch.no_grad():
-            while self._kept:
-                parameter, original = self._kept.pop()
+            for parameter, original in self._originals.items():
                 parameter.data = original.to(parameter.device, parameter.dtype)  # the tensor itself, unless the model has moved meanwhile
+        self._originals.clear()
+        self._on.clear()
+
+    def _restore(self, module: nn.Module) -> None:
+        """Put back the weights of one layer."""
+        self._on.pop(module, None)
+        for parameter in module.parameters(recurse=False):
+            if parameter in self._originals:
+                parameter.data = self._originals.pop(parameter).to(parameter.device, parameter.dtype)
 
     def _change(self, module: nn.Module, shares: Sequence[_Share]) -> None:
         """Add to one layer what all adapters change about it; each starts from the layer as it was."""
@@ -110,23 +121,24 @@ class Worn:
             if not bool(torch.isfinite(changed).all()):
                 names = " and ".join(repr(share.wear.adapter.name) for share in shares)
                 raise InputError(f"With {names} at this strength the weights of {shares[0].name} are no longer finite numbers.", "Lower the strength; between 0.3 and 1.2 is usual.")
-            self._kept.append((parameter, parameter.data))
+            self._originals.setdefault(parameter, parameter.data)
             parameter.data = changed
 
 
 @contextmanager
-def worn(model: Model, wears: Sequence[Wear]) -> Iterator[Worn]:
+def worn(model: Model, wears: Sequence[Wear], active: Collection[int] | None = None) -> Iterator[Worn]:
     """Wear adapters for the length of the block. Raises InputError for an adapter of another family, one that fits nowhere, or block weights that are none.
 
     Weights are replaced by W + the sum of all changes, computed once in fp32, so that a step costs what it costs without adapters.
     Afterwards every parameter holds the tensor it held before. Blocks may be nested: the inner one starts from what the outer one wears.
+    At first the adapters at the places `active` are on (None: all), and `select` changes that.
     """
-    dressed = Worn(_checkpoint=model.checkpoint)
+    dressed = Worn(_text={module for part in model.text_encoders for module in part.modules()}, _checkpoint=model.checkpoint)
     places = _places(model) if wears else {}
-    for wear in wears:
-        _lay_out(dressed, model, wear, places)
+    for number, wear in enumerate(wears):
+        _lay_out(dressed, model, (number, wear), places)
     try:
-        dressed.put_on()
+        dressed.select(active)
         yield dressed
     finally:
         dressed.take_off()
@@ -148,8 +160,9 @@ def _places(model: Model) -> dict[str, tuple[nn.Module, str | None]]:
     return places
 
 
-def _lay_out(dressed: Worn, model: Model, wear: Wear, places: Mapping[str, tuple[nn.Module, str | None]]) -> None:
+def _lay_out(dressed: Worn, model: Model, which: tuple[int, Wear], places: Mapping[str, tuple[nn.Module, str | None]]) -> None:
     """Note what an adapter does to which layer; raises InputError when it is not for this model."""
+    number, wear = which
     adapter, unet = wear.adapter, wear.te if wear.unet is None else wear.unet
     if adapter.family is not None and adapter.family != model.family.name.split()[0]:
         _refuse(adapter, model)
@@ -164,7 +177,7 @@ def _lay_out(dressed: Worn, model: Model, wear: Wear, places: Mapping[str, tuple
         module, block = places[name]
         strength = (wear.te if block is None else unet) * (weights.get(block or BASE, 0.0) if weights else 1.0)
         if strength:
-            dressed._shares.setdefault(module, []).append(_Share(wear, name, delta, strength))
+            dressed._shares.setdefault(module, []).append(_Share(number, wear, name, delta, strength))
     if adapter.modules and len(missing) == len(adapter.modules):
         _refuse(adapter, model)
     dressed.missing[adapter.name] = tuple(missing) + adapter.unknown

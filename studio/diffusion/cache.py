@@ -152,7 +152,7 @@ class ModelCache:
         if other is None and own not in self._held:
             self._hold(own, model.vae)
         model = copy.copy(model)
-        model.vae = nn.Identity()
+        model.vae, model.checkpoint = nn.Identity(), loading.checkpoint_name(self.paths, path)
         return model
 
     def _copied(self, body: Key, path: Path, other: Path | None) -> Model:

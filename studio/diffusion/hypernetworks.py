@@ -106,10 +106,11 @@ class _Slopes(_Chanced):
 
 @dataclass(frozen=True)
 class Blend:
-    """One hypernetwork and its strength."""
+    """One hypernetwork and its strength; `is_active` is asked at every use of a layer."""
 
     network: Hypernetwork
     strength: float = 1.0
+    is_active: Callable[[], bool] = lambda: True
 
 
 def build(width: int, network: Hypernetwork, state: State | None = None) -> nn.Sequential:
@@ -196,7 +197,7 @@ def blended(model: Model, blends: Sequence[Blend]) -> Iterator[None]:
         for blend in blends:
             if not math.isfinite(blend.strength):
                 raise InputError(f"The strength of the hypernetwork {blend.network.name!r} must be a finite number, not {blend.strength}.", "Between 0.3 and 1 is usual; 0 is off.")
-            stack.enter_context(hooked(model, networks(blend.network, model.device, model.dtype), lambda strength=blend.strength: strength, blend.network.name))
+            stack.enter_context(hooked(model, networks(blend.network, model.device, model.dtype), lambda blend=blend: blend.strength if blend.is_active() else 0.0, blend.network.name))
         yield
 
 

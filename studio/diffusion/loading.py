@@ -34,13 +34,18 @@ SD_SCHEDULE: dict[str, Any] = {
 
 
 def find_checkpoint(paths: Paths, name: str) -> Path:
-    """The file or folder of a checkpoint by name or stem; empty is the default one (the last used, or the first that can be read). Raises NotFound."""
+    """The file or folder of a checkpoint by name, also without its folder or extension; empty is the default one (the last used, or the first that can be read). Raises NotFound."""
     known = shelves.checkpoint_files(paths)
     name = name or default_checkpoint(paths) or ""
-    for entry, path in known.items():
-        if not name or name in (entry, Path(entry).stem):
-            return path
+    entry = shelves.checkpoint_named(known, name) if name else next(iter(known), None)
+    if entry is not None:
+        return known[entry]
     raise NotFound(f"There is no checkpoint {name!r}." if name else "There is no checkpoint.", f"Put one into models/{paths.checkpoints.name}, or choose one of {', '.join(known) or 'none'}.")
+
+
+def checkpoint_name(paths: Paths, path: Path) -> str:
+    """The name that a checkpoint is chosen by: its path on the shelf, or the file's name for one that lies elsewhere."""
+    return next((name for name, known in shelves.checkpoint_files(paths).items() if known == path), path.name)
 
 
 def find_vae(paths: Paths, checkpoint: Path, choice: str = AUTOMATIC) -> Path | None:
@@ -50,10 +55,11 @@ def find_vae(paths: Paths, checkpoint: Path, choice: str = AUTOMATIC) -> Path | 
     """
     if choice == OWN:
         return None
-    files = {path.name: path for path in shelves.vae_files(paths)}
+    files = shelves.vae_files(paths)
     if choice in ("", AUTOMATIC):
         stem = checkpoint.name if checkpoint.is_dir() else checkpoint.stem
-        beside = [path for path in files.values() if path.name.removesuffix(path.suffix) == f"{stem}.vae"]
+        named = [path for path in files.values() if path.name.removesuffix(path.suffix) == f"{stem}.vae"]
+        beside = sorted(named, key=lambda path: path.parent != checkpoint.parent)
         return next(iter([*beside, *(path for path in files.values() if path.parent == paths.vae and path.stem == stem)]), None)
     for name, path in files.items():
         if choice in (name, path.stem):

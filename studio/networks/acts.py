@@ -15,6 +15,7 @@ from studio.networks.metadata import with_card
 from studio.networks.notes import Notes, file_of, read_notes, write_notes
 from studio.networks.shelf import PICTURES, Kind, card, previews_of
 from studio.networks.shelf import file_of as network_of
+from studio.prompts.words import fold
 from studio.requests.train import check_name, names_of
 from studio.settings import Paths
 
@@ -85,7 +86,7 @@ def rename(paths: Paths, kind: Kind, name: str, to: str) -> dict[str, str]:
     check_idle(paths, source.stem, "renamed")
     if word == source.stem:
         raise InputError(f"Name: it is called {word!r} already.", "Type another name.")
-    if word.lower() != source.stem.lower():
+    if fold(word) != fold(source.stem):
         _check_free(paths, kind, word)
     with trash.told(f"{source.stem!r} was not renamed"):
         trash.move(_renamed(source, word))
@@ -121,7 +122,7 @@ def restore(paths: Paths, kind: Kind, trashed_id: str) -> dict[str, str]:
     """Bring a network back from the trash to where it lay; raises NotFound, and Conflict when its name is taken meanwhile."""
     if kind.name == "embedding":
         return embedding_shelf.restore(paths, trashed_id)
-    main = _shelf(paths, kind).bring_back(trashed_id, lambda path: _check_free(paths, kind, path.stem))
+    main = _shelf(paths, kind).bring_back(trashed_id, lambda path: _check_free(paths, kind, path.stem, path.parent))
     return {"name": main.stem, "path": str(main)}
 
 
@@ -144,9 +145,9 @@ def check_idle(paths: Paths, name: str, act: str) -> None:
             raise Conflict(f"{name!r} cannot be {act} while a training of it is {job.state}.", "Stop that training first, or wait for its end.")
 
 
-def _check_free(paths: Paths, kind: Kind, word: str) -> None:
-    """Raise Conflict when prompts could not tell a name from one that is there."""
-    taken = next((path for stem, path in kind.files(paths).items() if stem.lower() == word.lower()), None)
+def _check_free(paths: Paths, kind: Kind, word: str, folder: Path | None = None) -> None:
+    """Raise Conflict when prompts could not tell a name from one that is there; with a `folder` only one in that folder counts, since a name in another is told apart by its path."""
+    taken = next((path for path in kind.files(paths).values() if fold(path.stem) == fold(word) and folder in (None, path.parent)), None)
     if taken is not None:
         raise Conflict(f"Name: prompts could not tell {word!r} from {taken.name!r}, which exists.", "Choose another name, or move that file away.")
 

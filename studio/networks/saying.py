@@ -68,8 +68,11 @@ def found(paths: Paths, name: str) -> Path:
 
 def choices(paths: Paths) -> dict[str, Path]:
     """Every .safetensors file of the shelves, by the name it is chosen by."""
-    files = [*shelves.checkpoint_files(paths).values(), *shelves.loras(paths).values(), *shelves.embedding_files(paths), *shelves.vae_files(paths)]
-    return {path.name: path for path in reversed(files) if path.suffix.lower() == ".safetensors" and path.is_file()}
+    files = [*shelves.checkpoint_files(paths).values(), *shelves.loras(paths).values(), *shelves.embedding_files(paths), *shelves.vae_files(paths).values()]
+    named: dict[str, Path] = {}
+    for path in (path for path in files if path.suffix.lower() == ".safetensors" and path.is_file()):
+        named.setdefault(path.name if path.name not in named else f"{path.parent.name}/{path.name}", path)
+    return named
 
 
 def _short(text: str) -> str:

@@ -13,7 +13,6 @@ from studio.networks.facts import Facts, cover_of, facts_of, family_of_checkpoin
 from studio.networks.metadata import sections, tags
 from studio.networks.notes import Notes, read_notes
 from studio.peeking import carries_embedding
-from studio.prompts.words import fold
 from studio.settings import Paths
 
 PICTURES = (".png", ".jpg", ".jpeg", ".webp")
@@ -60,10 +59,10 @@ def kind_of(name: str) -> Kind:
 def file_of(paths: Paths, kind: Kind, name: str) -> Path:
     """The file of a network, letter case aside; raises NotFound."""
     files = kind.files(paths)
-    found = files.get(name) or next((path for stem, path in files.items() if fold(stem) == fold(name)), None)
-    if found is None:
-        raise NotFound(f"There is no {kind.word} {name[:120]!r}.", "It may have been moved or renamed; look again.")
-    return found
+    alike = [files[name]] if name in files else shelves.meant(files.values(), kind.home(paths), name)
+    if alike:
+        return alike[0]
+    raise NotFound(f"There is no {kind.word} {name[:120]!r}.", "It may have been moved or renamed; look again.")
 
 
 def names_of(paths: Paths, kind: str) -> list[str]:
@@ -86,15 +85,16 @@ def cards(paths: Paths, kind: Kind, checkpoint: str = "") -> list[dict[str, Any]
     """A card of every network of a kind, by name; those for another family than the checkpoint's say so in `misfit`."""
     family, beside = checkpoint_family(paths, checkpoint), _Beside()
     known = {card.path: card for card in shelves.embeddings(paths)} if kind.name == "embedding" else {}
-    files, book = list(kind.files(paths).values()), Book(_book_of(paths, kind))
-    found = [_card(kind, paths, path, beside, family, _facts(path, known.get(path), book.facts)) for path in files]
-    book.keep(files)
+    files, book = kind.files(paths), Book(_book_of(paths, kind))
+    found = [_card((kind, name), paths, path, beside, family, _facts(path, known.get(path), book.facts)) for name, path in files.items()]
+    book.keep(files.values())
     return found
 
 
 def card(paths: Paths, kind: Kind, path: Path, checkpoint: str = "") -> dict[str, Any]:
     """The card of one network."""
-    return _card(kind, paths, path, _Beside(), checkpoint_family(paths, checkpoint), _facts(path, _known(paths, kind, path)))
+    name = next((name for name, known in kind.files(paths).items() if known == path), path.stem)
+    return _card((kind, name), paths, path, _Beside(), checkpoint_family(paths, checkpoint), _facts(path, _known(paths, kind, path)))
 
 
 def told(paths: Paths, kind: Kind, name: str, checkpoint: str = "") -> dict[str, Any]:
@@ -156,8 +156,9 @@ class _Beside:
         return self._folders[folder]
 
 
-def _card(kind: Kind, paths: Paths, path: Path, beside: _Beside, checkpoint: str | None, facts: Facts) -> dict[str, Any]:
-    """One card: what the file says and what a person noted, the person's words first."""
+def _card(which: tuple[Kind, str], paths: Paths, path: Path, beside: _Beside, checkpoint: str | None, facts: Facts) -> dict[str, Any]:
+    """One card, of a kind and with the name that prompts use: what the file says and what a person noted, the person's words first."""
+    kind, name = which
     notes, pictures = read_notes(path), beside.previews(path)
     family = notes.family or facts.family
     try:
@@ -168,7 +169,7 @@ def _card(kind: Kind, paths: Paths, path: Path, beside: _Beside, checkpoint: str
     folder = path.parent.relative_to(kind.home(paths)).as_posix()
     return {
         "kind": kind.name,
-        "name": path.stem,
+        "name": name,
         "file": path.name,
         "folder": "" if folder == "." else folder,
         "changed": changed,
@@ -182,7 +183,7 @@ def _card(kind: Kind, paths: Paths, path: Path, beside: _Beside, checkpoint: str
         "picture": _stamp(pictures[0]) if pictures else f"{changed}" if facts.cover else "",
         "misfit": checkpoint if family and checkpoint and family != checkpoint else "",
         "problem": facts.problem,
-        **_inserted(kind, path.stem, facts, notes),
+        **_inserted(kind, name, facts, notes),
     }
 
 

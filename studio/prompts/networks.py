@@ -2,7 +2,7 @@
 
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 from studio.errors import InputError
@@ -22,6 +22,11 @@ class Network:
     def name(self) -> str:
         """Which file is meant; empty when the prompt does not say."""
         return self.args[0].strip() if self.args else ""
+
+    @property
+    def tag(self) -> str:
+        """The network as a prompt writes it."""
+        return f"<{self.kind}:{':'.join([*self.args, *(f'{key}={value}' for key, value in self.named.items())])}>"
 
     @property
     def strengths(self) -> tuple[float, float]:
@@ -48,11 +53,16 @@ class Network:
 
 def networks(text: str) -> tuple[str, list[Network]]:
     """A prompt without its extra networks, and these in the order they stand; `<a-b:c>` and `< lora:x>` are text."""
+    return marked(text, lambda _: "")
+
+
+def marked(text: str, mark: Callable[[Network], str]) -> tuple[str, list[Network]]:
+    """A prompt with a mark in the place of each extra network, and the networks."""
     found: list[Network] = []
 
     def take(match: re.Match[str]) -> str:
         found.append(_network(match.group(1), match.group(2)))
-        return ""
+        return mark(found[-1])
 
     # Nothing behind the last > can match; searching there would begin anew at every <.
     end = text.rfind(">") + 1

@@ -14,6 +14,7 @@ from studio.cancellation import Stopped, raise_if_stopped, stoppable
 from studio.diffusion.conditioning import Reading, guidance, used_embeddings
 from studio.diffusion.conversion import from_image, to_image
 from studio.diffusion.decode import Scraps, decode
+from studio.diffusion.denoiser import Guidance
 from studio.diffusion.masked_latents import blank_conditioning
 from studio.diffusion.model import Model
 from studio.diffusion.noise import Seeds, row
@@ -24,6 +25,7 @@ from studio.diffusion.tiling import tiled
 from studio.diffusion.upscale import enlarged, enlarged_latents, is_latent
 from studio.errors import StudioError
 from studio.jobs import Lane
+from studio.prompts.network_schedule import PromptPass
 from studio.prompts.networks import networks
 from studio.prompts.parts import without_comments
 from studio.prompts.problems import in_negative, missed, used_in
@@ -33,14 +35,14 @@ from studio.services import repainting
 from studio.services.desk import Desk
 from studio.services.gallery import Gallery
 from studio.services.telling import Telling
-from studio.services.wardrobe import dressed
+from studio.services.wardrobe import Worn, dressed
 
 SEED_LIMIT = 2**32
 
 
 @dataclass(frozen=True)
 class Painter:
-    """What one batch needs besides its request: the model, embeddings by name, who hears of steps, who makes room, and how sentences are told."""
+    """What one batch needs besides its request: the model, embeddings by name, who hears of steps, who makes room, how sentences are told, and the networks that are worn."""
 
     model: Model
     words: Mapping[str, Tensor]
@@ -48,15 +50,16 @@ class Painter:
     room: Room | None = None
     tell: Callable[[str], None] = lambda _text: None
     enlarger: Callable[[Image.Image, str, tuple[int, int]], Image.Image] | None = None
+    networks: Worn | None = None
 
 
 def run(request: GenerateRequest, lane: Lane, desk: Desk) -> dict[str, Any]:
     """Paint, save and describe; a stop keeps what is there, a skip ends the batch in hand."""
     request = _settled(request, desk)
     telling = Telling(lane, request)
-    with desk.cache.lend(request.checkpoint, request.vae) as model, dressed(model, request.prompt, desk) as outfit:
+    with desk.cache.lend(request.checkpoint, request.vae) as model, dressed(model, prompt_passes(request), desk) as outfit:
         words = {**desk.words(f"{request.prompt}\n{request.negative_prompt}\n{request.hires_prompt}\n{request.hires_negative_prompt}"), **outfit.words}
-        painter = Painter(model, words, telling.of(model), desk.cache, telling.warn, lambda picture, name, size: _enlarged(desk, picture, name, size))
+        painter = Painter(model, words, telling.of(model), desk.cache, telling.warn, lambda picture, name, size: _enlarged(desk, picture, name, size), outfit)
         for note in (*outfit.notes, *_missed(request, [*desk.embedding_names(), *words])):
             telling.warn(note)
         used = dict.fromkeys(name for texts in _passes(request) for name in used_embeddings(texts, words, _looks(request)))
@@ -91,6 +94,9 @@ def _settled(request: GenerateRequest, desk: Desk) -> GenerateRequest:
     if request.styles:
         styles = chosen_styles(read_styles(desk.paths.styles), request.styles)
         changes["prompt"], changes["negative_prompt"] = apply_styles(request.prompt, request.negative_prompt, styles)
+        if request.hires_prompt or request.hires_negative_prompt:  # an empty one is the first pass's, with its styles
+            larger = apply_styles(request.hires_prompt, request.hires_negative_prompt, styles)
+            changes |= {name: text for name, text in zip(("hires_prompt", "hires_negative_prompt"), larger, strict=True) if getattr(request, name)}
         changes["styles"] = ()
     return request.model_copy(update=changes)
 
@@ -129,11 +135,16 @@ def seeds_of(model: Model, request: GenerateRequest, size: tuple[int, int]) -> S
     return replace(given, resize_from=cells if all(cells) and cells != (size[0] // model.scale, size[1] // model.scale) else None, source=request.noise_source, ensd=request.ensd)
 
 
-def plan_of(painter: Painter, request: GenerateRequest, noise: Seeds, size: tuple[int, int]) -> Plan:
-    """The walk of the first pass over pictures of (width, height)."""
+def plan_of(painter: Painter, request: GenerateRequest, noise: Seeds, size: tuple[int, int], first: GenerateRequest | None = None) -> Plan:
+    """The walk of a pass over pictures of (width, height): of the second pass when the request of the `first` is given."""
     model = painter.model
     reading = Reading(request.clip_skip, request.emphasis, request.comma_backtrack, size)
-    guide = guidance(model, _texts(request.prompt, request.negative_prompt), painter.words, reading, _looks(request))
+    looks = (_looks(request), 0) if first is None else (_looks(first), _looks(request))
+
+    def encode() -> Guidance:
+        return guidance(model, _texts(request.prompt, request.negative_prompt), painter.words, reading, *looks)
+
+    guide = encode() if painter.networks is None else painter.networks.guidance(int(first is not None), encode)
     options = Options(request.eta, request.s_churn, request.s_tmin, request.s_tmax, request.s_noise)
     return Plan(guide, request.sampler, request.steps, request.cfg_scale, (size[1] // model.scale, size[0] // model.scale), noise, request.scheduler, options)
 
@@ -151,7 +162,14 @@ def _missed(request: GenerateRequest, names: Sequence[str]) -> list[str]:
 def _passes(request: GenerateRequest) -> list[tuple[str, str]]:
     """Prompt and negative prompt of each pass as the encoder reads them."""
     first = _texts(request.prompt, request.negative_prompt)
-    return [first, _texts(request.hires_prompt or request.prompt, request.hires_negative_prompt or request.negative_prompt)] if request.hires else [first]
+    second = _second(request)
+    return [first, _texts(second.prompt, second.negative_prompt)] if request.hires else [first]
+
+
+def prompt_passes(request: GenerateRequest) -> list[PromptPass]:
+    """The prompts of all passes, for their networks."""
+    first = PromptPass(request.prompt, _looks(request))
+    return [first, PromptPass(_second(request).prompt, first.looks, _looks(_second(request)))] if request.hires else [first]
 
 
 def _looks(request: GenerateRequest) -> int:
@@ -165,20 +183,43 @@ def _texts(prompt: str, negative: str) -> tuple[str, str]:
 
 
 def _walk(painter: Painter, request: GenerateRequest, plan: Plan, start: Start | None) -> Tensor:
-    """Latents of one walk; when memory runs out, picture by picture."""
+    """Latents of one walk; when memory runs out, picture by picture. Stopped between two steps, while networks are switched, what is seen by then; raises Stopped before the first step."""
+    shown: list[Tensor] = []
+
+    def on_step(step: int, total: int, latents: Tensor) -> bool:
+        shown[:] = [latents]
+        return painter.on_step is None or painter.on_step(step, total, latents)
 
     def one_by_one() -> Tensor:
         painter.tell("Memory ran out, so the pictures of the batch are painted one by one.")
-        return torch.cat([sample(painter.model, replace(plan, noise=plan.noise.at(i)), painter.on_step, start and start.at(i)) for i in range(request.batch_size)])
+        return torch.cat([sample(painter.model, replace(plan, noise=plan.noise.at(i)), on_step, start and start.at(i)) for i in range(request.batch_size)])
 
     smaller = (one_by_one,) if request.batch_size > 1 else ()
-    return with_room(painter.room or Scraps(), lambda: sample(painter.model, plan, painter.on_step, start), *smaller)
+    try:
+        return with_room(painter.room or Scraps(), lambda: sample(painter.model, plan, on_step, start), *smaller)
+    except Stopped:
+        if not shown or len(shown[0]) != request.batch_size:
+            raise
+        return shown[0]
 
 
 def decoded(painter: Painter, latents: Tensor) -> list[Image.Image]:
     """Latents as pictures; not interrupted, so that a stopped batch shows what is there."""
     with stoppable(None):
         return [to_image(picture) for picture in decode(painter.model, latents, painter.room, painter.tell)]
+
+
+def _second(request: GenerateRequest) -> GenerateRequest:
+    """What the second pass of a hires fix is asked: its own sampler, schedule, steps and prompts, or those of the first."""
+    return request.model_copy(
+        update={
+            "sampler": request.sampler if request.hires_sampler == "Use same sampler" else request.hires_sampler,
+            "scheduler": request.scheduler if request.hires_scheduler == "Use same scheduler" else request.hires_scheduler,
+            "steps": request.hires_steps or request.steps,
+            "prompt": request.hires_prompt or request.prompt,
+            "negative_prompt": request.hires_negative_prompt or request.negative_prompt,
+        }
+    )
 
 
 def hires_size(request: GenerateRequest, size: tuple[int, int]) -> tuple[int, int]:
@@ -216,17 +257,8 @@ def _larger(painter: Painter, request: GenerateRequest, latents: Tensor, size: t
         pictures = [painter.enlarger(picture, request.hires_upscaler, cover) for picture in decoded(painter, latents)]
         large = torch.cat([model.encode_images(from_image(picture))[0] for picture in pictures])
     large = _center_crop(large, (target[1] // model.scale, target[0] // model.scale))
-    second = request.model_copy(
-        update={
-            "sampler": request.sampler if request.hires_sampler == "Use same sampler" else request.hires_sampler,
-            "scheduler": request.scheduler if request.hires_scheduler == "Use same scheduler" else request.hires_scheduler,
-            "steps": request.hires_steps or request.steps,
-        }
-    )
-    reading = Reading(request.clip_skip, request.emphasis, request.comma_backtrack, target)
-    texts = _passes(request)[-1]
-    guide = guidance(model, texts, painter.words, reading, _looks(request), _looks(second))
-    plan = replace(plan_of(painter, second, seeds_of(model, request, (target[1], target[0])), target), guidance=guide)
+    second = _second(request)
+    plan = plan_of(painter, second, seeds_of(model, request, (target[1], target[0])), target, request)
     return _walk(painter, second, plan, Start(large, request.hires_denoising_strength, extra=blank_for(model, target), exact=True))
 
 

@@ -24,6 +24,7 @@ from studio.formats.keys import VAE, vae_to_original
 from studio.formats.streaming import Slot, Source
 from studio.jobs import Lane
 from studio.prompts.networks import networks
+from studio.prompts.words import fold
 from studio.requests.tools import NO_VAE, Precision
 from studio.settings import Paths
 
@@ -74,7 +75,8 @@ def lora_at(paths: Paths, name: str) -> Path:
     path = Path(name)
     if path.is_absolute() and path.is_file():
         return path
-    found = find_adapter(shelves.loras(paths).values(), name.removesuffix(".safetensors"))
+    files = list(shelves.loras(paths).values())
+    found = next(iter(shelves.meant(files, paths.lora, name)), None) or find_adapter(files, name)
     if found is None:
         known = ", ".join(list(shelves.loras(paths))[:20])
         raise NotFound(f"There is no LoRA {name[:120]!r}.", f"Put it into models/{paths.lora.name}" + (f", or choose one of {known}." if known else "."))
@@ -94,7 +96,7 @@ def result_at(folder: Path, name: str, overwrite: bool, sources: tuple[Path, ...
 def lora_result(paths: Paths, name: str, overwrite: bool, sources: tuple[Path, ...] = ()) -> Path:
     """The path of a new LoRA; a name that prompts could not tell from another file's is taken too."""
     path = result_at(paths.lora, f"{name}.safetensors", overwrite, sources)
-    twin = next((other for stem, other in shelves.loras(paths).items() if stem.lower() == name.lower() and other != path), None)
+    twin = next((other for other in shelves.loras(paths).values() if fold(other.stem) == fold(name) and other != path), None)
     if twin is not None:
         raise Conflict(f"Prompts could not tell {name!r} from {twin.name!r}, which exists.", "Give it another name.")
     return path

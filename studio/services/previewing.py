@@ -17,7 +17,8 @@ from studio.errors import OutOfSpace, StudioError
 from studio.files import atomic_write
 from studio.formats.infotext import png_info
 from studio.pasting import write_hashes
-from studio.prompts.networks import networks
+from studio.prompts.network_schedule import networks_key
+from studio.prompts.networks import marked
 from studio.requests.generate import GenerateRequest
 from studio.requests.train import TrainConfig
 from studio.services import generation
@@ -123,7 +124,7 @@ class Previews:
         """Paint and save pictures, those that wear the same networks together."""
         outfits: dict[str, list[Painted]] = {}
         for painted in row:
-            outfits.setdefault(repr(networks(painted.prompt)[1]), []).append(painted)
+            outfits.setdefault(networks_key(painted.prompt), []).append(painted)
         for alike in outfits.values():
             self._dressed(alike)
 
@@ -132,20 +133,21 @@ class Previews:
         if self.desk is None:
             self._save(row, Worn())
             return
-        with dressed(self.model, self._without_own(row[0].prompt), self.desk) as outfit:
+        request = _asked(self.config, self.model, self.name, row[0]).model_copy(update={"prompt": self._without_own(row[0].prompt)})
+        with dressed(self.model, generation.prompt_passes(request), self.desk) as outfit:
             for note in outfit.notes:
                 self._once(note)
             self._save(row, outfit)
 
     def _without_own(self, prompt: str) -> str:
-        """A prompt without the network that is trained: it is on the model already, and would act twice."""
-        return "".join(f"<{n.kind}:{':'.join([*n.args, *(f'{k}={v}' for k, v in n.named.items())])}>" for n in networks(prompt)[1] if n.name.lower() != self.config.subject.lower())
+        """A prompt without the tags of the network that is trained: it is on the model already, and would act twice."""
+        return marked(prompt, lambda network: "" if network.name.lower() == self.config.subject.lower() else network.tag)[0]
 
     def _save(self, row: Sequence[Painted], outfit: Worn) -> None:
         """Paint pictures in what the model wears, and write them with their infotext."""
         requests = [_asked(self.config, self.model, self.name, painted) for painted in row]
         words = self._words("\n".join(f"{r.prompt}\n{r.negative_prompt}" for r in requests), outfit)
-        painter = generation.Painter(self.model, {}, room=self.desk and self.desk.cache, tell=self._once)
+        painter = generation.Painter(self.model, {}, room=self.desk and self.desk.cache, tell=self._once, networks=outfit)
         pictures, self.at_once = paint_row(painter, [Shot(request, words) for request in requests], self.at_once)
         for painted, request, picture in zip(row, requests, pictures, strict=True):
             write(painted.path, picture, infotext(self.model, request, self._hashes(request, words, outfit)))

@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, cast
@@ -10,6 +10,7 @@ from typing import Any, cast
 from PIL import Image
 from torch import Tensor
 
+from studio.cancellation import Stopped
 from studio.diffusion.adapters import Wear, worn
 from studio.diffusion.hypernetworks import Blend, blended
 from studio.diffusion.model import Model
@@ -21,7 +22,7 @@ from studio.formats.hypernetwork import read_hypernetwork
 from studio.jobs import Lane
 from studio.pasting import write_hashes
 from studio.pasting.grammar import append_facts
-from studio.prompts.networks import networks
+from studio.prompts.network_schedule import PromptPass, networks_key
 from studio.requests.generate import GenerateRequest
 from studio.requests.run_grid import MOST_CELLS, RunGridRequest
 from studio.requests.scripts import Label
@@ -31,7 +32,7 @@ from studio.runs.tails import read_object
 from studio.runs.weights import noted_shelves, parts_of, whole
 from studio.services.desk import Desk
 from studio.services.gallery import infotext
-from studio.services.generation import Painter
+from studio.services.generation import Painter, prompt_passes
 from studio.services.grids import Words, table
 from studio.services.previewing import PROMPT, preview_request
 from studio.services.rows import AT_ONCE, Shot, paint_row
@@ -221,10 +222,10 @@ class Easel:
         cells = dict.fromkeys(row.cell(self.name, number, column) for number, column in enumerate(columns) for row in rows)
         outfits: dict[tuple[Path | None, float, str], list[Cell]] = {}
         for cell in cells:
-            outfits.setdefault((columns[cell.column].network, cell.strength, repr(networks(cell.text)[1])), []).append(cell)
+            outfits.setdefault((columns[cell.column].network, cell.strength, networks_key(cell.text)), []).append(cell)
         painted: dict[Cell, Painted] = {}
         for (_, strength, _), alike in outfits.items():
-            with columns[alike[0].column].on(self.model, strength) as words, dressed(self.model, alike[0].text, self.desk) as outfit:
+            with suppress(Stopped), columns[alike[0].column].on(self.model, strength) as words, dressed(self.model, self._passes(alike[0].text), self.desk) as outfit:
                 for note in outfit.notes:
                     self.lane.emit("warning", text=note)
                 for at in range(0, len(alike), AT_ONCE):
@@ -236,10 +237,14 @@ class Easel:
         self.lane.emit("progress", step=len(cells), total=len(cells), text="")
         return painted
 
+    def _passes(self, text: str) -> list[PromptPass]:
+        """A prompt and how its editing is counted."""
+        return prompt_passes(self.base.model_copy(update={"prompt": text}))
+
     def _some(self, cells: Sequence[Cell], columns: Sequence[Column], outfit: Worn) -> dict[Cell, Painted]:
         """Some cells with their infotexts."""
         shots = [self._shot(cell.text, columns[cell.column].vectors, outfit) for cell in cells]
-        painter = Painter(self.model, {}, lambda *_: not self.lane.stopping(), self.desk.cache, lambda text: self.lane.emit("warning", text=text))
+        painter = Painter(self.model, {}, lambda *_: not self.lane.stopping(), self.desk.cache, lambda text: self.lane.emit("warning", text=text), networks=outfit)
         pictures, self.at_once = paint_row(painter, shots, self.at_once)
         more: dict[str, object] = {"Lora hashes": write_hashes(outfit.hashes)} if outfit.hashes else {}
         texts = [append_facts(infotext(self.model, shot.request, more), _facts(columns[cell.column], cell)) for shot, cell in zip(shots, cells, strict=True)]

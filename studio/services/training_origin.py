@@ -37,7 +37,7 @@ class Origin:
             family=self.model.family.name.split()[0],
             prediction=self.model.prediction_type,
             resolution=size_of(config, self.model),
-            checkpoint=self.model.checkpoint,
+            checkpoint=Path(self.model.checkpoint).name,
             checkpoint_hash=self.model.hash,
             method=config.method,
             step=step,

@@ -75,8 +75,9 @@ def test_rename_duplicate_trash_and_undo(http: TestClient) -> None:
 
 def test_only_networks_are_reached(http: TestClient, root: Paths) -> None:
     (root.outputs / "secret.safetensors").write_bytes(b"x")
-    for name in ("../../outputs/secret", "people/hero", "nobody", "", "/etc/hostname"):
+    for name in ("../../outputs/secret", "people/../../outputs/secret", "people/nobody", "nobody", "", "/etc/hostname"):
         assert http.get(f"{HERE}/lora/one", params={"name": name}).status_code == 404, name
+    assert http.get(f"{HERE}/lora/one", params={"name": "people/hero"}).json()["name"] == "hero"
     assert [http.get(f"{HERE}/{kind}").status_code for kind in ("hypernet", "embedding", "dance")] == [200, 200, 422]
     assert http.post(f"{HERE}/lora/notes", json={"name": "hero", "family": "SD9"}).status_code == 422
     assert http.post(f"{HERE}/lora/notes", json={"name": "hero", "wrong": 1}).status_code == 422

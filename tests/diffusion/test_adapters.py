@@ -7,6 +7,7 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
+from studio.cancellation import Stopped, stoppable
 from studio.diffusion.adapters import Wear, worn
 from studio.diffusion.families import SD2
 from studio.diffusion.model import Model
@@ -150,22 +151,45 @@ def test_a_model_that_changes_its_precision_meanwhile_has_its_own_weights_afterw
     assert all(torch.equal(v, expected[k]) and v.dtype == torch.float64 for k, v in model.unet.state_dict().items())
 
 
-def test_steps_at_which_an_adapter_is_on(sd1: Model, tmp_path: Path) -> None:
-    early, late = (kohya_file(tmp_path / f"{seed}.safetensors", sd1, seed=seed, only="lora_unet") for seed in (1, 2))
+def test_adapters_are_switched_one_by_one_and_only_where_something_changes(sd1: Model, tmp_path: Path) -> None:
+    early, late = (kohya_file(tmp_path / f"{seed}.safetensors", sd1, seed=seed) for seed in (1, 2))
+    part = kohya_file(tmp_path / "part.safetensors", sd1, seed=3, only="lora_unet_mid_block")
     plain, before = predicted(sd1), weights(sd1)
-    with worn(sd1, [Wear(early)]):
-        first = predicted(sd1)
-    with worn(sd1, [Wear(late)]):
-        second = predicted(sd1)
-    with worn(sd1, [Wear(early, stop=2), Wear(late, start=3)]) as dressed:
-        answers = []
-        for step in range(5):
-            dressed.at(step)
-            answers.append(predicted(sd1))
-        dressed.at(0)
-        assert torch.equal(predicted(sd1), first)
-    for answer, expected in zip(answers, (first, first, plain, second, second), strict=True):
-        assert torch.equal(answer, expected)
+    expected = {(): plain}
+    for places in ((0,), (1,), (0, 1), (0, 2)):
+        with worn(sd1, [[Wear(early), Wear(late, 0.5), Wear(part)][place] for place in places]):
+            expected[places] = predicted(sd1)
+    with worn(sd1, [Wear(early), Wear(late, 0.5), Wear(part)], ()) as dressed:
+        assert weights(sd1) == before and dressed.text_places == {0, 1}
+        for places in ((0,), (1,), (), (0, 1), (0, 2), (0,), (), (1,)):
+            dressed.select(places)
+            assert torch.equal(predicted(sd1), expected[places]), places
+        dressed.select((0,), text=True)
+        text = weights(sd1)
+        dressed.select((0,), text=False)
+        assert torch.equal(predicted(sd1), expected[0,])
+        unet = weights(sd1)
+        assert {key for key in text if text[key] != unet[key]} <= {key for key in text if key.startswith("0.")}
+        dressed.select((0, 2))
+        assert {key for key, value in weights(sd1).items() if value != unet[key]} == {key for key in unet if key.startswith("0.mid_block") and unet[key] != before[key]}, "other layers are not touched"
+    assert weights(sd1) == before
+
+
+def test_a_stop_is_heard_between_layers_and_leaves_no_trace(sd1: Model, tmp_path: Path) -> None:
+    adapter, before = kohya_file(tmp_path / "x.safetensors", sd1), weights(sd1)
+    asked: list[int] = []
+
+    def stopping() -> bool:
+        asked.append(1)
+        return len(asked) > 5
+
+    with pytest.raises(Stopped), stoppable(stopping), worn(sd1, [Wear(adapter)]):
+        raise AssertionError("it was stopped")
+    assert len(asked) == 6 and weights(sd1) == before
+    with worn(sd1, [Wear(adapter)], ()) as dressed:
+        with pytest.raises(Stopped), stoppable(lambda: len(asked) > 9 or asked.append(1)):
+            dressed.select()
+        assert 0 < sum(weights(sd1)[key] != value for key, value in before.items()) <= 4
     assert weights(sd1) == before
 
 

@@ -186,4 +186,4 @@ def test_a_prompt_that_cannot_be_read_is_told(previews: Previews) -> None:
 def test_a_network_that_is_trained_is_not_put_on_twice(tiny: Model, tmp_path: Path) -> None:
     config = LoraConfig(name="Hero", data="unused", learn_rate="1e-3")
     previews = Previews(config, tiny, dict, {}, tmp_path)
-    assert previews._without_own("<lora:hero:0.8> a <lora:other:1:lbw=ALL> man <hypernet:x>") == "<lora:other:1:lbw=ALL><hypernet:x>"
+    assert previews._without_own("<lora:hero:0.8> a <lora:other:1:lbw=ALL> man <hypernet:x>") == " a <lora:other:1:lbw=ALL> man <hypernet:x>"

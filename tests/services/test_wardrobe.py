@@ -101,3 +101,18 @@ def test_a_hypernetwork_in_training_is_used(desk: Desk, tiny: Model) -> None:
     with dressed(tiny, "<hypernet:NET:0.5>", desk) as outfit:
         assert not torch.equal(layer(context), plain) and outfit.notes == []
     assert torch.equal(layer(context), plain)
+
+
+def test_files_of_one_name_are_told_apart_by_their_folder(desk: Desk, tiny: Model, lane: SilentLane) -> None:
+    (desk.paths.lora / "styles").mkdir()
+    other = kohya_file(desk.paths.lora / "styles" / "one.safetensors", tiny, seed=9)
+    (desk.paths.hypernetworks / "more").mkdir()
+    write_hypernetwork(desk.paths.hypernetworks / "more" / "net.pt", network(tiny.unet.config.cross_attention_dim))
+    plain, look = painted(desk, "a <lora:one:1>", lane)
+    assert plain["notes"] == ["Several LoRA files are called 'one': one.safetensors, styles/one.safetensors. 'one.safetensors' was used; write <lora:styles/one:1> to choose another."]
+    assert painted(desk, "a <lora:one:1>", lane)[1] == look, "the same one every time"
+    chosen, second = painted(desk, "a <lora:styles/one:1> <hypernet:more/net:0>", lane)
+    assert chosen["notes"] == [] and second != look
+    assert f"styles/one: {other.hash[:12]}" in chosen["infotexts"][0]
+    missing = painted(desk, "a <lora:styles/two:1>", lane)[0]["notes"]
+    assert missing == ["There is no LoRA 'styles/two'; the picture was painted without it."]

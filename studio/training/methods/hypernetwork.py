@@ -33,7 +33,7 @@ class LiveHypernetwork(Trainable):
 
     def __init__(self, model: Model, network: Hypernetwork, told: tuple[str, ...] = (), seed: int = 0) -> None:
         self.model, self.network, self.told, self.chance = model, network, told, Chance(seed)
-        self.checkpoint = (model.hash[:10] or None, model.checkpoint.removesuffix(".safetensors").removesuffix(".ckpt") or None)
+        self.checkpoint = (model.hash[:10] or None, model.checkpoint.removesuffix(".safetensors").removesuffix(".ckpt").replace("/", "_") or None)
         there = widths_of(model)
         self.pairs = {width: tuple(live(width, network, state, self.chance).to(model.device) for state in pair) for width, pair in network.layers.items() if width in there}
         if not self.pairs:
@@ -192,9 +192,8 @@ def _said(value: object) -> str:
 
 def shelf_of(paths: Paths, name: str) -> Path:
     """Where the hypernetwork of a name lies, or would lie: prompts do not tell upper from lower case, nor one folder from another."""
-    known = shelves.hypernetworks(paths)
-    alike = known.get(name) or next((path for stem, path in known.items() if stem.lower() == name.lower()), None)
-    return alike or paths.hypernetworks / f"{name}.pt"
+    alike = shelves.meant(shelves.hypernetworks(paths).values(), paths.hypernetworks, name)
+    return alike[0] if alike else paths.hypernetworks / f"{name}.pt"
 
 
 def _shelves(paths: Paths, config: TrainConfig) -> dict[str, Path]:

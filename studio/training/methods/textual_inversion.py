@@ -21,7 +21,7 @@ class TextualInversion(Trainable):
 
     def __init__(self, model: Model, embedding: Embedding, relaxation: float = 0.0) -> None:
         self.model, self.name = model, embedding.name
-        self.checkpoint = (model.hash[:10] or None, model.checkpoint.removesuffix(".safetensors").removesuffix(".ckpt") or None)
+        self.checkpoint = (model.hash[:10] or None, model.checkpoint.removesuffix(".safetensors").removesuffix(".ckpt").replace("/", "_") or None)
         self.first = model.widths[0] if len(model.widths) > 1 else None
         self.vectors = nn.Parameter(embedding.vectors.to(model.device).clone())
         self.start = self.vectors.detach().clone()

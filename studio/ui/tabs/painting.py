@@ -148,15 +148,22 @@ class Painting:
             ended = failed(lang, job) if job.state is State.FAILED else note("", tell(lang, "Stopped before it began."))
             return [refused + ended, gr.skip(), "", *still, *picks]
         images, texts = _pictures(job), job.result["infotexts"]
-        sentence = "Stopped early; the picture is what was there by then." if job.result.get("stopped") else "Done in {time}."
+        early = "Stopped early; the picture is what was there by then." if images else "Stopped before it began."
+        sentence = early if job.result.get("stopped") else "Done in {time}."
         text = texts[_place(job, chosen, len(texts))] if texts else ""
         warned = warnings(lang, [*job.result.get("notes", ()), *job.result.get("problems", ())])
-        return [refused + note("good", tell(lang, sentence, time=took(job))) + warned, gr.update(value=images, selected_index=0), f'<div class="infotext">{escape(text)}</div>', *still, *picks]
+        return [
+            refused + note("good", tell(lang, sentence, time=took(job))) + warned,
+            gr.update(value=images, selected_index=0 if images else None),
+            f'<div class="infotext">{escape(text)}</div>',
+            *still,
+            *picks,
+        ]
 
     def _seed(self, job_id: str, index: int) -> int:
         """The seed of the chosen finished picture; -1 when there is none."""
         job = self._shown(job_id)
-        seeds = job.result["seeds"] if job is not None and job.result else [-1]
+        seeds = (job.result["seeds"] or [-1]) if job is not None and job.result else [-1]
         return int(seeds[_place(job, index, len(seeds))]) if job is not None else -1
 
     def picture(self, job_id: str, index: int) -> str | None:
