@@ -7,6 +7,7 @@ from typing import Any
 
 from studio import __version__
 from studio.api.images import sent
+from studio.api.projection import notes_of
 from studio.api.sdapi_models import Img2Img, Painting
 from studio.jobs import Job
 from studio.pasting import read_infotext
@@ -26,7 +27,9 @@ def answer(body: Painting, job: Job) -> dict[str, Any]:
     echo = body.model_dump()
     if isinstance(body, Img2Img) and not body.include_init_images:
         echo |= dict.fromkeys(ENCLOSED)
-    return {"images": images, "parameters": echo, "info": json.dumps(info(job, first, [*grid]), ensure_ascii=False)}
+    told = info(job, first, [*grid])
+    told["notes"] += notes_of(body)
+    return {"images": images, "parameters": echo, "info": json.dumps(told, ensure_ascii=False)}
 
 
 def info(job: Job, first: int = 0, before: Sequence[str] = ()) -> dict[str, Any]:

@@ -4,6 +4,7 @@ import re
 from collections.abc import Callable
 from typing import Any, get_args
 
+from studio.api.a1111_options import kept_options
 from studio.api.images import received
 from studio.api.library import checkpoint_of, vae_of
 from studio.api.names import sampler_of, schedule_of
@@ -11,6 +12,8 @@ from studio.api.scripts import alwayson_values
 from studio.api.sdapi_models import Img2Img, Painting, Txt2Img
 from studio.engine import Engine
 from studio.errors import InputError, NotFound
+from studio.pasting.facts import STEPWISE
+from studio.preferences import Preferences
 from studio.requests import GenerateRequest
 from studio.requests.generate import InpaintArea, MaskedContent, MaskMode, ResizeMode
 from studio.settings import Paths
@@ -102,8 +105,6 @@ SETTINGS: tuple[tuple[str, str], ...] = (
     ("comma_padding_backtrack", "comma_backtrack"),
     ("randn_source", "noise_source"),
     ("eta_noise_seed_delta", "ensd"),
-    ("eta_ancestral", "eta"),
-    ("eta_ddim", "eta"),
     ("s_churn", "s_churn"),
     ("s_tmin", "s_tmin"),
     ("s_tmax", "s_tmax"),
@@ -114,6 +115,18 @@ SETTINGS: tuple[tuple[str, str], ...] = (
     ("show_progress_every_n_steps", "preview_every"),
 )
 """A1111's settings that a request carries here, and their fields."""
+ETA = {True: "eta_ddim", False: "eta_ancestral"}
+"""A1111's settings of eta, by whether the sampler stands on DDIM's steps."""
+ACTED = frozenset({*Preferences.model_fields, *(name for name, _ in SETTINGS), *ETA.values()})
+"""A1111's settings that have an effect here; all others are kept and given back only."""
+
+
+def checked(settings: dict[str, Any]) -> None:
+    """Raises InputError for a setting that no request could carry."""
+    fields = {field: settings[name] for name, field in SETTINGS if settings.get(name) is not None and name not in Preferences.model_fields}
+    etas = [settings[name] for name in ETA.values() if settings.get(name) is not None]
+    for values in (fields, *({"eta": eta} for eta in etas)):
+        GenerateRequest.check(values)
 
 
 def setting_values(paths: Paths, settings: dict[str, Any]) -> dict[str, Any]:
@@ -159,7 +172,8 @@ def _projected(engine: Engine, body: Painting, fields: tuple[tuple[str, str, Con
     lacking = _lacking(body)
     if lacking:
         raise InputError(" ".join(lacking))
-    values = setting_values(engine.paths, engine.preferences().model_dump())
+    settings = kept_options(engine.paths.settings) | engine.preferences().model_dump()
+    values = setting_values(engine.paths, settings)
     overriding = setting_values(engine.paths, body.override_settings or {})
     values |= overriding
     given = set(overriding)
@@ -168,7 +182,13 @@ def _projected(engine: Engine, body: Painting, fields: tuple[tuple[str, str, Con
         if value is not None:
             values[field] = convert(value)
             given |= {field} if name in body.model_fields_set else set()
-    return _sampled(body, values, given)
+    values, given = _sampled(body, values, given)
+    if body.eta is None:
+        name = ETA[values["sampler"] in STEPWISE]
+        found = settings | (body.override_settings or {})
+        values |= {"eta": found[name]} if found.get(name) is not None else {}
+        given |= {"eta"} if name in (body.override_settings or {}) else set()
+    return values, given
 
 
 def _sampled(body: Painting, values: dict[str, Any], given: set[str]) -> tuple[dict[str, Any], set[str]]:
@@ -201,10 +221,16 @@ def _checked(engine: Engine, body: Painting, values: dict[str, Any], given: set[
     return GenerateRequest.check(values)  # type: ignore[return-value]
 
 
+def notes_of(body: Painting) -> list[str]:
+    """Sentences about what a body asks for that has no effect here, for the `notes` of its answer."""
+    idle = sorted(set(body.override_settings or {}) - ACTED)
+    notes = ["restore_faces: there is no face restoration model here; the images are as they were generated."] if body.restore_faces else []
+    return notes + ([f"override_settings: {', '.join(idle)[:300]} {'has' if len(idle) == 1 else 'have'} no effect here."] if idle else [])
+
+
 def _lacking(body: Painting) -> list[str]:
     """Sentences about what a body asks for that would change the picture and that this studio has not."""
     absent = {
-        "restore_faces": (body.restore_faces, "there is no face restorer here; send false"),
         "refiner_checkpoint": (body.refiner_checkpoint not in (None, *SAME) and body.refiner_switch_at not in (None, 0, 1), "there is no refiner here; leave it out"),
         "firstpass_image": (body.firstpass_image, "the first pass cannot be sent; leave it out"),
         "s_min_uncond": (body.s_min_uncond, "negative guidance is never skipped here; send 0"),

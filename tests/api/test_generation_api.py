@@ -98,6 +98,25 @@ def test_settings_override_for_one_call(client: Client, served: Engine) -> None:
     assert client.get("options")["CLIP_stop_at_last_layers"] == 1
 
 
+def test_settings_that_were_set_count_and_what_has_no_effect_is_told(client: Client, served: Engine) -> None:
+    small = {"steps": 1, "width": 64, "height": 64, "send_images": False}
+    kept = {"s_churn": 3.0, "eta_ancestral": 0.25, "eta_ddim": 0.75, "img2img_background_color": "#102030", "send_seed": False}
+    client.post("options", kept)
+    for sampler, eta in (("Euler a", 0.25), ("DDIM", 0.75)):
+        client.post("txt2img", {**small, "sampler_name": sampler})
+        request = served.jobs(1)[0].request
+        assert (request["eta"], request["s_churn"], request["background_color"]) == (eta, 3.0, "#102030")
+    told = client.post("txt2img", {**small, "sampler_name": "DDIM", "restore_faces": True, "override_settings": {"eta_ddim": 0.5, "eta_ancestral": 0.1, "token_merging_ratio": 0.5}})
+    assert served.jobs(1)[0].request["eta"] == 0.5
+    assert json.loads(told["info"])["notes"] == [
+        "restore_faces: there is no face restoration model here; the images are as they were generated.",
+        "override_settings: token_merging_ratio has no effect here.",
+    ]
+    client.post("txt2img", {**small, "sampler_name": "DDIM", "eta": 0.0, "s_churn": 0.0})
+    assert (served.jobs(1)[0].request["eta"], served.jobs(1)[0].request["s_churn"]) == (0.0, 0.0)
+    client.post("options", {**dict.fromkeys(kept), "img2img_background_color": "#ffffff"})
+
+
 def test_progress_and_interrupt_while_it_runs(client: Client, served: Engine) -> None:
     answers: list[dict] = []
     thread = threading.Thread(target=lambda: answers.append(client.post("txt2img", {**EVERY_FIELD, "prompt": "a cat", "steps": 150, "batch_size": 4, "force_task_id": "task(seven)"})))
@@ -146,7 +165,6 @@ def test_many_clients_wait_at_once(client: Client) -> None:
         ({"steps": "1,5"}, 422, "1,5"),
         ({"script_name": "magic"}, 422, "magic"),
         ({"alwayson_scripts": {"controlnet": {"args": []}}}, 422, "controlnet"),
-        ({"restore_faces": True}, 422, "face restorer"),
         ({"refiner_checkpoint": "x", "refiner_switch_at": 0.8}, 422, "refiner"),
     ],
 )

@@ -12,6 +12,7 @@ from fastapi.testclient import TestClient
 from PIL import Image
 
 from studio import shelves
+from studio.api.a1111_options import DEFAULTS, FLAGS, kept_file
 from studio.api.app import bare_app
 from studio.engine import Engine
 from studio.jobs import State
@@ -78,13 +79,37 @@ def test_options_change_and_stay(client: Client) -> None:
     answer = client.http.post("/sdapi/v1/options", json={"CLIP_stop_at_last_layers": 2, "sd_model_checkpoint": "tiny-world [0123456789]", "sd_vae": "None", "made_up": 1})
     assert (answer.status_code, answer.json(), answer.headers["X-Ignored-Fields"]) == (200, None, "made_up")
     after = client.get("options")
+    assert after["made_up"] == 1
     assert (after["CLIP_stop_at_last_layers"], after["sd_vae"]) == (2, "None")
     for wrong, status in (({"CLIP_stop_at_last_layers": 99}, 422), ({"sd_model_checkpoint": "nowhere"}, 404), ({"sd_vae": "nowhere"}, 404)):
         with pytest.raises(Refused) as refused:
             client.post("options", wrong)
         assert refused.value.status == status
-    client.post("options", {"CLIP_stop_at_last_layers": 1, "sd_vae": "Automatic", "sd_model_checkpoint": ""})
+    client.post("options", {"CLIP_stop_at_last_layers": 1, "sd_vae": "Automatic", "sd_model_checkpoint": "", "made_up": None})
     assert client.get("options") == before
+
+
+def test_options_have_every_name_of_a1111_s_and_come_back_as_they_are_set(client: Client, served: Engine) -> None:
+    before = client.get("options")
+    assert {"send_seed", "send_size", "use_old_scheduling", "interrogate_clip_num_beams", "lora_preferred_name", "hypertile_enable_unet", "canvas_hotkey_zoom"} <= set(before)
+    assert set(DEFAULTS) <= set(before)
+    assert before["samples_save"] is True
+    client.post("options", before)
+    assert client.get("options") == before
+    answer = client.http.post("/sdapi/v1/options", json={"send_seed": False, "ui_tab_order": ["txt2img"], "s_churn": 2.5, "samples_save": False})
+    assert answer.headers["X-Ignored-Fields"] == "samples_save, send_seed, ui_tab_order"
+    after = client.get("options")
+    assert (after["send_seed"], after["ui_tab_order"], after["s_churn"], after["samples_save"]) == (False, ["txt2img"], 2.5, True)
+    assert Engine(served.paths).preferences() == served.preferences()
+    with pytest.raises(Refused, match="999"):
+        client.post("options", {"s_churn": 999})
+    kept_file(served.paths.settings).unlink()
+    assert client.get("options")["send_seed"] is True
+    kept_file(served.paths.settings).write_text("{")
+    with pytest.raises(Refused, match=r"a1111-options\.json can't be read"):
+        client.get("options")
+    kept_file(served.paths.settings).unlink()
+    assert set(FLAGS) <= set(client.get("cmd-flags"))
 
 
 def test_flags_scripts_and_memory(client: Client, served: Engine) -> None:
