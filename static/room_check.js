@@ -59,8 +59,8 @@
 
   function advice(one) {
     if (!one) return null;
-    return el("div", { class: "note advice" }, el("b", {}, t("Good settings for {count} pictures", { count: one.count })),
-      el("p", {}, t("{vectors} vectors · {steps} steps · learning rate {rate}", one)),
+    return el("div", { class: "note advice" }, el("b", {}, t("Good settings for {count} pictures on {family}", one)),
+      el("p", {}, t(one.vectors ? "{vectors} vectors · {steps} steps · learning rate {rate} · batch {batch} × {accumulation}" : "{steps} steps · learning rate {rate} · batch {batch} × {accumulation}", one)),
       ...one.reasons.map((reason) => el("p", { class: "small" }, t(reason.text, reason.values))));
   }
 
@@ -158,7 +158,7 @@
       const knobs = el("div", { class: "knobs" },
         el("label", { class: "field" }, t("Trigger word"), el("input", { type: "text", value: settings.trigger, onchange: (event) => keep({ trigger: event.target.value }) })),
         el("label", { class: "field" }, t("Vectors per token"), el("input", { type: "number", min: 1, max: 75, value: String(settings.vectors), onchange: (event) => keep({ vectors: Number(event.target.value) || 1 }) })),
-        el("label", { class: "field" }, t("Training"), el("select", { onchange: (event) => keep({ method: event.target.value }) }, ["textual_inversion", "lora", "hypernetwork", "dreambooth", "full"].map((method) => el("option", { value: method, selected: method === settings.method }, t(method))))),
+        el("label", { class: "field" }, t("Training"), el("select", { onchange: (event) => keep({ method: event.target.value }) }, ["textual_inversion", "lora", "lycoris", "hypernetwork", "dreambooth", "fine_tune", "together"].map((method) => el("option", { value: method, selected: method === settings.method }, t(method))))),
         el("label", { class: "field" }, t("Prompt template"), el("select", { onchange: (event) => keep({ template: event.target.value }) }, templates.map((name) => el("option", { value: name, selected: name === settings.template }, name)))));
       templateHost.replaceChildren(
         knobs,

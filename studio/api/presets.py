@@ -16,7 +16,8 @@ from studio.presets.compare import differences
 from studio.presets.fitting import GIB, fits
 from studio.presets.importing import MOST_TEXT, Imported, imported, imported_text
 from studio.presets.intents import FAMILIES, INTENTS, Preset, preset
-from studio.projects.advice import Reason
+from studio.presets.reason import Reason
+from studio.presets.seen import batching_of
 from studio.requests.train import CONFIGS
 
 router = APIRouter(prefix="/studio/v1/presets", tags=["presets"])
@@ -40,6 +41,8 @@ class Comparison(Config):
     """How many pictures there are."""
     captions: bool = True
     """Whether they have captions."""
+    epoch_images: int = Field(0, ge=0)
+    """Images of an epoch, each as often as it is repeated; 0 = each once."""
     config: dict[str, Any]
     """The form's values by the names of its knobs."""
 
@@ -65,7 +68,7 @@ def presets(intent: str = "person", family: str = "SD1", method: str = "textual_
 @router.post("/differences")
 def compared(wish: Comparison) -> dict[str, Any]:
     """Which knobs of a form differ from the preset: {knob, preset, value, reason} each."""
-    made: Preset = preset(wish.intent, wish.family, wish.method, wish.pictures, wish.captions)
+    made: Preset = preset(wish.intent, wish.family, wish.method, wish.pictures, wish.captions, batching_of(wish.config, wish.epoch_images))
     reasons = {choice.knob: _said(choice.reason) for choice in made.choices}
     return {"differences": [{"knob": knob, "preset": ours, "value": value, "reason": reasons[knob]} for knob, ours, value in differences(wish.config, made)]}
 

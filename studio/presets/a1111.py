@@ -3,8 +3,8 @@
 from collections.abc import Mapping
 from typing import Any, get_args
 
+from studio.presets.reason import Reason
 from studio.presets.taking import Taken, empty, last_part, number, shown, take_checkpoint, take_data, whole
-from studio.projects.advice import Reason
 from studio.requests.train import check_schedule
 from studio.requests.training_knobs import TrainConfig
 

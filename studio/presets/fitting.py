@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from studio.projects.advice import Reason
+from studio.presets.reason import Reason
 from studio.requests.train import config_class
 
 GIB = 2**30

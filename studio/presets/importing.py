@@ -12,8 +12,8 @@ from studio.presets.a1111 import is_a1111, take_a1111
 from studio.presets.kohya import take_kohya
 from studio.presets.kohya_files import is_kohya, read_kohya
 from studio.presets.kohya_header import read_header, read_metadata
+from studio.presets.reason import Reason
 from studio.presets.taking import Taken
-from studio.projects.advice import Reason
 from studio.requests.train import CONFIGS
 
 MOST_TEXT = 4 * 2**20

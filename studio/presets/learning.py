@@ -3,8 +3,8 @@
 from collections.abc import Callable, Iterator
 from math import sqrt
 
+from studio.presets.reason import Reason
 from studio.presets.seen import EACH, Case, Choice, because, two_digits
-from studio.projects.advice import Reason
 
 
 def rate(case: Case) -> Iterator[Choice]:
@@ -38,13 +38,15 @@ def shape(case: Case) -> Iterator[Choice]:
 
 def length(case: Case) -> Iterator[Choice]:
     """Steps, and how many pictures each looks at."""
-    values = {"looks": case.looks, "each": EACH, "count": case.pictures, "batch": case.batch * case.accumulation}
+    values = {"looks": case.looks, "each": EACH, "count": case.pictures, "batch": case.images_per_step, "epochs": f"{two_digits(case.epochs):g}", "images": case.batching.epoch_images}
     if case.method == "textual_inversion":
         text = "{value} steps: {each} for each of {count} pictures, between 1500 and 3000 (invoke-training 2000, diffusers 3000)."
     elif case.whole_network and case.method == "dreambooth":
         text = "{value} steps: {each} for each of {count} pictures, from diffusers' 400 to 3000; the network learns a subject by heart soon after."
     else:
         text = "{value} steps at {batch} a step are {looks} looks: {each} for each of {count} pictures, as 20 pictures were best at 2000 (spacepxl), with a least and a most."
+    if case.batching.epoch_images > case.pictures:
+        text = "{value} steps at {batch} a step are {epochs} epochs of {images} images with repeats: {each} looks for each of {count} pictures, within limits; repeats only make epochs longer."
     yield because("steps", case.steps, text, **values)
     every = max(25, round(case.steps / 10 / 25) * 25)
     if case.whole_network:

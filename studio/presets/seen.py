@@ -1,10 +1,11 @@
 """A case that a preset is made for, and one value that is chosen for it."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from math import sqrt
 from typing import Any
 
-from studio.projects.advice import Reason
+from studio.presets.reason import Reason
 
 INTENTS = ("person", "object", "style", "character")
 """What the pictures shall teach."""
@@ -23,14 +24,27 @@ EACH = 100
 
 
 @dataclass(frozen=True)
+class Batching:
+    """Images of a batch and batches of an optimizer step, 0 = as advised; `epoch_images` are the images of an epoch with repeats counted, 0 = each picture once."""
+
+    batch: int = 0
+    accumulation: int = 0
+    epoch_images: int = 0
+
+
+@dataclass(frozen=True)
 class Case:
-    """What a preset is asked for: the intent, the family ("SD1", "SD2", "SDXL"), the method, how many pictures, and whether they have captions."""
+    """What a preset is asked for: the intent, the family ("SD1", "SD2", "SDXL"), the method, how many pictures, and whether they have captions.
+
+    `batching` holds what a person has chosen of the batch, which steps and rates follow.
+    """
 
     intent: str
     family: str
     method: str
     pictures: int
     captions: bool = True
+    batching: Batching = Batching()
 
     @property
     def lean(self) -> bool:
@@ -67,6 +81,16 @@ class Case:
         return max(1, min(4, self.pictures)) if self.method == "textual_inversion" and self.batch == 1 else 1
 
     @property
+    def images_per_step(self) -> int:
+        """Images of an optimizer step, as given, else as advised."""
+        return (self.batching.batch or self.batch) * (self.batching.accumulation or self.accumulation)
+
+    @property
+    def epochs(self) -> float:
+        """Epochs of the whole training, repeats counted."""
+        return self.steps * self.images_per_step / max(1, self.batching.epoch_images or self.pictures)
+
+    @property
     def looks(self) -> int:
         """Looks at a picture in the whole training."""
         fewest, most = SEEN[self.method]
@@ -75,7 +99,7 @@ class Case:
     @property
     def steps(self) -> int:
         """Steps of the whole training, in whole fifties."""
-        steps = self.looks if self.method == "textual_inversion" else self.looks / (self.batch * self.accumulation)
+        steps = self.looks if self.method == "textual_inversion" else self.looks / self.images_per_step
         return max(50, round(steps / 50) * 50)
 
     @property
@@ -90,7 +114,7 @@ class Case:
     @property
     def rate_of_batch(self) -> float:
         """What a rate is multiplied with for the batch: its square root."""
-        return sqrt(self.batch * self.accumulation)
+        return sqrt(self.images_per_step)
 
 
 @dataclass(frozen=True)
@@ -111,3 +135,10 @@ def because(knob: str, value: Any, text: str, **values: Any) -> Choice:
 def two_digits(value: float) -> float:
     """A number a person would type."""
     return float(f"{value:.1e}")
+
+
+def batching_of(values: Mapping[str, Any], epoch_images: int = 0) -> Batching:
+    """The batch size and gradient accumulation of a form; 0 for what is missing or no number from 1 on."""
+    found = [values.get(name) for name in ("batch_size", "gradient_accumulation")]
+    batch, accumulation = (int(value) if isinstance(value, int | float) and value >= 1 else 0 for value in found)
+    return Batching(batch, accumulation, epoch_images)

@@ -8,7 +8,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from studio.errors import InputError
-from studio.projects.advice import Reason
+from studio.presets.reason import Reason
 from studio.requests.train import config_class
 from studio.shelves import images
 

@@ -58,7 +58,8 @@ def _advice(case: Case) -> Advice | None:
         return None
     faces = sum(bool(item.facts and item.facts.faces) for item in case.learned)
     captioned = sum(bool(item.caption.strip()) for item in case.learned)
-    return recommend(len(case.learned), case.aim.method, case.aim.family, captioned * 2 > len(case.learned), faces * 2 > len(case.learned))
+    images = sum(item.choices.repeats for item in case.learned)
+    return recommend(len(case.learned), case.aim.method, case.aim.family, captioned * 2 > len(case.learned), faces * 2 > len(case.learned), images)
 
 
 def as_json(report: Report, labels: Mapping[str, str] = NO_LABELS) -> dict[str, Any]:
@@ -94,7 +95,8 @@ def _finding(finding: Finding, ignored: bool, labels: Mapping[str, str]) -> dict
 def _advised(advice: Advice, count: int) -> dict[str, Any]:
     """The advice for so many pictures."""
     reasons = [{"text": reason.text, "values": reason.values, "sentence": reason.sentence} for reason in advice.reasons]
-    return {"count": count, "vectors": advice.vectors, "steps": advice.steps, "rate": advice.learning_rate, "batch": advice.batch, "reasons": reasons}
+    values = {"vectors": advice.vectors, "steps": advice.steps, "rate": advice.learning_rate, "batch": advice.batch, "accumulation": advice.accumulation, "family": advice.family}
+    return {"count": count, **values, "reasons": reasons}
 
 
 def as_text(report: Report) -> str:
@@ -111,7 +113,11 @@ def as_text(report: Report) -> str:
     lines += ["", *(f"{label:<{width}}  {value}" for label, value in report.statistics.rows())]
     if report.advice:
         advice = report.advice
+        batch = f", batch {advice.batch} x {advice.accumulation}, on {advice.family}"
         vectors = f"{advice.vectors} vectors, " if advice.vectors else ""
-        lines += ["", f"Advice for {report.statistics.states['learned']} pictures: {vectors}{advice.steps} steps, learning rate {advice.learning_rate}, batch {advice.batch}."]
+        lines += [
+            "",
+            f"Advice for {report.statistics.states['learned']} pictures: {vectors}{advice.steps} steps, learning rate {advice.learning_rate}{batch}.",
+        ]
         lines += [f"    {reason.sentence}" for reason in advice.reasons]
     return "\n".join(lines) + "\n"

@@ -4,6 +4,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from studio.errors import StudioError
+from studio.presets.showing import RESOLUTION
 from studio.projects.case import PLAIN_LINES, Aim
 from studio.projects.cropping import Weights
 from studio.projects.filling import parse_template
@@ -40,4 +41,10 @@ def aim_of(project: Project, template_text: Callable[[str], str], values: Mappin
         lines = parse_template(template_text(settings.template), settings.template)
     except StudioError:
         lines = PLAIN_LINES
-    return Aim(settings.width, settings.height, weights_of(settings), settings.trigger, lines, settings.vectors, settings.method)
+    return Aim(settings.width, settings.height, weights_of(settings), settings.trigger, lines, settings.vectors, settings.method, family_of_size(settings.width, settings.height))
+
+
+def family_of_size(width: int, height: int) -> str:
+    """The family whose own resolution is nearest to pictures of a size, as `Aim.family` calls it: what they are prepared for."""
+    side = (width * height) ** 0.5
+    return min(RESOLUTION, key=lambda family: abs(RESOLUTION[family] - side)).lower()

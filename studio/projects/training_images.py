@@ -5,13 +5,20 @@ from pathlib import Path
 
 from studio import shelves
 from studio.projects.kohya import folder_repeats
-from studio.projects.marks import noted_repeats
+from studio.projects.marks import held_out, left_out, noted_repeats
 
 
 def training_images(folder: Path) -> list[Path]:
     """Images directly in `folder`, else those of the folders such as `10_name` in it, in natural order; empty when there are none. Raises OSError for a folder that cannot be read."""
     found = shelves.images(folder) or [image for inner in _numbered(folder) for image in shelves.images(inner)]
     return sorted(found, key=lambda image: (shelves.natural_key(image.parent), shelves.natural_key(image)))
+
+
+def learned_images(folder: Path) -> list[Path]:
+    """Those that nobody left out or kept for validation. Raises Unreadable when a data set's notes are damaged."""
+    found = training_images(folder)
+    unused = {inner / name for inner in {image.parent for image in found} for name in left_out(inner) | held_out(inner)}
+    return [image for image in found if image not in unused]
 
 
 def repeats_of(images: Iterable[Path]) -> dict[Path, int]:

@@ -1,13 +1,13 @@
 """What a data set is being prepared for: the knobs of its room that suggestions, warnings and writing follow."""
 
-from typing import Literal
+from typing import Any, Literal
 
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from studio.config import Config
 
 CaptionEncoding = Literal["Automatic", "Chinese (GBK)", "Traditional Chinese (Big5)", "Japanese (Shift-JIS)", "Korean (EUC-KR)", "Western European (Windows-1252)", "Cyrillic (Windows-1251)"]
-Method = Literal["textual_inversion", "lora", "hypernetwork", "dreambooth", "full"]
+Method = Literal["textual_inversion", "lora", "lycoris", "hypernetwork", "dreambooth", "fine_tune", "together"]
 
 
 class RoomSettings(Config):
@@ -33,3 +33,8 @@ class RoomSettings(Config):
     """Encoding of caption files that are not Unicode; automatic reads them in what all of them together look like."""
     method: Method = "textual_inversion"
     """What will be trained; advice and warnings follow it."""
+
+    @field_validator("method", mode="before")
+    @classmethod
+    def _method(cls, value: Any) -> Any:
+        return "fine_tune" if value == "full" else value  # as data sets of earlier versions have it

@@ -25,6 +25,9 @@ ADVISED: dict[str, str] = {
     "{value} steps: {each} for each of {count} pictures, from diffusers' 400 to 3000; the network learns a subject by heart soon after.": (
         "{value} 步：{count} 张图片每张 {each} 步，从 diffusers 的 400 到 3000；再多网络很快就会背下主体。"
     ),
+    "{value} steps at {batch} a step are {epochs} epochs of {images} images with repeats: {each} looks for each of {count} pictures, within limits; repeats only make epochs longer.": (
+        "{value} 步、每步 {batch} 张，相当于 {images} 张图片（含重复次数）训练 {epochs} 轮：{count} 张图片各看 {each} 次，有上下限；重复次数越多每轮越长，总步数不变。"
+    ),
     "{value} steps at {batch} a step are {looks} looks: {each} for each of {count} pictures, as 20 pictures were best at 2000 (spacepxl), with a least and a most.": (
         "{value} 步、每步 {batch} 张，共看 {looks} 次：{count} 张图片每张 {each} 次，因为 20 张图片在 2000 次时最好（spacepxl），并设有上下限。"
     ),

@@ -1,8 +1,9 @@
 """Presets in the Train tab: what is advised for an intent, what of the form differs from it, and settings taken over from other trainings."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from html import escape
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import gradio as gr
@@ -16,13 +17,19 @@ from studio.presets.compare import differences
 from studio.presets.fitting import fits
 from studio.presets.importing import imported
 from studio.presets.intents import FAMILIES, INTENTS, Preset, preset
+from studio.presets.seen import batching_of
 from studio.projects.captions import is_captioned
+from studio.projects.training_images import learned_images, repeats_of
 from studio.requests.train import config_class
 from studio.ui.method_form import MethodForm
 from studio.ui.reasons import told
 from studio.ui.tabs.preprocess import located
 from studio.ui.widgets import REFRESH, Page, note
 from studio.ui.words import language, say, tell
+
+NOTHING: Mapping[str, Any] = MappingProxyType({})
+CAPTIONS_LOOKED_AT = 200
+"""Pictures whose captions are looked for: more than half of them must have one, as in the data set's check."""
 
 OPENED = (".safetensors", ".json", ".toml")
 """Files whose settings can be taken over."""
@@ -56,22 +63,24 @@ class Presetting:
         gr.on(changes, self._compared(), self._inputs, self.said, trigger_mode="always_last", **options)
         self.file.upload(self._taken(), self.file, [*self.form.restored, self.taken], **options).then(None, js=REFRESH)
 
-    def _preset(self, data: dict[Component, Any]) -> Preset | None:
-        """The preset of what is chosen; None where none is."""
+    def _preset(self, data: dict[Component, Any], values: Mapping[str, Any] = NOTHING) -> Preset | None:
+        """The preset of what is chosen, its steps and rates for the batch of a form's values; None where none is."""
         intent = data[self.intent]
         if not intent:
             return None
         family = checkpoint_family(self.page.engine.paths, data[self.page.checkpoint] or "") or FAMILIES[0]
-        count, captions = self._pictures(str(data[self.form.parts["data"]] or ""))
-        return preset(intent, family, data[self.form.method], count, captions)
+        count, captions, images = self._pictures(str(data[self.form.parts["data"]] or ""))
+        return preset(intent, family, data[self.form.method], count, captions, batching_of(values, images))
 
-    def _pictures(self, name: str) -> tuple[int, bool]:
-        """How many pictures the data set holds, and whether they have captions; a usual number where there is none yet."""
+    def _pictures(self, name: str) -> tuple[int, bool, int]:
+        """How many pictures the data set holds, whether they have captions, and the images of an epoch with repeats counted; a usual number where there is none yet."""
         try:
-            pictures = shelves.images(Path(located(self.page.engine.paths, name))) if name.strip() else []
+            pictures = learned_images(Path(located(self.page.engine.paths, name))) if name.strip() else []
+            images = sum(repeats_of(pictures).values())
         except StudioError:
-            pictures = []
-        return len(pictures) or 15, not pictures or any(map(is_captioned, pictures))
+            pictures, images = [], 0
+        looked = pictures[:CAPTIONS_LOOKED_AT]
+        return len(pictures) or 15, not pictures or sum(map(is_captioned, looked)) * 2 > len(looked), images
 
     def _applied(self, data: dict[Component, Any]) -> list[Any]:
         """The form with the preset's values."""
@@ -84,10 +93,10 @@ class Presetting:
 
         def draw(data: dict[Component, Any], request: gr.Request) -> str:
             lang = language(request.headers.get("accept-language"))
-            found = self._preset(data)
+            values = self.form.values(data)
+            found = self._preset(data, values)
             if found is None:
                 return ""
-            values = self.form.values(data)
             return _said(lang, found, values)
 
         return draw

@@ -1,6 +1,6 @@
 """Reasons of presets, cards and imports in a person's language."""
 
-from studio.projects.advice import Reason
+from studio.presets.reason import Reason
 from studio.ui.catalogue_presets import CARD
 from studio.ui.words import tell
 

@@ -1,36 +1,83 @@
-"""Advice: more pictures never mean less, values stay within what works, and each has its reason."""
+"""Advice of the data set's check: the preset's values for the same case, over all methods, families, numbers of images and batch sizes; each with its reason."""
+
+from itertools import product
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from studio.errors import InputError
+from studio.presets.intents import FAMILIES, preset
+from studio.presets.seen import EACH, SEEN, Batching, batching_of
 from studio.projects.advice import METHODS, bounds, recommend
-from studio.requests.train import check_schedule
+from studio.projects.doctor import Aim, as_json, examine_set
+from studio.projects.facts import Choices, Facts, Item
+from studio.projects.room import family_of_size
+from studio.requests.train import CONFIGS, check_schedule
 
 COUNTS = st.integers(0, 20_000)
 METHOD = st.sampled_from(sorted(METHODS))
 FAMILY = st.sampled_from(["sd1", "sd2", "sdxl"])
 
 
+def test_every_method_has_its_bounds() -> None:
+    assert set(METHODS) == {cls.method for cls in CONFIGS} == set(SEEN)
+
+
+def test_check_and_presets_say_the_same() -> None:
+    for method, family, count, captions, faces in product(METHODS, FAMILIES, (0, 1, 4, 15, 16, 20, 39, 40, 100, 3000), (True, False), (True, False)):
+        said = recommend(count, method, family.lower(), captions, faces)
+        made = preset("person" if faces else "object", family, method, count, captions)
+        values = {**made.values, **made.beside}
+        assert (said.steps, said.learning_rate, said.batch, said.accumulation) == tuple(values[name] for name in ("steps", "learn_rate", "batch_size", "gradient_accumulation"))
+        assert said.vectors == values.get("vectors", 0)
+
+
+def test_steps_and_rate_follow_the_batch_so_that_each_picture_is_looked_at_as_often() -> None:
+    for method, family, count, batch, accumulation in product(METHODS, FAMILIES, (4, 20, 100), (1, 2, 4, 8), (1, 4)):
+        case = preset("object", family, method, count, batching=Batching(batch, accumulation)).case
+        least, most = SEEN[method]
+        if method == "textual_inversion":
+            assert case.steps == min(max(count * EACH, least), most), "a word's steps are counted, not its looks"
+        else:
+            assert case.steps == max(50, round(min(max(count * EACH, least), most) / (batch * accumulation) / 50) * 50)
+        if case.small_networks:
+            assert float(preset("object", family, method, count, batching=Batching(batch, accumulation)).values["learn_rate"]) == pytest.approx(1e-4 * (batch * accumulation) ** 0.5, rel=0.05)
+    lora = preset("object", "SD1", "lora", 20)
+    assert (lora.values["batch_size"], lora.values["steps"]) == (2, 1000)
+    assert preset("object", "SD1", "lora", 20, batching=Batching(4, 1)).values["steps"] == 500
+    assert batching_of({"batch_size": 4, "gradient_accumulation": 2.0}) == Batching(4, 2)
+    assert batching_of({"batch_size": None, "gradient_accumulation": "x"}) == Batching()
+
+
+def test_repeats_make_epochs_longer_and_are_said() -> None:
+    plain, repeated = recommend(20, "lora"), recommend(20, "lora", epoch_images=200)
+    assert (plain.steps, plain.batch) == (repeated.steps, repeated.batch) == (1000, 2)
+    assert any("are 10 epochs of 200 images with repeats" in reason.sentence for reason in repeated.reasons)
+    items = [Item(f"{n}.png", caption="x", captioned=True, facts=Facts(512, 512), choices=Choices(repeats=10)) for n in range(20)]
+    shown = as_json(examine_set(items, Aim(method="lora", family="sdxl")))["advice"]
+    assert (shown["family"], shown["steps"], shown["batch"]) == ("SDXL", 2000, 1)
+    assert any("10 epochs of 200 images" in reason["sentence"] for reason in shown["reasons"])
+
+
+def test_the_family_is_the_one_that_pictures_are_prepared_for() -> None:
+    assert [family_of_size(*size) for size in ((128, 128), (512, 512), (512, 768), (768, 768), (832, 1216), (1024, 1024))] == ["sd1", "sd1", "sd1", "sd2", "sdxl", "sdxl"]
+
+
 @given(COUNTS, COUNTS, METHOD, FAMILY, st.booleans(), st.booleans())
 def test_more_pictures_never_mean_less(one: int, other: int, method: str, family: str, captions: bool, faces: bool) -> None:
     few, many = (recommend(count, method, family, captions, faces) for count in sorted((one, other)))
-    assert few.steps <= many.steps and few.vectors <= many.vectors and few.batch <= many.batch
+    assert few.vectors <= many.vectors and few.batch <= many.batch
+    assert few.steps * few.batch * few.accumulation <= many.steps * many.batch * many.accumulation + 50 * many.batch * many.accumulation
 
 
 @given(COUNTS, METHOD, FAMILY, st.booleans(), st.booleans())
 def test_values_stay_within_what_works(count: int, method: str, family: str, captions: bool, faces: bool) -> None:
     advice = recommend(count, method, family, captions, faces)
-    rates = check_schedule(advice.learning_rate)
-    assert [rate for rate, _ in rates] == sorted((rate for rate, _ in rates), reverse=True)
-    assert all(until < advice.steps for _, until in rates) and rates[-1][1] == -1
-    assert advice.batch in (1, 2, 4)
-    if method == "textual_inversion":
-        assert 1 <= advice.vectors <= 8 and 1500 <= advice.steps <= 6000
-        assert 1e-3 <= rates[0][0] <= 5e-3 and [until for _, until in rates[:-1]] == sorted({until for _, until in rates[:-1]})
-    else:
-        assert advice.vectors == 0 and 1000 <= advice.steps <= 20_000 and 1e-7 <= rates[0][0] <= 1e-3
+    (rate, until), *more = check_schedule(advice.learning_rate)
+    assert (until, more, advice.batch in (1, 2, 3, 4)) == (-1, [], True)
+    assert 1e-7 <= rate <= 5e-3 and 50 <= advice.steps <= 40_000
+    assert (1 <= advice.vectors <= 8) == (method in ("textual_inversion", "together"))
 
 
 @given(COUNTS, METHOD, FAMILY, st.booleans(), st.booleans())
@@ -38,27 +85,8 @@ def test_every_value_has_its_reason(count: int, method: str, family: str, captio
     advice = recommend(count, method, family, captions, faces)
     said = " ".join(reason.sentence for reason in advice.reasons)
     assert "{" not in said
-    assert f"{advice.steps} steps" in said and f"Batch {advice.batch}" in said and advice.learning_rate.partition(":")[0] in said
-    assert not advice.vectors or f"{advice.vectors} vector" in said
-
-
-@pytest.mark.parametrize(
-    ("count", "faces", "vectors", "steps"),
-    [(1, False, 1, 1500), (4, True, 2, 1500), (15, False, 2, 1500), (20, False, 4, 2000), (20, True, 6, 2000), (60, True, 8, 6000), (5000, True, 8, 6000)],
-)
-def test_what_is_said_of_some_numbers(count: int, faces: bool, vectors: int, steps: int) -> None:
-    advice = recommend(count, faces=faces)
-    assert (advice.vectors, advice.steps) == (vectors, steps)
-
-
-def test_more_vectors_and_two_encoders_take_less_rate() -> None:
-    first = [check_schedule(recommend(count, family=family).learning_rate)[0][0] for count, family in ((10, "sd1"), (60, "sd1"), (60, "sdxl"))]
-    assert first == sorted(first, reverse=True) and len(set(first)) == 3
-
-
-def test_the_rate_of_a_network_follows_the_root_of_the_batch() -> None:
-    assert recommend(5, "lora").learning_rate == "0.0001"
-    assert recommend(50, "lora").learning_rate == "0.0002"
+    assert f"{advice.steps} steps" in said and f"Batch {advice.batch}" in said and advice.learning_rate in said
+    assert not advice.vectors or f"{advice.vectors} vectors" in said
 
 
 def test_missing_captions_are_mentioned() -> None:

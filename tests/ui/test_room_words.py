@@ -19,11 +19,12 @@ from studio.requests.room import RoomSettings
 from studio.requests.transfer import ExportRequest
 from studio.requests.write import WriteRequest
 from studio.ui.catalogue_knobs import DOCTOR, KNOBS
+from studio.ui.catalogue_presets import ADVISED
 from studio.ui.catalogue_room import SCRIPTED
 from studio.ui.catalogue_words import WORDS
 
 STATIC = Path(__file__).resolve().parents[2] / "static"
-SPOKEN = {**KNOBS, **DOCTOR, **WORDS, **SCRIPTED}
+SPOKEN = {**KNOBS, **DOCTOR, **ADVISED, **WORDS, **SCRIPTED}
 """What the room's page carries."""
 _TEXT = r'"((?:[^"\\]|\\.)+)"'
 PATTERNS = (rf"\bt\({_TEXT}", rf"title: {_TEXT},\n", rf'(?<![.\w])(?:act|flag)\((?:"[a-z_]+", |item\.mask \? )?{_TEXT}', rf'\["[a-z:>0-9]*", {_TEXT}\]')

@@ -7,6 +7,7 @@ from html import escape
 import gradio as gr
 
 from studio.ui.catalogue_knobs import DOCTOR, KNOBS
+from studio.ui.catalogue_presets import ADVISED
 from studio.ui.catalogue_room import SCRIPTED
 from studio.ui.catalogue_words import WORDS
 from studio.ui.widgets import Page
@@ -22,7 +23,7 @@ class DatasetTab:
 
 def build(page: Page, key: str) -> DatasetTab:
     """The room's place in the page; `key` lets it ask the server for what this page may see."""
-    words = json.dumps({**KNOBS, **DOCTOR, **WORDS, **SCRIPTED}, ensure_ascii=False)
+    words = json.dumps({**KNOBS, **DOCTOR, **ADVISED, **WORDS, **SCRIPTED}, ensure_ascii=False)
     gr.HTML(f'<div id="room" data-key="{escape(key)}" data-words="{escape(words)}"></div>', elem_id="room_place", padding=False)
     folder = gr.Textbox(elem_id="room_train", elem_classes=["unseen"], container=False)
     use = gr.Button("use", elem_id="room_use", elem_classes=["unseen"])
