@@ -5,8 +5,10 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from studio.presets import kohya_network, kohya_pictures
+from studio.presets.kohya_arguments import name_left_out, name_unknown
 from studio.presets.kohya_rates import take_length, take_optimizer, take_rates
-from studio.presets.taking import LEFT_OUT, Taken, empty, flag, last_part, number, shown, take_checkpoint, whole
+from studio.presets.reason import Reason
+from studio.presets.taking import Taken, empty, flag, last_part, number, shown, take_checkpoint, whole
 
 __all__ = ["Settings", "take_kohya"]
 
@@ -28,6 +30,10 @@ class Settings:
     complete: bool = True
     percent_warmup: bool = False
     """Whether `lr_warmup` is a share of the steps, as kohya_ss writes it."""
+    file: bool = False
+    """Whether it is a settings file, whose every name is a setting; metadata of a result also says what came of it."""
+    notes: tuple[Reason, ...] = ()
+    """What the reader of the file has to say."""
 
 
 PLAIN: tuple[tuple[str, str, Any], ...] = (
@@ -48,64 +54,6 @@ PLAIN: tuple[tuple[str, str, Any], ...] = (
 """kohya's name, our knob, and what reads the value."""
 DEFAULTS: tuple[tuple[str, Any], ...] = (("min_snr_gamma", 0.0), ("clip_grad_mode", "norm"), ("clip_grad_value", 1.0))
 """What kohya's trainer does when nothing is said, where ours does something else."""
-WITHOUT: tuple[tuple[str, tuple[float, ...]], ...] = (
-    ("adaptive_noise_scale", (0,)),
-    ("multires_noise_iterations", (0,)),
-    ("ip_noise_gamma", (0,)),
-    ("scale_weight_norms", (0,)),
-    ("v_pred_like_loss", (0,)),
-    ("keep_tokens", (0,)),
-    ("max_token_length", (0, 75)),
-    ("min_timestep", (0,)),
-    ("max_timestep", (1000,)),
-    ("caption_dropout_every_n_epochs", (0,)),
-    ("token_warmup_step", (0,)),
-    ("token_warmup_min", (0, 1)),
-    ("stop_text_encoder_training", (0, -1)),
-    ("constrain", (0,)),
-)
-"""Numbers we have no knob for, and the values that mean off."""
-SWITCHES = (
-    "zero_terminal_snr",
-    "debiased_estimation",
-    "debiased_estimation_loss",
-    "scale_v_pred_loss_like_noise_pred",
-    "color_aug",
-    "random_crop",
-    "weighted_captions",
-    "enable_wildcard",
-    "no_token_padding",
-    "network_train_text_encoder_only",
-    "cache_text_encoder_outputs",
-    "sdxl_cache_text_encoder_outputs",
-    "fp8_base",
-    "train_norm",
-    "use_scalar",
-    "decompose_both",
-    "rescaled",
-    "bypass_mode",
-    "rank_dropout_scale",
-    "rs_lora",
-    "noise_offset_random_strength",
-    "ip_noise_gamma_random_strength",
-)
-"""Switches we have no knob for."""
-WORDS: tuple[tuple[str, tuple[str, ...]], ...] = (
-    ("loss_type", ("l2",)),
-    ("face_crop_aug_range", ()),
-    ("caption_prefix", ()),
-    ("caption_suffix", ()),
-    ("network_weights", ()),
-    ("lora_network_weights", ()),
-    ("resume", ()),
-    ("weights", ()),
-    ("base_weights", ()),
-    ("block_alphas", ()),
-    ("conv_block_dims", ()),
-    ("conv_block_alphas", ()),
-    ("additional_parameters", ()),
-)
-"""Texts we have no knob for, and those that mean nothing out of the ordinary."""
 
 
 def take_kohya(settings: Settings, checkpoints: tuple[str, ...] = ()) -> Taken:
@@ -125,7 +73,11 @@ def take_kohya(settings: Settings, checkpoints: tuple[str, ...] = ()) -> Taken:
     kohya_pictures.take_previews(taken, args, steps)
     _names(taken, args)
     _base(taken, args, checkpoints)
-    _left_out(taken, {**args, **settings.network})
+    every = {**args, **settings.network}
+    name_left_out(taken, every)
+    if settings.file:
+        name_unknown(taken, every)
+    taken.notes += settings.notes
     return taken
 
 
@@ -190,22 +142,9 @@ def _base(taken: Taken, args: Mapping[str, Any], checkpoints: tuple[str, ...]) -
     family = "SDXL" if flag(args.get("sdxl")) or flag(args.get("sdxl_checkbox")) or version.startswith("sdxl") else "SD2" if v2 else "SD1" if version else ""
     if family:
         taken.say("It was trained on {family}; the settings are meant for that family.", family=family)
+    if not empty(args.get("v_parameterization")) and flag(args["v_parameterization"]):
+        taken.say("It predicted velocity (v_parameterization); here that follows the checkpoint.")
     if not empty(args.get("mixed_precision")) and str(args["mixed_precision"]) != "no":
         taken.say("It computed in {value}; here the precision follows the card.", value=shown(args["mixed_precision"]))
     if not empty(args.get("vae")):
         taken.say("It used a VAE of its own ({value}); choose it beside the checkpoint.", value=shown(last_part(args["vae"])))
-
-
-def _left_out(taken: Taken, args: Mapping[str, Any]) -> None:
-    """A note for each setting that is on and that we have no knob for."""
-    for name, off in WITHOUT:
-        value = number(args.get(name))
-        if value is not None and value not in off:
-            taken.say(LEFT_OUT, label=name, value=shown(value))
-    for name in SWITCHES:
-        if not empty(args.get(name)) and flag(args[name]):
-            taken.say(LEFT_OUT, label=name, value="on")
-    for name, usual in WORDS:
-        value = args.get(name)
-        if not empty(value) and str(value) not in usual:
-            taken.say(LEFT_OUT, label=name, value=shown(last_part(value) if "weights" in name or name == "resume" else value))

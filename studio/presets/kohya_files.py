@@ -1,6 +1,6 @@
 """kohya_ss's JSON and sd-scripts' TOML as settings by sd-scripts' names."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -8,7 +8,8 @@ from studio.errors import InputError
 from studio.presets.kohya import Settings
 from studio.presets.kohya_pictures import FOLDER
 from studio.presets.kohya_rates import arguments
-from studio.presets.taking import empty, flag, flattened, local_folder, number, pictures_in, whole
+from studio.presets.reason import Reason
+from studio.presets.taking import empty, flag, flattened, local_folder, number, pictures_in, shown, whole
 
 KNOWN = frozenset(
     (
@@ -73,6 +74,8 @@ _NETWORK = (
     "conv_block_alphas",
 )
 """Names of kohya_ss that are arguments of the network."""
+OWN = frozenset(("image_dir", "num_repeats", "class_tokens", "metadata_file", "is_reg", "img_count", "tag_frequency", "cache_info", "conditioning_data_dir"))
+"""What each folder of pictures has for itself."""
 _OTHER_MODELS = ("flux", "sd3", "lumina", "chroma", "hunyuan", "anima", "cascade", "wan", "qwen")
 """Models that kohya's tools train and the studio does not."""
 
@@ -100,6 +103,8 @@ def read_kohya(settings: Mapping[str, Any]) -> Settings:
         counted["words"],
         any(key in flat for key in ("learning_rate", "unet_lr", "max_train_steps", "optimizer", "optimizer_type")),
         percent_warmup="lr_warmup" in flat and not number(flat.get("lr_warmup_steps")),
+        file=True,
+        notes=several_sets(_merged(settings)),
     )
 
 
@@ -138,6 +143,28 @@ def _of_datasets(settings: Mapping[str, Any]) -> dict[str, Any]:
     if "batch_size" in found:
         found["train_batch_size"] = found.pop("batch_size")
     return found
+
+
+def _merged(settings: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """What counts for each folder of pictures to learn from: its own settings before its data set's, before the general ones."""
+    general = settings.get("general") if isinstance(settings.get("general"), Mapping) else {}
+    found = []
+    for dataset in _tables(settings.get("datasets")):
+        shared = {key: value for key, value in dataset.items() if key != "subsets"}
+        found += [{**(general or {}), **shared, **subset} for subset in _tables(dataset.get("subsets")) if not flag(subset.get("is_reg"))]
+    return found
+
+
+def several_sets(folders: Sequence[Mapping[str, Any]]) -> tuple[Reason, ...]:
+    """Notes about more than one folder of pictures: that the first is chosen, and each setting that another one has otherwise."""
+    if len(folders) < 2:
+        return ()
+    found = [Reason("It had {count} folders of pictures; the first one counts here. Import all of them into one data set, or choose a tree of kohya's folders.", {"count": len(folders)})]
+    for key in sorted({key for folder in folders for key in folder} - OWN):
+        values = [shown(folder.get(key, "-")) for folder in folders]
+        if len(set(values)) > 1:
+            found.append(Reason("{label} differs between its folders of pictures ({values}); here the first one counts for all.", {"label": key, "values": ", ".join(dict.fromkeys(values))}))
+    return tuple(found)
 
 
 def _tables(value: Any) -> list[Mapping[str, Any]]:

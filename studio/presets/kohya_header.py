@@ -11,6 +11,7 @@ from typing import Any
 
 from studio.errors import InputError, Unreadable
 from studio.presets.kohya import Settings
+from studio.presets.kohya_files import several_sets
 from studio.presets.kohya_pictures import FOLDER
 from studio.presets.kohya_rates import arguments
 from studio.presets.taking import empty, flag, whole
@@ -95,7 +96,7 @@ def read_metadata(header: Header) -> Settings:
     if "network_dropout" not in told and "dropout" in network:
         args["network_dropout"] = network["dropout"]
     trained = any(key in told for key in ("learning_rate", "unet_lr", "optimizer", "max_train_steps"))
-    return Settings(method, _settled(args), network, images, regularisation or (whole(told.get("num_reg_images")) or 0), words, trained)
+    return Settings(method, _settled(args), network, images, regularisation or (whole(told.get("num_reg_images")) or 0), words, trained, notes=several_sets(_subsets_of(told)))
 
 
 def _settled(args: dict[str, Any]) -> dict[str, Any]:
@@ -170,13 +171,28 @@ def _object(text: str | None) -> dict[str, Any]:
     return found if isinstance(found, dict) else {}
 
 
-def _subset(told: Mapping[str, str]) -> dict[str, Any]:
-    """What the first set of pictures was told, from `ss_datasets`, which lists them."""
+def _datasets_of(told: Mapping[str, str]) -> list[dict[str, Any]]:
+    """The sets of pictures of `ss_datasets`; none for what cannot be read."""
     try:
         sets = json.loads(told.get("datasets", ""))
     except (ValueError, RecursionError):
-        return {}
-    first = next((each for each in sets if isinstance(each, dict)), {}) if isinstance(sets, list) else {}
+        return []
+    return [each for each in sets if isinstance(each, dict)] if isinstance(sets, list) else []
+
+
+def _subsets_of(told: Mapping[str, str]) -> list[dict[str, Any]]:
+    """What each folder of pictures to learn from was told."""
+    found = []
+    for each in _datasets_of(told):
+        subsets = each.get("subsets")
+        shared = {key: each[key] for key in ("batch_size_per_device", "resolution", "enable_bucket") if key in each}
+        found += [{**shared, **{key: subset[key] for key in _DATASET if key in subset}} for subset in subsets or () if isinstance(subset, dict) and not flag(subset.get("is_reg"))]
+    return found
+
+
+def _subset(told: Mapping[str, str]) -> dict[str, Any]:
+    """What the first set of pictures was told, from `ss_datasets`, which lists them."""
+    first = next(iter(_datasets_of(told)), {})
     found = {key: first[key] for key in ("batch_size_per_device", "resolution", "enable_bucket") if key in first}
     subsets = first.get("subsets")
     subset = next((each for each in subsets if isinstance(each, dict) and not flag(each.get("is_reg"))), {}) if isinstance(subsets, list) else {}

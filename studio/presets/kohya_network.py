@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from studio.presets.taking import LEFT_OUT, Taken, empty, flag, number, shown, whole
+from studio.presets.taking import DIFFERS, LEFT_OUT, Taken, empty, flag, number, shown, whole
 
 ALGORITHMS = {"locon": "LoCon", "lora": "LoCon", "loha": "LoHa", "lokr": "LoKr", "ia3": "(IA)3"}
 """LyCORIS's name of an algorithm and ours."""
@@ -18,6 +18,7 @@ def take_network(taken: Taken, args: Mapping[str, Any], network: Mapping[str, An
     """Everything about the small networks; nothing for methods that have none."""
     if taken.method not in ("lora", "lycoris"):
         return
+    _kind(taken, args)
     if taken.method == "lycoris":
         _algorithm(taken, network)
     _ranks(taken, args, network)
@@ -32,6 +33,15 @@ def take_network(taken: Taken, args: Mapping[str, Any], network: Mapping[str, An
         taken.put("dora", True, "dora_wd")
     _layers(taken, network)
     _blocks(taken, network, int(taken.values.get("rank", 1)))
+
+
+def _kind(taken: Taken, args: Mapping[str, Any]) -> None:
+    """A network of kohya's that a plain LoRA takes the place of is named."""
+    module, kind = str(args.get("network_module") or ""), str(args.get("LoRA_type") or "")
+    if kind in ("LoRA-FA", "Kohya DyLoRA"):
+        taken.say(DIFFERS, label="LoRA_type", value=kind, ours="LoRA")
+    elif taken.method == "lora" and module and module.rpartition(".")[2] != "lora" and "locon" not in module:
+        taken.say(DIFFERS, label="network_module", value=shown(module), ours="LoRA")
 
 
 def _algorithm(taken: Taken, network: Mapping[str, Any]) -> None:

@@ -5,7 +5,7 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from studio.presets.taking import Taken, empty, flag, number, rate_text, shown, whole
+from studio.presets.taking import DIFFERS, Taken, empty, flag, number, rate_text, shown, whole
 
 OPTIMIZERS: tuple[tuple[str, str, bool], ...] = (
     ("adamw8bit", "AdamW 8-bit", True),
@@ -37,13 +37,15 @@ SHAPES: tuple[tuple[str, str, bool], ...] = (
     ("rex", "linear", False),
 )
 """A scheduler at kohya, the shape that takes its place, and whether that is the same."""
-DIFFERS = "{label} {value} is not here; {ours} takes its place."
 _ARGUMENTS = re.compile(r"[\"']?([A-Za-z_]\w*)[\"']?\s*=\s*[\"']?([^,\"'()\s]+|\([^)]*\))")
 
 
 def take_optimizer(taken: Taken, args: Mapping[str, Any]) -> None:
     """The optimiser, its weight decay, and a note on its other arguments."""
-    written = next((str(args[key]) for key in ("optimizer_type", "optimizer") if not empty(args.get(key))), "AdamW8bit" if flag(args.get("use_8bit_adam")) else "")
+    written = next(
+        (str(args[key]) for key in ("optimizer_type", "optimizer") if not empty(args.get(key))),
+        "AdamW8bit" if flag(args.get("use_8bit_adam")) else "Lion" if flag(args.get("use_lion_optimizer")) else "",
+    )
     if not written:
         return
     name = written.partition("(")[0].rpartition(".")[2].strip()
@@ -64,6 +66,11 @@ def take_optimizer(taken: Taken, args: Mapping[str, Any]) -> None:
     rest = ", ".join(f"{key}={value}" for key, value in given.items())
     if rest:
         taken.say("The optimiser's arguments {value} have no counterpart here; they were left out.", value=shown(rest))
+
+
+def _switched(args: Mapping[str, Any]) -> str:
+    """The optimiser that one of kohya's older switches asks for; empty for none."""
+    return next((name for switch, name in (("use_8bit_adam", "AdamW8bit"), ("use_lion_optimizer", "Lion")) if flag(args.get(switch))), "")
 
 
 def arguments(written: Any) -> dict[str, str]:
@@ -133,7 +140,8 @@ def _steps(taken: Taken, args: Mapping[str, Any], of_epoch: int) -> int:
     if epochs and of_epoch:
         steps = epochs * of_epoch
         taken.say("{epochs} epochs of {each} steps are {steps} steps.", epochs=epochs, each=of_epoch, steps=steps)
-    elif epochs and steps is None:
+    elif epochs:
+        steps = None
         taken.say("It ran for {epochs} epochs, but how many pictures it had is not written; count the steps yourself: epochs times pictures times repeats, divided by the batch.", epochs=epochs)
     if steps:
         taken.put("steps", steps, "max_train_steps")

@@ -16,6 +16,7 @@ MOST_SHOWN = 80
 """Letters of a foreign value in a note."""
 _NEEDED = {"embedding": "x", "name": "x", "data": "x", "class_word": "x"}
 """What a person writes, so that one knob can be checked by itself."""
+DIFFERS = "{label} {value} is not here; {ours} takes its place."
 LEFT_OUT = "{label} ({value}) has no counterpart here; it was left out."
 REFUSED = "{label} ({value}) is outside what is possible here; it was left out."
 NOT_OF_METHOD = "{label} ({value}) is nothing this method has; it was left out."

@@ -233,6 +233,12 @@ TAKEN: dict[str, str] = {
     "Adafactor chose its rate itself (relative_step); here it takes the written one, so write about 1e-4 for a LoRA.": ("Adafactor 自行选择学习率（relative_step）；这里用所写的，LoRA 请写约 1e-4。"),
     "The optimiser's arguments {value} have no counterpart here; they were left out.": "优化器参数 {value} 在这里没有对应，已略去。",
     "Its text encoders had rates of their own ({value}); here both take the highest.": "它的文本编码器各有学习率（{value}）；这里都取最高的。",
+    "It predicted velocity (v_parameterization); here that follows the checkpoint.": "它使用 v 预测（v_parameterization）；这里由底模决定。",
+    "Settings that are not known here were left out: {names}.": "以下设置这里不认识，已忽略：{names}。",
+    "It had {count} folders of pictures; the first one counts here. Import all of them into one data set, or choose a tree of kohya's folders.": (
+        "它有 {count} 个图片文件夹，这里只用第一个。请把它们导入同一个数据集，或选择 kohya 的文件夹结构。"
+    ),
+    "{label} differs between its folders of pictures ({values}); here the first one counts for all.": "{label} 在各图片文件夹中不同（{values}）；这里统一按第一个。",
     "{epochs} epochs of {each} steps are {steps} steps.": "{epochs} 轮，每轮 {each} 步，共 {steps} 步。",
     "It ran for {epochs} epochs, but how many pictures it had is not written; count the steps yourself: epochs times pictures times repeats, divided by the batch.": (
         "它训练了 {epochs} 轮，但没写有多少图片；请自己算步数：轮数乘图片数乘重复次数，再除以批量。"
