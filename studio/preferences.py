@@ -29,6 +29,8 @@ class Preferences(Config):
     """What weights in prompts do."""
     comma_padding_backtrack: int = Field(20, ge=0, le=74, title="Comma backtrack")
     """How far back a full chunk of a prompt may end at a comma."""
+    use_old_scheduling: bool = Field(False, title="Old prompt editing timelines")
+    """Read prompt editing as A1111 did before 1.6."""
     randn_source: Literal["CPU", "NV"] = Field("CPU", title="RNG")
     """Where noise comes from."""
     eta_noise_seed_delta: int = Field(0, ge=-(2**31), le=2**31 - 1, title="Eta noise seed delta")

@@ -384,3 +384,19 @@ def test_a_line_of_further_facts_is_read_too() -> None:
 def test_facts_on_lines_of_their_own() -> None:
     found = read_infotext("a castle\nNegative prompt: blurry\nSteps: 28\nSampler: Euler a\nCFG scale: 7\nSeed: 5\nSize: 512x512\nModel: sea shore")
     assert (found["Negative prompt"], found["Steps"], found["Seed"], found["Model"]) == ("blurry", "28", "5", "sea shore")
+
+
+@pytest.mark.parametrize(
+    ("prompt", "facts", "old"),
+    [
+        ("[a:b:0.5]", "Version: v1.5.2", True),
+        ("[a:b:0.5]", "Version: v1.6.0", False),
+        ("[a:b:0.5]", "Old prompt editing timelines: True, Version: v1.9.4", True),
+        ("[a:b:0.5]", "", False),
+        ("a", "Version: v1.5.2", False),
+    ],
+)
+def test_pictures_from_before_1_6_bring_the_old_timelines_of_prompt_editing(prompt: str, facts: str, old: bool) -> None:
+    values, notes = request_values(f"{prompt}\nSteps: 20, Sampler: Euler a, Schedule type: Automatic, CFG scale: 7, Seed: 1, Size: 512x512{facts and f', {facts}'}")
+    assert values["old_prompt_editing"] is old and notes == []
+    assert facts_of(GenerateRequest(prompt=prompt, old_prompt_editing=old)).get("Old prompt editing timelines", False) is old

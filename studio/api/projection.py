@@ -103,6 +103,7 @@ SETTINGS: tuple[tuple[str, str], ...] = (
     ("CLIP_stop_at_last_layers", "clip_skip"),
     ("emphasis", "emphasis"),
     ("comma_padding_backtrack", "comma_backtrack"),
+    ("use_old_scheduling", "old_prompt_editing"),
     ("randn_source", "noise_source"),
     ("eta_noise_seed_delta", "ensd"),
     ("s_churn", "s_churn"),

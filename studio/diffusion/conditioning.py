@@ -24,12 +24,16 @@ AT_ONCE = 16
 
 @dataclass(frozen=True)
 class Reading:
-    """How prompts are read: clip skip, what weights do, how far back a chunk may end at a comma, and the picture's (width, height) for families that want to know."""
+    """How prompts are read: clip skip, what weights do, how far back a chunk may end at a comma, and the picture's (width, height) for families that want to know.
+
+    `old_editing` reads prompt editing as A1111 did before 1.6.
+    """
 
     clip_skip: int = 1
     emphasis: str = "Original"
     comma_backtrack: int = BACKTRACK
     size: tuple[int, int] | None = None
+    old_editing: bool = False
 
 
 PLAIN = Reading()
@@ -53,8 +57,8 @@ def guidance(model: Model, prompts: tuple[str, str], words: Mapping[str, Tensor]
     `hires_steps` above 0 means the second pass of a hires fix, after `steps` of the first. As in A1111, parts that AND joins are made equally long by repeating the last vector
     of shorter ones, while the negative prompt keeps its own length. Raises InputError.
     """
-    parts = positive(prompts[0], steps, hires_steps)
-    against = negative(prompts[1], steps, hires_steps)
+    parts = positive(prompts[0], steps, hires_steps, reading.old_editing)
+    against = negative(prompts[1], steps, hires_steps, reading.old_editing)
     encoded = _scheduled(model, (*parts, against), words, reading)
     if all(text == "" for _, text in against.texts):
         encoded[-1] = {text: _silent(one) for text, one in encoded[-1].items()}

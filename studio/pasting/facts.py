@@ -111,6 +111,7 @@ def _own(request: GenerateRequest) -> dict[str, Any]:
     return {
         "Resize mode": request.resize_mode if repainting and request.resize_mode != "Just resize" else None,
         "Color correction": True if repainting and request.color_correction else None,
+        "Old prompt editing timelines": True if request.old_prompt_editing else None,
         "Comma backtrack": request.comma_backtrack if request.comma_backtrack != 20 else None,
     }
 

@@ -43,6 +43,7 @@ _PLAIN = {
     "Resize mode": "resize_mode",
     "Color correction": "color_correction",
     "Comma backtrack": "comma_backtrack",
+    "Old prompt editing timelines": "old_prompt_editing",
     "Hires upscale": "hires_scale",
     "Hires steps": "hires_steps",
     "Hires upscaler": "hires_upscaler",
@@ -60,11 +61,13 @@ _TOLD = frozenset({"Version", "User", "TI hashes", "Lora hashes", "Init image ha
 """Keys that tell about a picture and ask for nothing."""
 _UNIFORM_BEFORE = (1, 9)
 """Since this version of A1111 a sampler without a schedule type takes the schedule its author advises; before, all took the checkpoint's own."""
+_OLD_EDITING_BEFORE = (1, 6)
+"""Before this version A1111 counted the steps of prompt editing in another way."""
 _ADVISED = frozenset({"DPM++ 2M", "DPM++ SDE", "DPM++ 2M SDE", "DPM++ 2M SDE Heun", "DPM++ 2S a", "DPM++ 3M SDE", "DPM2", "DPM2 a"})
 """Samplers whose advised schedule is another than the checkpoint's own."""
 _RESET = (
     *("variation_seed", "variation_strength", "seed_width", "seed_height", "clip_skip", "emphasis", "ensd", "eta", "s_churn", "s_tmin", "s_tmax", "s_noise", "tiling", "scheduler"),
-    *("comma_backtrack", "mask_mode", "masked_content", "inpaint_area", "padding", "inpainting_mask_weight", "soft_inpainting", *(field for _, field in SOFT)),
+    *("comma_backtrack", "old_prompt_editing", "mask_mode", "masked_content", "inpaint_area", "padding", "inpainting_mask_weight", "soft_inpainting", *(field for _, field in SOFT)),
     *("resize_mode", "color_correction", "hires_steps", "hires_scale", "hires_width", "hires_height", "hires_sampler", "hires_scheduler", "hires_prompt", "hires_negative_prompt"),
 )
 _ABSENT: dict[str, Any] = {field: _KNOBS[field].default for field in _RESET} | {"noise_source": "NV"}
@@ -84,6 +87,8 @@ def request_values(text: str, checkpoint: Lookup | None = None, vae: Lookup | No
     for key, field in _PLAIN.items():
         if key in found:
             reading.put(field, found[key], key)
+    if "[" in found["Prompt"] and _version(found.get("Version", "")) < _OLD_EDITING_BEFORE:
+        values["old_prompt_editing"] = True
     _sampler(reading)
     _sizes(reading)
     _noise(reading)

@@ -15,19 +15,23 @@ LETTER_LIMIT = 10_000_000
 """How many letters all texts of a schedule may have together."""
 
 
-def schedule(text: str, steps: int, hires_steps: int = 0, second_pass: bool = False) -> list[tuple[int, str]]:
+def schedule(text: str, steps: int, hires_steps: int = 0, second_pass: bool = False, old: bool = False) -> list[tuple[int, str]]:
     """The prompt as (until which step, text), the last until the last step; raises InputError where the texts would fill the memory.
 
     Steps count from 1. A step with a dot is a share of all steps. In the second pass of a hires fix (`hires_steps`; 0 = as many), numbers go on where the first pass ended, shares from 1.0 to 2.0.
+    `old` reads it as A1111 did before 1.6: a step below 1 is a share and any other a number, and the second pass counts as the first does.
+    Steps that it has beyond those of the first pass show the first text.
     """
     edits = _read(text)
-    total = (hires_steps or steps) if second_pass else steps
+    total = (hires_steps or steps) if second_pass and not old else steps
     if not edits:
         return [(total, text)]
-    ends = {start: _until(edit.when, steps, total, second_pass) for start, edit in edits.items() if edit.when}
+    until = _until_old if old else _until
+    ends = {start: until(edit.when, steps, total, second_pass) for start, edit in edits.items() if edit.when}
     lengths = {len(edit.parts) for edit in edits.values() if not edit.when}
     stops = set(range(1, total + 1)) if lengths else {total, *(end for end in ends.values() if end >= 1)}
-    return _texts(_Script(text, edits), ends, sorted(stops), math.lcm(*lengths))
+    texts = _texts(_Script(text, edits), ends, sorted(stops), math.lcm(*lengths))
+    return [*texts, (hires_steps, texts[0][1])] if old and second_pass and hires_steps > total else texts
 
 
 @dataclass
@@ -114,6 +118,12 @@ def _until(when: str, first: int, total: int, second_pass: bool) -> int:
     value = float(when)
     value = (value - second_pass) * total if "." in when else value - first * second_pass
     return int(max(-1.0, min(float(total), value)))
+
+
+def _until_old(when: str, _first: int, total: int, _second_pass: bool) -> int:
+    """The same as A1111 read it before 1.6."""
+    value = float(when)
+    return int(max(-1.0, min(float(total), value * total if value < 1 else value)))
 
 
 class _Script:

@@ -16,11 +16,13 @@ class PromptPass:
     """The prompt of one sampling pass and how editing is counted in it.
 
     `looks` are the steps times the sampler's evaluations of the first pass, `hires_looks` those of the second one when this is the hires pass, else 0.
+    `old` means A1111's prompt editing from before 1.6.
     """
 
     prompt: str
     looks: int = 1
     hires_looks: int = 0
+    old: bool = False
 
 
 @dataclass(frozen=True)
@@ -48,7 +50,7 @@ def network_schedule(one: PromptPass) -> NetworkSchedule:
     everything = frozenset(range(len(found)))
     if not found or "[" not in plain:
         return NetworkSchedule(tuple(found), (everything,))
-    parts = positive(text, one.looks, one.hires_looks)
+    parts = positive(text, one.looks, one.hires_looks, one.old)
     sets = {shown: frozenset(numbers[letter] for letter in shown if letter in numbers) for part in parts for _, shown in part.texts}
     active = [frozenset().union(*(sets[part.at(look)] for part in parts)) for look in range((one.hires_looks or one.looks) + 1)]
     return NetworkSchedule(tuple(found), tuple(active) if len(set(active)) > 1 else (active[0],))

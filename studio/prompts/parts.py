@@ -45,19 +45,19 @@ def _weighed(text: str) -> tuple[str, float]:
     return (before.rstrip(), weight) if math.isfinite(weight) else (text.rstrip(), 1.0)
 
 
-def positive(text: str, steps: int, hires_steps: int = 0) -> tuple[Part, ...]:
-    """A positive prompt for every step; `hires_steps` above 0 means the second pass of a hires fix. Raises InputError when it is too long."""
-    return tuple(Part(weight, _texts(part, steps, hires_steps)) for part, weight in parts(_short(text)))
+def positive(text: str, steps: int, hires_steps: int = 0, old: bool = False) -> tuple[Part, ...]:
+    """A positive prompt for every step; `hires_steps` above 0 means the second pass of a hires fix, `old` A1111's prompt editing from before 1.6. Raises InputError when it is too long."""
+    return tuple(Part(weight, _texts(part, steps, hires_steps, old)) for part, weight in parts(_short(text)))
 
 
-def negative(text: str, steps: int, hires_steps: int = 0) -> Part:
+def negative(text: str, steps: int, hires_steps: int = 0, old: bool = False) -> Part:
     """A negative prompt for every step, where AND and a weight at the end stay text, as in A1111. Raises InputError when it is too long."""
-    return Part(1.0, _texts(_short(text), steps, hires_steps))
+    return Part(1.0, _texts(_short(text), steps, hires_steps, old))
 
 
-def _texts(text: str, steps: int, hires_steps: int) -> tuple[tuple[int, str], ...]:
+def _texts(text: str, steps: int, hires_steps: int, old: bool) -> tuple[tuple[int, str], ...]:
     """The text until each step."""
-    return tuple(schedule(text, steps, hires_steps, hires_steps > 0))
+    return tuple(schedule(text, steps, hires_steps, hires_steps > 0, old))
 
 
 def _short(text: str) -> str:

@@ -84,6 +84,8 @@ class Walk(Config):
     """What weights in brackets do: scale and restore the mean, scale only, or nothing."""
     comma_backtrack: int = Field(20, ge=0, le=74, title="Comma backtrack")
     """When 75 tokens are full, go back to a comma at most so many tokens away."""
+    old_prompt_editing: bool = Field(False, title="Old prompt editing timelines")
+    """Read [from:to:N] as A1111 did before 1.6: N below 1 is a share of the steps, and hires. fix counts from 0 again; for pictures made with it."""
     noise_source: NoiseSource = Field("CPU", title="RNG")
     """Where noise comes from: NV makes what an Nvidia card makes, on any device, as most pictures on the web were."""
     ensd: int = Field(0, ge=-(2**31), le=2**31 - 1, title="Eta noise seed delta")

@@ -138,7 +138,7 @@ def seeds_of(model: Model, request: GenerateRequest, size: tuple[int, int]) -> S
 def plan_of(painter: Painter, request: GenerateRequest, noise: Seeds, size: tuple[int, int], first: GenerateRequest | None = None) -> Plan:
     """The walk of a pass over pictures of (width, height): of the second pass when the request of the `first` is given."""
     model = painter.model
-    reading = Reading(request.clip_skip, request.emphasis, request.comma_backtrack, size)
+    reading = Reading(request.clip_skip, request.emphasis, request.comma_backtrack, size, request.old_prompt_editing)
     looks = (_looks(request), 0) if first is None else (_looks(first), _looks(request))
 
     def encode() -> Guidance:
@@ -168,8 +168,8 @@ def _passes(request: GenerateRequest) -> list[tuple[str, str]]:
 
 def prompt_passes(request: GenerateRequest) -> list[PromptPass]:
     """The prompts of all passes, for their networks."""
-    first = PromptPass(request.prompt, _looks(request))
-    return [first, PromptPass(_second(request).prompt, first.looks, _looks(_second(request)))] if request.hires else [first]
+    first = PromptPass(request.prompt, _looks(request), old=request.old_prompt_editing)
+    return [first, replace(first, prompt=_second(request).prompt, hires_looks=_looks(_second(request)))] if request.hires else [first]
 
 
 def _looks(request: GenerateRequest) -> int:

@@ -30,6 +30,8 @@ PAINTING: dict[str, str] = {
     "Emphasis": "强调方式 Emphasis",
     "What weights in brackets do: scale and restore the mean, scale only, or nothing.": "括号权重的作用：缩放并恢复均值、仅缩放、或不起作用。",
     "Comma backtrack": "逗号回溯",
+    "Old prompt editing timelines": "旧版提示词编辑时间轴",
+    "Read [from:to:N] as A1111 did before 1.6: N below 1 is a share of the steps, and hires. fix counts from 0 again; for pictures made with it.": "按 A1111 1.6 以前的方式解读 [from:to:N]：N 小于 1 表示步数比例，高分辨率修复重新从 0 计数；用于复现旧版生成的图片。",
     "When 75 tokens are full, go back to a comma at most so many tokens away.": "75 个 token 填满时，最多回退这么多 token 到逗号处断开。",
     "RNG": "噪声来源 RNG",
     "Where noise comes from: NV makes what an Nvidia card makes, on any device, as most pictures on the web were.": "噪声的来源：NV 在任何设备上产生与 Nvidia 显卡相同的噪声，网上多数图片即如此生成。",

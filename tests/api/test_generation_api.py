@@ -92,7 +92,9 @@ def test_an_infotext_fills_what_the_client_left_open(client: Client, served: Eng
 
 def test_settings_override_for_one_call(client: Client, served: Engine) -> None:
     small = {"steps": 1, "width": 64, "height": 64, "send_images": False}
-    client.post("txt2img", {**small, "override_settings": {"CLIP_stop_at_last_layers": 2, "sd_model_checkpoint": "tiny-world", "eta_noise_seed_delta": 31337, "unheard_of": 1}})
+    client.post(
+        "txt2img", {**small, "override_settings": {"CLIP_stop_at_last_layers": 2, "sd_model_checkpoint": "tiny-world", "eta_noise_seed_delta": 31337, "use_old_scheduling": True, "unheard_of": 1}}
+    )
     request = served.jobs(1)[0].request
     assert (request["clip_skip"], request["checkpoint"], request["ensd"]) == (2, "tiny-world", 31337)
     assert client.get("options")["CLIP_stop_at_last_layers"] == 1

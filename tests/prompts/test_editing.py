@@ -89,6 +89,23 @@ def test_the_second_pass_of_a_hires_fix_counts_on(text: str, steps: int, hires: 
     assert schedule(text, steps, hires, second_pass=True) == wanted
 
 
+@pytest.mark.parametrize(
+    ("text", "hires", "wanted"),
+    [
+        ("[a:b:0.5]", None, [(5, "a"), (10, "b")]),
+        ("[a:b:1.0]", None, [(1, "a"), (10, "b")]),
+        ("[a:b:3.7]", None, [(3, "a"), (10, "b")]),
+        ("[a:b:30]", None, [(10, "a")]),
+        ("[a:b:0]", None, [(10, "b")]),
+        ("[a:b:0.5]", 10, [(5, "a"), (10, "b")]),
+        ("[a:b:0.5]", 6, [(5, "a"), (10, "b")]),
+        ("[a:b:3]", 14, [(3, "a"), (10, "b"), (14, "a")]),
+    ],
+)
+def test_old_timelines_are_read_as_a1111_reads_them(text: str, hires: int | None, wanted: list[tuple[int, str]]) -> None:
+    assert schedule(text, 10, hires or 0, hires is not None, old=True) == wanted
+
+
 def test_the_first_pass_knows_nothing_of_the_second() -> None:
     assert schedule("a [b:1.5] c", 10, 20) == [(10, "a  c")]
 

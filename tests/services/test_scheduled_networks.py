@@ -221,3 +221,14 @@ def test_a_stop_or_an_error_in_the_middle_of_a_switched_walk_leaves_no_trace(des
             painted(desk, prompt="a [<lora:one:1>:0.5]")
     finally:
         handle.remove()
+
+
+def test_old_timelines_of_prompt_editing_are_used_in_both_passes(desk: Desk, tiny: Model) -> None:
+    with watched(desk, tiny, "one:1") as (seen, _):
+        result = painted(desk, prompt="a [<lora:one:1>::1.0]", old_prompt_editing=True, hires=True, hires_scale=1, hires_denoising_strength=1.0)
+    assert seen == ["one:1", "one:1", "", ""] * 2
+    values, _ = request_values(result["infotexts"][0])
+    assert values["old_prompt_editing"] and Path(painted(desk, **values)["images"][0]).read_bytes() == Path(result["images"][0]).read_bytes()
+    with watched(desk, tiny, "one:1") as (seen, _):
+        painted(desk, prompt="a [<lora:one:1>::1.0]")
+    assert seen == ["one:1"] * STEPS

@@ -75,7 +75,7 @@ class Painting:
             with gr.Row():
                 add("s_churn", "s_tmin", "s_tmax", "s_noise", info=None)
             with gr.Row():
-                add("comma_backtrack", "preview_every", "tiling")
+                add("comma_backtrack", "preview_every", "tiling", "old_prompt_editing")
         self.scripting.build()
 
     def results(self) -> None:

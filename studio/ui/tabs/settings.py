@@ -11,7 +11,7 @@ from studio.ui.widgets import Form, Page, note
 from studio.ui.words import language, say, tell
 
 ELSEWHERE = (
-    *("sd_model_checkpoint", "sd_vae", "CLIP_stop_at_last_layers", "emphasis", "comma_padding_backtrack", "randn_source", "eta_noise_seed_delta"),
+    *("sd_model_checkpoint", "sd_vae", "CLIP_stop_at_last_layers", "emphasis", "comma_padding_backtrack", "use_old_scheduling", "randn_source", "eta_noise_seed_delta"),
     *("img2img_background_color", "show_progress_every_n_steps"),
 )
 """Settings that stand in the page's header, or beside the prompt they belong to; clients of the API set them by name."""
