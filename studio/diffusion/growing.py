@@ -59,6 +59,8 @@ class Grown:
         """Let something begin beside every layer."""
         self._attachment = Attachment(self._replaced)
         for layer in self.layers:
+            if self.recipe.kind == "IA3" and layer.module.weight.ndim > 2:
+                continue  # A1111 can't apply (IA)3 to a convolution's weight
             rank = self._rank(layer)
             if rank:
                 begun = seedling(layer, self.recipe, rank)

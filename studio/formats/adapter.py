@@ -9,7 +9,6 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from studio.errors import InputError, Unreadable
@@ -17,17 +16,20 @@ from studio.files import sha256
 from studio.formats.checkpoint import Weights
 from studio.formats.delta import Delta, Shapes, kind_of
 from studio.formats.embedding import Embedding, embedding_of
+from studio.formats.finite import is_finite
 from studio.safe_regex import SafeRegex
 
 _BUNDLE = "bundle_emb."
 _LORA = {"up": "lora_up", "down": "lora_down", "mid": "lora_mid", "A": "lora_down", "B": "lora_up"}
 _PLAIN = (
-    r"alpha|scale|scalar|dora_scale|diff|diff_b|w_norm|b_norm|oft_blocks|rescale|weight|on_input|ia3_l"
+    r"alpha|scale|scalar|dora_scale|diff|diff_b|w_norm|b_norm|oft_blocks|oft_diag|rescale|weight|on_input|ia3_l"
     r"|hada_w[12]_[ab]|hada_t[12]|lokr_w[12](?:_[ab])?|lokr_t2"
 )
 _KEY = re.compile(
     r"(?P<module>.+?)\.(?:"
     r"(?:lora_|lora\.|lora_linear_layer\.)(?P<half>up|down|mid|A|B)(?:\.default)?\.weight"
+    r"|lora_(?P<shift>B)(?:\.default)?\.bias"
+    r"|oft_R(?:\.default)?\.(?P<rotation>weight|scaled_oft)"
     r"|(?P<magnitude>lora_magnitude_vector)(?:\.default)?(?:\.weight)?"
     r"|(?P<glora>a1|a2|b1|b2|bm)\.weight"
     rf"|(?P<plain>{_PLAIN})(?:\.default)?)"
@@ -225,6 +227,10 @@ def split_key(key: str) -> tuple[str, str] | None:
     match = _KEY.fullmatch(key)
     if not match:
         return None
+    if match["shift"]:
+        return kohya_spelled(match["module"]), "up_bias"
+    if match["rotation"]:
+        return kohya_spelled(match["module"]), {"weight": "oft_r", "scaled_oft": "scaled_oft"}[match["rotation"]]
     part = _LORA[match["half"]] if match["half"] else match["magnitude"] or match["glora"] or match["plain"]
     return kohya_spelled(match["module"]), part
 
@@ -254,7 +260,7 @@ def _delta(path: Path, module: str, parts: dict[str, Tensor]) -> Delta:
     if kind is None:
         raise KeyError(module)
     for name, tensor in parts.items():
-        if tensor.is_floating_point() and not bool(torch.isfinite(tensor).all()):
+        if tensor.is_floating_point() and not is_finite(tensor):
             raise Unreadable(f"{path.name} is spoilt: {name} of {module} holds NaN or infinity.", "Its training diverged; use an earlier copy.")
     alpha, factor = parts.pop("alpha", None), parts.pop("scale", None)
     if kind.name == "OFT" and alpha is not None:

@@ -17,10 +17,13 @@ from studio.formats.adapter import Adapter
 from studio.formats.adapter_metadata import adapter_metadata
 from studio.formats.delta import Delta
 from studio.formats.embedding import Embedding, stored
+from studio.formats.finite import is_finite
 from studio.formats.provenance import Provenance
 
 _WEIGHTED = frozenset({"lora_up", "lora_down", "lora_mid", "a1", "a2", "b1", "b2", "bm"})
 """Tensors whose names end with `.weight` in a file."""
+_PEFT = {"oft_r": "oft_R.weight", "scaled_oft": "oft_R.scaled_oft"}
+"""How PEFT and OneTrainer call the parts of their OFT."""
 _WHOLE = ("lokr_w1", "diff", "weight", "w_norm")
 """Where a kind without a rank takes up a number that multiplies its change."""
 _SCALED = frozenset({"LoRA", "LoHa", "LoKr", "GLoRA"})
@@ -55,6 +58,8 @@ def delta_tensors(delta: Delta, dtype: torch.dtype = torch.float16) -> dict[str,
     parts = dict(delta.tensors)
     if "ia3_l" in parts:
         parts = _ia3(parts)
+    if "up_bias" in parts:  # PEFT's bias of lora_B, which no other program reads under its name
+        parts["diff_b"] = parts.pop("up_bias").float() * delta.scale
     constant, rank = float(parts.pop("scalar", 1.0)) * delta.scale, delta.rank
     if rank is None and constant != 1.0:
         parts |= {part: parts[part].float() * constant for part in _WHOLE if part in parts}
@@ -65,7 +70,7 @@ def delta_tensors(delta: Delta, dtype: torch.dtype = torch.float16) -> dict[str,
         alpha = torch.tensor(float(f"{constant * rank:.7g}") if rank else 1.0)
     if alpha is not None:
         parts["alpha"] = alpha.to(dtype) if float(alpha.to(dtype)) == float(alpha) else alpha.float()
-    return {f"{part}.weight" if part in _WEIGHTED else part: tensor for part, tensor in parts.items()}
+    return {f"{part}.weight" if part in _WEIGHTED else _PEFT.get(part, part): tensor for part, tensor in parts.items()}
 
 
 def _ia3(parts: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -83,8 +88,8 @@ def _stored(key: str, tensor: Tensor, dtype: torch.dtype) -> Tensor:
     """A tensor as it goes into a file: a copy on the CPU (one without numbers stays so), in one piece; raises InputError when it is not finite."""
     wanted = dtype if tensor.is_floating_point() and not key.endswith(".alpha") else tensor.dtype
     kept = tensor.detach().to("meta" if tensor.is_meta else "cpu", wanted, copy=True).contiguous()
-    if kept.is_floating_point() and not kept.is_meta and not bool(torch.isfinite(kept).all()):
-        if bool(torch.isfinite(tensor).all()):
+    if kept.is_floating_point() and not kept.is_meta and not is_finite(kept):
+        if is_finite(tensor):
             raise InputError(f"{key} holds numbers up to {tensor.detach().abs().max():.3g}, too large for {str(dtype).removeprefix('torch.')}; nothing was saved.", "Save it as bf16 or fp32.")
         raise InputError(f"{key} holds NaN or infinity, so nothing was saved; the file on disk is unchanged.", "The training diverged: go back to an earlier copy and lower the learning rate.")
     return kept

@@ -60,10 +60,11 @@ class Delta:
             shapes = ", ".join(f"{name} {list(tensor.shape)}" for name, tensor in self.tensors.items())
             raise InputError(f"Its {self.kind.name} tensors ({shapes}) do not fit a layer of shape {list(weight.shape)}.", "The file was made for another kind of checkpoint.") from error
 
-    @staticmethod
-    def _shift(tensors: Tensors, bias: Tensor) -> Tensor | None:
-        """The change of the bias in fp32: `diff_b` or `b_norm` is added; PEFT's IA3 on the output scales it."""
+    def _shift(self, tensors: Tensors, bias: Tensor) -> Tensor | None:
+        """The change of the bias in fp32: `diff_b`, `b_norm` or what PEFT's lora_B has is added; PEFT's IA3 on the output scales it."""
         added = tensors.get("diff_b", tensors.get("b_norm"))
+        if "up_bias" in tensors:
+            added = tensors["up_bias"] * self.scale
         if added is not None:
             return added.reshape(bias.shape)
         if "ia3_l" in tensors and not _on_input(tensors["ia3_l"]):
@@ -166,7 +167,10 @@ def _glora(t: Tensors, weight: Tensor, count: int) -> Tensor:
 
 def _oft(t: Tensors, weight: Tensor, count: int) -> Tensor:
     """Blocks of rows turned by orthogonal matrices: diagonal OFT (Qiu et al. 2023) [k, b, b], or BOFT's stages in butterfly order (Liu et al. 2023) [m, k, b, b]."""
-    turns = _cayley(t["oft_blocks"], float(t["constraint"]) * weight.shape[0] if "constraint" in t else 0.0)
+    if "oft_r" in t:
+        return _turned_input(t, weight) - weight
+    # LyCORIS before 2.0 kept the rotations themselves
+    turns = t["oft_diag"] if "oft_diag" in t else _cayley(t["oft_blocks"], float(t["constraint"]) * weight.shape[0] if "constraint" in t else 0.0)
     turned = weight
     if turns.ndim == 3:
         turned = torch.einsum("knm,kn...->km...", turns, weight.reshape(*turns.shape[:2], *weight.shape[1:])).reshape(weight.shape)
@@ -178,6 +182,26 @@ def _oft(t: Tensors, weight: Tensor, count: int) -> Tensor:
     if "rescale" in t:
         turned = turned * t["rescale"].reshape(-1, *[1] * (weight.ndim - 1))
     return turned - weight
+
+
+def _turned_input(t: Tensors, weight: Tensor) -> Tensor:
+    """OFT as PEFT (from 0.16) and OneTrainer keep it: `oft_r` [k, b (b - 1) / 2] holds the upper triangles of skew matrices that turn blocks of the input.
+
+    One triangle is shared by all blocks. The rotation is their Cayley transform by five terms of its Neumann series, which is what both compute.
+    """
+    vectors = t["oft_r"]
+    side = round((1 + (1 + 8 * vectors.shape[1]) ** 0.5) / 2)
+    if bool(t.get("scaled_oft", torch.zeros(())).any()):
+        vectors = vectors / (2 * max(1, side - 1) ** 0.5)
+    skew = vectors.new_zeros(len(vectors), side, side)
+    rows, columns = torch.triu_indices(side, side, 1)
+    skew[:, rows, columns] = vectors
+    skew = skew - skew.transpose(1, 2)
+    square = skew @ skew
+    turns = torch.eye(side, device=skew.device) + 2 * (skew + square + square @ skew) + square @ square
+    flat = weight.flatten(1)
+    blocks = flat.reshape(len(flat), -1, side)
+    return torch.einsum("kij,okj->oki", turns.expand(blocks.shape[1], -1, -1), blocks).reshape(weight.shape)
 
 
 def _cayley(blocks: Tensor, limit: float) -> Tensor:
@@ -226,7 +250,7 @@ _LOKR = [f"{first} {second}" for first in ("lokr_w1", "lokr_w1_a lokr_w1_b") for
 KINDS: tuple[Kind, ...] = (
     Kind("LoHa", _marks("hada_w1_a hada_w1_b hada_w2_a hada_w2_b"), _size("hada_w1_b", 0), _loha),
     Kind("LoKr", _marks(*_LOKR), _lokr_rank, _lokr),
-    Kind("OFT", _marks("oft_blocks"), _none, _oft),
+    Kind("OFT", _marks("oft_blocks", "oft_diag", "oft_r"), _none, _oft),
     Kind("GLoRA", _marks("a1 a2 b1 b2"), _smaller, _glora),
     Kind("LoRA", _marks("lora_up lora_down"), _size("lora_down", 0), _lora),
     Kind("IA3", _marks("weight on_input", "ia3_l"), _none, _ia3),

@@ -18,6 +18,7 @@ from torch.serialization import safe_globals
 from studio.errors import InputError, Unreadable
 from studio.files import atomic_write
 from studio.formats import watermark
+from studio.formats.finite import is_finite
 from studio.formats.pickles import load_pickle
 
 MAX_VECTORS = 75
@@ -135,7 +136,7 @@ def embed_in_png(image: Image.Image, embedding: Embedding, info: PngInfo | None 
 def stored(embedding: Embedding) -> dict[str, Tensor]:
     """The tensors of a file by key; raises InputError when they are not worth keeping."""
     vectors = embedding.vectors.detach()
-    if vectors.ndim != 2 or not vectors.numel() or not torch.isfinite(vectors).all():
+    if vectors.ndim != 2 or not vectors.numel() or not is_finite(vectors):
         raise InputError(f"The vectors of {embedding.name!r} are not finite numbers of shape [n, d] (shape {list(vectors.shape)}), so they were not saved.", "The file on disk is unchanged.")
     keys = ("emb_params",) if len(embedding.parts) == 1 else ("clip_l", "clip_g")
     return {key: part.detach().to("cpu", torch.float32).contiguous().clone() for key, part in zip(keys, embedding.parts, strict=True)}

@@ -13,7 +13,7 @@ _OTHERS = {"double_blocks": "Flux", "single_blocks": "Flux", "single_transformer
 _MARKS = (
     ("LoHa", re.compile(r"\.hada_w1_b$"), 0),
     ("LoKr", re.compile(r"\.lokr_w[12](?:_b)?$"), 0),
-    ("OFT", re.compile(r"\.oft_blocks$"), None),
+    ("OFT", re.compile(r"\.(?:oft_blocks|oft_diag|oft_R(?:\.default)?\.weight)$"), None),
     ("GLoRA", re.compile(r"\.a1\.weight$"), 0),
     ("LoRA", re.compile(r"(?:[._]lora[._](?:linear_layer\.)?|\.lora_)(?:down|A)(?:\.default)?\.weight$"), 0),
     ("IA3", re.compile(r"\.(?:on_input|ia3_l)$"), None),

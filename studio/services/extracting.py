@@ -58,11 +58,13 @@ def _hash(opened: Opened, desk: Bench) -> str:
 def _modules(request: ExtractLoraRequest, tuned: Opened, original: Opened, meter: Meter) -> tuple[dict[str, Delta], list[float]]:
     """The LoRA of each layer that differs, and the share of its difference that the rank holds; raises Stopped."""
     layers = {name: place for name, place in written(tuned).items() if _wanted(request, tuned, original, place)}
-    modules, kept = {}, []
+    modules, kept, alike = {}, [], dict[str, float]()
     for number, (name, place) in enumerate(layers.items()):
         meter.each(number, len(layers))
         difference = _read(tuned, place) - _read(original, place)
-        if float(difference.abs().max()) <= request.min_difference:
+        most = float(difference.abs().max())
+        if most <= request.min_difference:
+            alike[name] = most
             continue
         shape = tuple(difference.shape)
         rank = request.conv_rank if _wide(shape) else request.rank
@@ -70,7 +72,18 @@ def _modules(request: ExtractLoraRequest, tuned: Opened, original: Opened, meter
         modules[name] = factors.lora(rank, shape)
         kept.append(factors.kept(rank))
     meter.each(len(layers), max(1, len(layers)))
+    _tell_alike(request, alike, len(layers), meter.lane)
     return modules, kept
+
+
+def _tell_alike(request: ExtractLoraRequest, alike: dict[str, float], total: int, lane: Lane) -> None:
+    """Say which layers were left out because they hardly differ; those of text encoders that do differ are a warning, since what they learned is lost."""
+    if not alike:
+        return
+    text = [name for name, most in alike.items() if name.startswith("lora_te") and most > 0]
+    lane.emit("log", text=f"{len(alike)} of {total} layers differ by no more than {request.min_difference:g} and are left out.")
+    if text:
+        lane.emit("warning", text=f'{len(text)} text encoder layers differ by no more than {request.min_difference:g} and are left out. Lower "Least difference" to keep them.')
 
 
 def _wanted(request: ExtractLoraRequest, tuned: Opened, original: Opened, place: Place) -> bool:

@@ -20,6 +20,7 @@ from studio.diffusion.loading import find_checkpoint, find_vae
 from studio.diffusion.sources import Opened, open_checkpoint
 from studio.errors import Conflict, InputError, NotFound
 from studio.formats.adapter import Adapter, find_adapter, long_name, read_adapter
+from studio.formats.finite import is_finite
 from studio.formats.keys import VAE, vae_to_original
 from studio.formats.streaming import Slot, Source
 from studio.jobs import Lane
@@ -161,7 +162,7 @@ def wanted_dtype(slot: Slot, precision: Precision) -> torch.dtype:
 def finite(tensor: Tensor, dtype: torch.dtype, name: str, was: Tensor | None = None) -> Tensor:
     """A tensor in another precision; raises InputError when a number that was finite no longer is."""
     made = tensor.to(dtype)
-    if made.is_floating_point() and not bool(torch.isfinite(made).all()) and bool(torch.isfinite(tensor if was is None else was).all()):
+    if made.is_floating_point() and not is_finite(made) and is_finite(tensor if was is None else was):
         raise InputError(f"{name} would hold infinity or NaN in {str(dtype).removeprefix('torch.')}; nothing was written.", "Choose bfloat16 or float32, or smaller strengths.")
     return made
 

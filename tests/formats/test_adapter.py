@@ -245,3 +245,78 @@ def test_a_file_that_would_run_code_is_refused_and_does_not_run(tmp_path: Path) 
     with pytest.raises(Unreadable):
         read_adapter(tmp_path / "x.pt")
     assert not (tmp_path / "canary").exists()
+
+
+@pytest.mark.parametrize("dtype", [torch.float8_e4m3fn, torch.float8_e5m2])
+def test_files_of_eight_bit_floats_are_read(tmp_path: Path, dtype: torch.dtype) -> None:
+    tensors = {f"lora_unet_{TO_Q}.lora_down.weight": torch.ones(2, 8).to(dtype), f"lora_unet_{TO_Q}.lora_up.weight": torch.full((8, 2), 0.5).to(dtype)}
+    delta = read_adapter(saved(tmp_path / "x.safetensors", tensors)).modules[f"lora_unet_{TO_Q}"]
+    assert torch.equal(delta.change(torch.zeros(8, 8))[0], torch.ones(8, 8))
+    tensors[f"lora_unet_{TO_Q}.lora_up.weight"] = torch.full((8, 2), float("nan")).to(dtype)
+    with pytest.raises(Unreadable, match="NaN or infinity"):
+        read_adapter(saved(tmp_path / "y.safetensors", tensors))
+
+
+def peft_delta(tmp_path: Path, config: object, layer: torch.nn.Module) -> tuple[torch.Tensor, torch.Tensor | None]:
+    """Weight and bias of a layer as PEFT merges an adapter into it, and as its file changes it here."""
+    import copy
+
+    import peft
+
+    model = torch.nn.Module()
+    model.down_blocks = torch.nn.Module()
+    model.down_blocks.layer = layer
+    before = copy.deepcopy(layer)
+    wrapped = peft.get_peft_model(model, config)
+    dice = torch.Generator().manual_seed(3)
+    for name, parameter in wrapped.named_parameters():
+        if "lora_" in name or "oft_" in name:
+            parameter.data = torch.randn(parameter.shape, generator=dice) * 0.05
+    wrapped.save_pretrained(tmp_path)
+    adapter = read_adapter(tmp_path / "adapter_model.safetensors")
+    assert adapter.unknown == ()
+    (delta,) = adapter.modules.values()
+    weight, bias = delta.change(before.weight, before.bias)
+    merged = wrapped.merge_and_unload().down_blocks.layer
+    assert torch.allclose(before.weight + weight, merged.weight, atol=1e-5)
+    assert not torch.allclose(before.weight, merged.weight, atol=1e-3)
+    return (torch.zeros(()) if bias is None else before.bias + bias), merged.bias
+
+
+@pytest.mark.parametrize("knobs", [{"oft_block_size": 4}, {"oft_block_size": 4, "block_share": True}, {"r": 2, "oft_block_size": 0}], ids=str)
+@pytest.mark.parametrize("layer", [torch.nn.Linear(8, 6), torch.nn.Conv2d(8, 6, 1)], ids=["linear", "convolution"])
+def test_rotations_of_the_input_are_those_of_peft(tmp_path: Path, knobs: dict, layer: torch.nn.Module) -> None:
+    import copy
+
+    peft = pytest.importorskip("peft")
+    peft_delta(tmp_path, peft.OFTConfig(target_modules=["layer"], **knobs), copy.deepcopy(layer))
+
+
+@pytest.mark.parametrize("layer", [torch.nn.Linear(8, 6), torch.nn.Conv2d(8, 6, 3)], ids=["linear", "convolution"])
+def test_the_bias_of_pefts_second_half_is_added(tmp_path: Path, layer: torch.nn.Module) -> None:
+    import copy
+
+    peft = pytest.importorskip("peft")
+    ours, theirs = peft_delta(tmp_path, peft.LoraConfig(r=2, lora_alpha=6, lora_bias=True, target_modules=["layer"]), copy.deepcopy(layer))
+    assert torch.allclose(ours, theirs, atol=1e-6)
+
+
+def test_scaled_rotations_of_onetrainer(tmp_path: Path) -> None:
+    vectors = torch.randn(2, 6, generator=torch.Generator().manual_seed(1)) * 0.1
+    plain = {f"lora_unet_{TO_Q}.oft_R.weight": vectors / (2 * 3**0.5)}
+    scaled = {f"lora_unet_{TO_Q}.oft_R.weight": vectors, f"lora_unet_{TO_Q}.oft_R.scaled_oft": torch.tensor(True)}
+    changes = [read_adapter(saved(tmp_path / f"{n}.safetensors", t)).modules[f"lora_unet_{TO_Q}"].change(torch.eye(8))[0] for n, t in enumerate((plain, scaled))]
+    assert torch.allclose(*changes, atol=1e-7) and changes[0].abs().max() > 0.01
+
+
+def test_old_lycoris_keeps_the_rotations_themselves(tmp_path: Path) -> None:
+    quarter = torch.tensor([[0.0, 1.0], [-1.0, 0.0]])
+    delta = read_adapter(saved(tmp_path / "x.safetensors", {f"lora_unet_{TO_Q}.oft_diag": quarter.repeat(3, 1, 1)})).modules[f"lora_unet_{TO_Q}"]
+    weight = torch.arange(24.0).reshape(6, 4)
+    turned = weight + delta.change(weight)[0]
+    assert torch.equal(turned[0::2], -weight[1::2]) and torch.equal(turned[1::2], weight[0::2])
+    from studio.formats.adapter_writing import write_adapter
+
+    adapter = read_adapter(tmp_path / "x.safetensors")
+    write_adapter(tmp_path / "again.safetensors", adapter, dtype=torch.float32)
+    assert torch.equal(read_adapter(tmp_path / "again.safetensors").modules[f"lora_unet_{TO_Q}"].change(weight)[0], delta.change(weight)[0])

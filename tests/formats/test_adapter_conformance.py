@@ -182,6 +182,8 @@ def shapes_of(kind: str, layer: nn.Module, name: str = "") -> dict[str, Shape]:
         return {"w_norm": shape, "b_norm": shape} if kind == "Norm" and len(shape) == 1 else {}
     if kind == "Full":
         return {"diff": shape} | ({} if layer.bias is None else {"diff_b": tuple(layer.bias.shape)})
+    if kind == "IA3" and len(shape) > 2:  # A1111 cannot apply it to a convolution
+        return {}
     return KINDS[kind](shape[::-1] if kind == "IA3" and name.endswith(("_ff_net_2", "_mlp_fc2")) else shape)
 
 

@@ -100,9 +100,7 @@ class Lora(Trainable):
 
     def warnings(self) -> list[str]:
         """What of the file it goes on from is as the form does not say, and which programs will not read the result."""
-        if self.grown.recipe.kind == "IA3":
-            return [*self.told, "(IA)3 is read here, by A1111 and by LyCORIS; Forge and ComfyUI do not read it. Choose LoKr or LoCon for a file that is read everywhere."]
-        return list(self.told)
+        return [*self.told, *unread_by(self.grown.recipe)]
 
     def live_adapters(self, name: str) -> Mapping[str, Callable[[], Adapter]]:
         """As it is when it is asked for."""
@@ -119,6 +117,20 @@ class Lora(Trainable):
     def shown(self) -> AbstractContextManager[None]:
         """Without dropout."""
         return self.grown.still()
+
+
+def unread_by(recipe: Recipe) -> list[str]:
+    """Which programs don't read the file of an adapter, or read it as something else; nothing for a plain LoRA, which all of them read."""
+    if recipe.kind == "IA3":
+        return ["(IA)3 is read here, by A1111 and by LyCORIS; Forge, ComfyUI and diffusers do not read it. Choose LoKr or LoCon for Forge and ComfyUI, LoRA for diffusers."]
+    if recipe.kind in ("LoHa", "LoKr"):
+        return [f"{recipe.kind} is read here, by A1111, Forge, ComfyUI and LyCORIS; diffusers does not read it. Choose LoRA for diffusers."]
+    found = []
+    if recipe.tucker:
+        found.append("Tucker decomposition is read here, by A1111, Forge, ComfyUI and LyCORIS; diffusers does not read it. Switch it off for diffusers.")
+    if recipe.dora:
+        found.append("DoRA is read here, by A1111, Forge and ComfyUI; diffusers drops its magnitudes and makes other images. Switch it off for diffusers.")
+    return found
 
 
 def recipe_of(config: NetworkConfig, kind: str = "LoRA") -> Recipe:
