@@ -1,6 +1,7 @@
 """Ahead of a training: what it will take, measured on this machine, and what speaks against it."""
 
 from studio.requests.train import MethodRequest
+from studio.requests.unused_settings import SENTENCES as UNUSED
 
 
 class ForecastRequest(MethodRequest):
@@ -44,6 +45,7 @@ FIXES: dict[str, str] = {
     NO_MASKS: "Paint masks in the data set room, or switch them off.",
     SPACE: "Make room, or keep fewer copies and previews.",
     COMPILE: "",
+    **dict.fromkeys(UNUSED, ""),
     UNREAD: "Mend them in the data set room, or take them out.",
 }
 """Every sentence about a problem, in English with {places}, and what mends it; the page has both in its other languages."""

@@ -14,6 +14,7 @@ from studio.projects.text_encodings import legacy_encoding
 from studio.prompts.chunks import CHUNK
 from studio.requests import forecast as say
 from studio.requests.train import TrainConfig, check_schedule
+from studio.requests.unused_settings import unused_settings
 
 Problem = dict[str, Any]
 """text, values, severity ("problem", "warning" or "hint") and fix."""
@@ -49,6 +50,7 @@ def problem(text: str, **values: Any) -> Problem:
 def problems(config: TrainConfig, material: Material, device: str) -> list[Problem]:
     """Everything that speaks against a training on a kind of device, the worst first."""
     found = [*_words(config, material), *_rates(config, material.steps), *_pictures(config, material), *_vectors(material)]
+    found += [problem(reason.text, **reason.values) for reason in unused_settings(config, material.lines)]
     if config.compile and device != "cuda":
         found.append(problem(say.COMPILE, device=device))
     return by_weight(found)

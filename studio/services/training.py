@@ -16,6 +16,7 @@ from studio.errors import InputError
 from studio.formats.embedding_optim import optim_path
 from studio.jobs import Lane
 from studio.requests.train import TrainConfig, TrainRequest
+from studio.requests.unused_settings import unused_settings
 from studio.services.briefing import brief
 from studio.services.desk import Desk
 from studio.services.encoding import Pictures, pictures_of
@@ -203,7 +204,7 @@ def _remember(start: Path | None, source: Path | None, config: TrainConfig, watc
 
 def _warn(batches: Batches, pictures: Pictures, learner: Trainable, watch: Watch) -> None:
     """Say what the method says, when training prompts do not hold the word that should learn, and when pictures are too few or all the same."""
-    for sentence in learner.warnings():
+    for sentence in (*learner.warnings(), *(reason.sentence for reason in unused_settings(watch.course.config, batches.templates))):
         watch.note("warning", sentence)
     holding, all_ = batches.naming()
     if not learner.words():

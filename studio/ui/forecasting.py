@@ -57,5 +57,6 @@ def _told(lang: str, job: Job, result: dict[str, Any]) -> str:
 
 def _problem(lang: str, problem: dict[str, Any]) -> str:
     """What speaks against a training, and what mends it."""
+    values = {name: tell(lang, value) if name == "label" else value for name, value in problem.get("values", {}).items()}
     mended = " " + tell(lang, problem["fix"]) if problem.get("fix") else ""
-    return note({"problem": "bad", "hint": ""}.get(problem["severity"], "warn"), tell(lang, problem["text"], **problem.get("values", {})) + mended)
+    return note({"problem": "bad", "hint": ""}.get(problem["severity"], "warn"), tell(lang, problem["text"], **values) + mended)
