@@ -65,11 +65,10 @@
     return t("{h} h {m} min", { h: Math.floor(s / 3600), m: Math.floor((s % 3600) / 60) });
   }
 
-  // A sentence of the server with {places}, its numbers as short as they can be read.
+  // A sentence of the server with {places}, and its advice where there is one; numbers come as they are to be read.
   function sentence(said) {
     if (!said) return "";
-    const short = (v) => (typeof v === "number" && !Number.isInteger(v) ? (Math.abs(v) < 10 ? v.toFixed(1) : v.toFixed(0)) : v);
-    return t(said.text, Object.fromEntries(Object.entries(said.values || {}).map(([name, value]) => [name, short(value)])));
+    return [said.text, said.advice].filter(Boolean).map((text) => t(text, said.values)).join(zh ? "" : " ");
   }
 
   // A dialog of the page; `build(close)` gives what is in it.

@@ -48,13 +48,13 @@
       this.host.dataset.state = this.state;
       if (run) this.host.dataset.run = run.id;
       this.place("verdict", [run && run.verdict, this.state], () => verdict(this));
-      this.place("state", [this.state, run && [run.step, run.end, run.speed, run.eta, run.error, run.usage, run.log.filter((l) => l.kind === "warning").slice(-3)], job && job.error, this.before], () => status(this));
+      this.place("state", [this.state, run && [run.step, run.end, run.speed, run.eta, run.error, run.usage, run.in_use, run.best, run.log.filter((l) => l.kind === "warning").slice(-3)], job && job.error, this.before], () => status(this));
       if (this.live) this.place("asks", [this.state, run && run.id], () => buttons(this));
       this.place("chart", run && [run.id, run.curve.length, run.curve[run.curve.length - 1], run.probe.length, run.best, run.end, this.mode], () => chart(this));
       this.place("figures", run && [run.metric, run.prompt, run.config.steps, this.measuring], () => figures(run, this.measuring));
       if (run) window.studio.runPreviews.draw(this.places.previews, this);
       else put(this.places.previews);
-      this.place("ways", run && [run.id, run.previews.length, this.state], () => ways(this));
+      this.place("ways", run && [run.id, run.previews.length, run.best && run.best.step, this.state], () => ways(this));
       this.place("log", run && run.log, () => log(run));
       if (this.live) announce(this);
     }
@@ -86,7 +86,7 @@
       const done = await this.act("POST", this.here("use"), { step });
       if (!done) return;
       const back = done.undo ? el("button", { type: "button", class: "link", onclick: async () => { if (await this.act("POST", this.here("restore_used"), { undo: done.undo })) this.say("good", t("{name} is as it was before.", { name: done.name })); } }, t("Undo")) : null;
-      this.say("good", step === "best" ? t("{name} is now as it was at its best measurement.", { name: done.name }) : t("{name} is now as it was at step {step}.", { name: done.name, step }), " ", back);
+      this.say("good", done.best ? t("In prompts, {name} now means step {step} (best).", done) : t("In prompts, {name} now means step {step}.", done), " ", back);
     }
   }
 
@@ -95,15 +95,16 @@
   function verdict({ run, job, state }) {
     const said = run && run.verdict;
     if (!said) return !run && !job ? note("", t("Curve and previews of the training will appear here.")) : null;
-    return el("div", { class: `verdict ${said.kind}`, role: "status", "aria-live": "polite" }, sentence(said), !OVER.includes(state) ? el("span", { class: "small" }, " ", t("measured at step {step}", { step: said.step ?? "" })) : null);
+    return el("div", { class: `verdict ${said.state}`, role: "status", "aria-live": "polite" }, sentence(said), !OVER.includes(state) ? el("span", { class: "small" }, " ", t("measured at step {step}", { step: said.step ?? "" })) : null);
   }
 
-  function status({ run, job, state, before }) {
+  function status(screen) {
+    const { run, job, state, before } = screen;
     const name = run ? run.embedding : job ? job.name : "", parts = [];
     if (state === "queued") parts.push(note("busy", before ? t("Training of {name} waits for its turn; {count} before it.", { name, count: before }) : t("Training of {name} waits for its turn.", { name })));
     else if (state === "interrupted" && job) parts.push(note("warn", t("The worker died; this goes on from where it was as soon as a new one is up.")));
     else if (state === "failed") parts.push(note("bad", t("Failed: {reason}", { reason: (job && job.error) || (run && run.error) || "?" })));
-    else if (OVER.includes(state) && run) parts.push(note("good", ended(run, state), run.seconds ? el("span", { class: "small" }, ` · ${duration(run.seconds)}`) : null));
+    else if (OVER.includes(state) && run) parts.push(note("good", ended(run, state), run.seconds ? el("span", { class: "small" }, ` · ${duration(run.seconds)}`) : null), chosen(screen));
     else if (run || job) parts.push(progress({ run, state, name }));
     const warnings = run ? run.log.filter((line) => line.kind === "warning").slice(-3) : [];
     return [...parts, warnings.map((line) => note("warn", line.text))];
@@ -115,6 +116,17 @@
     if (run.changes.filter((change) => ["discard", "go_on"].includes(change.ask)).at(-1)?.ask === "discard") return t("Stopped at step {steps} without saving.", values);
     const places = run.usage.values, pieces = t(run.usage.text).split(/(\{\w+\})/);
     return [state === "stopped" ? t("Stopped at step {steps} and saved:", values) : t("Finished at step {steps} and saved:", values), " ", pieces.map((piece) => { const name = piece.slice(1, -1); return piece.startsWith("{") && name in places ? copyable(places[name]) : piece; })];
+  }
+
+  // Which step the plain name stands for after the run, and a click to have another: the best first, the last beside it.
+  function chosen(screen) {
+    const { run } = screen, now = run.in_use;
+    if (!now) return null;
+    const best = run.best && run.best.path ? run.best.step : null, last = run.saved.some((copy) => copy.step === run.step) ? run.step : null;
+    const use = (which, step, label, first) => el("button", { type: "button", class: `use-${which} ${first ? "primary" : ""}`, disabled: now.step === step, title: now.step === step ? t("In use") : "", onclick: () => screen.use(which) }, label);
+    return el("div", { class: "note in-use", role: "status" }, el("span", {}, sentence(now)), el("div", { class: "buttons" },
+      best === null ? null : use("best", best, best === last ? t("Use step {step} (best and last)", { step: best }) : t("Use step {step} (best)", { step: best }), true),
+      last === null || last === best ? null : use("last", last, t("Use step {step} (last)", { step: last }), false)));
   }
 
   // A text that a click copies, or chooses where the browser lets nobody copy.
@@ -192,7 +204,7 @@
     const { run } = screen, modes = [["learning", t("Learning")], ["bands", t("Noise bands")], ["raw", t("Raw loss")]];
     const svg = window.studio.runChart.chart(run || { probe: [], curve: [] }, screen.mode);
     const pick = modes.map(([name, label]) => el("button", { type: "button", "aria-pressed": String(screen.mode === name), onclick: () => { screen.mode = name; screen.draw(); } }, label));
-    const explain = { learning: t("Change of the loss on a fixed test, against the untouched start: lower is better. Grey behind it: the raw loss."), bands: t("The same by noise: composition from the noisiest steps, detail from the cleanest."), raw: t("The loss of each step; it says little, because every step meets another noise.") }[screen.mode];
+    const explain = { learning: t("Loss on a fixed set of images and noise, in % against step 0; lower is better. Dots are measurements, lines are smoothed (EMA); grey: training loss."), bands: t("The same by noise: composition from the noisiest steps, detail from the cleanest."), raw: t("The loss of each step; it says little, because every step meets another noise.") }[screen.mode];
     return [el("div", { class: "run-head" }, pick, el("span", { class: "small" }, explain)), svg, run && run.probe.length ? el("details", {}, el("summary", { class: "small" }, t("As a table")), window.studio.runChart.table(run)) : null];
   }
 
@@ -212,7 +224,7 @@
     const many = new Set(run.previews.map((p) => p.step)).size > 1, copies = run.saved.length, queue = (path, values) => async () => { if (await screen.act("POST", screen.here(path), values)) screen.say("good", t("It is being made; it will appear in Runs.")); };
     const make = (label, enabled, why, act) => el("button", { type: "button", disabled: !enabled, title: enabled ? "" : why, onclick: act }, label);
     return el("div", { class: "buttons" },
-      run.whole ? null : make(t("Use the best so far"), run.best && run.best.path, t("Nothing was measured yet."), () => screen.use("best")),
+      run.whole || OVER.includes(screen.state) ? null : make(t("Use the best so far"), run.best && run.best.path, t("Nothing was measured yet."), () => screen.use("best")),
       make(t("Average the last 3"), run.averages && copies > 2, run.averages ? t("Three previews or copies are needed.") : t("What it learns has no average."), queue("average", { count: 3 })),
       make(t("Contact sheet"), many, t("Two previews are needed."), queue("sheet", { format: "PNG" })),
       make(t("Animation"), many, t("Two previews are needed."), queue("sheet", { format: "GIF" })));

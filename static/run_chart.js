@@ -20,13 +20,13 @@
   function lines(run, mode) {
     const of = (at) => run.probe.filter((row) => row[at] !== null && row[at] !== undefined).map((row) => [row[0], row[at]]);
     if (mode === "bands") return BANDS.map(([name, at]) => [name, t(name), of(at)]);
-    const all = [["train", t("pictures it learns from"), of(1)], ["held", t("pictures kept back"), of(4)]];
+    const all = [["train", t("training images"), of(9), of(1)], ["held", t("held-out images"), of(10), of(4)]];
     if (run.probe.some((row) => row[8])) all.push(["drift", t("drift of other prompts"), of(8)]);
     return all.filter(([, , rows]) => rows.length);
   }
 
   function vertical(shown, run, mode) {
-    const values = shown.flatMap(([, , rows]) => rows.map((row) => row[1]));
+    const values = shown.flatMap(([, , rows, dots]) => [...rows, ...(dots || [])].map((row) => row[1]));
     if (mode === "learning") for (const row of run.probe) if (row[2] !== null && row[3] !== null) values.push(row[2], row[3]);
     let low = Math.min(0, ...values), high = Math.max(0, ...values);
     const pad = Math.max((high - low) * 0.08, 0.5);
@@ -59,9 +59,9 @@
       const banded = run.probe.filter((row) => row[2] !== null && row[3] !== null);
       if (banded.length > 1) svg.append(el("polygon", { class: "band", points: points([...banded.map((r) => [x(r[0]), y(r[3])]), ...banded.reverse().map((r) => [x(r[0]), y(r[2])])]) }));
     }
-    for (const [kind, , rows] of shown) {
+    for (const [kind, , rows, dots] of shown) {
       svg.append(el("polyline", { class: `probe ${kind}`, points: points(rows.map((r) => [x(r[0]), y(r[1])])) }));
-      if (rows.length < 40) for (const r of rows) svg.append(el("circle", { class: `probe ${kind}`, cx: x(r[0]), cy: y(r[1]), r: 2.4 }));
+      if (rows.length < 40) for (const r of dots || rows) svg.append(el("circle", { class: `probe ${kind}`, cx: x(r[0]), cy: y(r[1]), r: 2.4 }));
     }
     if (probing && mode === "learning" && run.best) mark(svg, run, x, y);
     legend(svg, probing ? [...shown.map(([kind, name]) => [`probe ${kind}`, name]), ...(curve.length ? [["raw behind", t("raw loss")]] : [])] : [["raw", t("raw loss")], ["smooth", t("smoothed")]]);
@@ -73,7 +73,7 @@
   function mark(svg, run, x, y) {
     const row = run.probe.find((r) => r[0] === run.best.step);
     if (!row) return;
-    const value = row[4] ?? row[1], end = x(row[0]) > W - RIGHT - 60;
+    const value = row[10] ?? row[9], end = x(row[0]) > W - RIGHT - 60;
     svg.append(el("circle", { class: "best", cx: x(row[0]), cy: y(value), r: 5 }), el("text", { class: "best", x: x(row[0]) + (end ? -8 : 8), y: y(value) + 14, "text-anchor": end ? "end" : "start" }, t("best: step {step}", { step: row[0] })));
   }
 
@@ -101,7 +101,7 @@
       const rows = probing && run.probe.length ? run.probe : run.curve;
       if (!rows || !rows.length || at < LEFT || at > W - RIGHT) return hide();
       const near = rows.reduce((a, b) => (Math.abs(b[0] - step) < Math.abs(a[0] - step) ? b : a)), loss = (run.curve || []).reduce((a, b) => (a && Math.abs(a[0] - near[0]) <= Math.abs(b[0] - near[0]) ? a : b), null);
-      const values = probing ? shown.map(([, name, list]) => { const found = list.find((r) => r[0] === near[0]); return found ? `${name} ${percent(found[1])}` : ""; }) : [`${t("smoothed")} ${near[2] === null ? "–" : near[2].toFixed(4)}`];
+      const values = probing ? shown.map(([, name, list, dots]) => { const found = (dots || list).find((r) => r[0] === near[0]); return found ? `${name} ${percent(found[1])}` : ""; }) : [`${t("smoothed")} ${near[2] === null ? "–" : near[2].toFixed(4)}`];
       if (loss && loss[1] !== null) values.push(`${t("raw loss")} ${loss[1].toFixed(4)}`);
       said.textContent = [t("Step {step}", { step: near[0] }), ...values.filter(Boolean)].join(" · ");
       const end = x(near[0]) > W / 2;
@@ -113,7 +113,7 @@
 
   // The same numbers for those who would rather read them.
   function table(run) {
-    const heads = [t("Step"), t("pictures it learns from"), t("pictures kept back"), t("composition"), t("shape"), t("detail"), t("drift of other prompts")];
+    const heads = [t("Step"), t("training images"), t("held-out images"), t("composition"), t("shape"), t("detail"), t("drift of other prompts")];
     const cell = (value) => el("td", { class: "num" }, value === null || value === undefined ? "–" : percent(value));
     return el("table", { class: "plain" }, el("thead", {}, el("tr", {}, heads.map((h) => el("th", {}, h)))), el("tbody", {}, run.probe.map((r) => el("tr", {}, el("td", { class: "num" }, String(r[0])), [1, 4, 5, 6, 7, 8].map((i) => cell(r[i]))))));
   }

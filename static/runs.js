@@ -4,7 +4,7 @@
   const { el, put, t, ask, url, key, duration, sentence, dialog } = window.studio.parts;
   const LOOK = 1500, MOST = 6;
   const LIVE = ["queued", "running", "paused", "stopping"];
-  const STATES = ["queued", "running", "paused", "stopping", "done", "stopped", "failed", "interrupted"], VERDICTS = ["learning", "flat", "memorising", "diverging", "not_learning", "early"];
+  const STATES = ["queued", "running", "paused", "stopping", "done", "stopped", "failed", "interrupted"], DIAGNOSES = ["improving", "plateau", "overfitting", "diverging", "not_learning", "too_early"];
 
   const room = {
     root: null, rows: [], chosen: [], trash: [], pulse: "", next: 0, shown: "", words: "", state: "", verdict: "", method: "", marks: {},
@@ -92,7 +92,7 @@
 
   function filtered() {
     const words = room.words.toLowerCase().split(/\s+/).filter(Boolean);
-    return room.rows.filter((row) => (!room.state || row.state === room.state) && (!room.verdict || (row.verdict && row.verdict.kind === room.verdict)) && (!room.method || row.method === room.method) && words.every((word) => `${row.id} ${row.name} ${row.note} ${row.checkpoint} ${row.method_title} ${Object.values(row.settings).join(" ")}`.toLowerCase().includes(word)));
+    return room.rows.filter((row) => (!room.state || row.state === room.state) && (!room.verdict || (row.verdict && row.verdict.state === room.verdict)) && (!room.method || row.method === room.method) && words.every((word) => `${row.id} ${row.name} ${row.note} ${row.checkpoint} ${row.method_title} ${Object.values(row.settings).join(" ")}`.toLowerCase().includes(word)));
   }
 
   const titled = (name) => t(name[0].toUpperCase() + name.slice(1).replaceAll("_", " "));
@@ -100,7 +100,7 @@
   function table(rows) {
     if (!room.rows.length) return el("p", { class: "runs-none" }, t("No run yet. Start one in Train, or import a recipe card."));
     if (!rows.length) return el("p", { class: "runs-none" }, t("No run is like that."));
-    const heads = ["", "", t("Run"), t("Method"), t("State"), t("Verdict"), t("Steps"), t("Time"), t("Learning rate"), t("Begun")];
+    const heads = ["", "", t("Run"), t("Method"), t("State"), t("Diagnosis"), t("Steps"), t("Time"), t("Learning rate"), t("Begun")];
     return el("table", { class: "plain" }, el("thead", {}, el("tr", {}, heads.map((head) => el("th", { scope: "col" }, head)))), el("tbody", {}, rows.map(line)));
   }
 
@@ -168,7 +168,7 @@
     put(root,
       el("div", { class: "runs-bar" },
         el("input", { type: "search", class: "runs-words", placeholder: t("Find by name, note or setting"), "aria-label": t("Find by name, note or setting"), oninput: (event) => { room.words = event.target.value; room.draw(); } }),
-        pick("state", t("Any state"), STATES), pick("verdict", t("Any verdict"), VERDICTS), pick("method", t("Any method"), []),
+        pick("state", t("Any state"), STATES), pick("verdict", t("Any diagnosis"), DIAGNOSES), pick("method", t("Any method"), []),
         button("import", t("Import a card…"), () => file.click()), file, button("trash", t("Trash ({count})", { count: 0 }), () => window.studio.runsActs.trashed())),
       el("div", { class: "runs-say note", role: "status", hidden: true }),
       el("div", { class: "runs-table", id: "runs_table" }), el("div", { class: "runs-acts" }), el("div", { class: "runs-place" }), el("div", { class: "runs-queue" }));

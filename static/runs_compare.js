@@ -55,7 +55,7 @@
 
   function settings(found) {
     const heads = el("tr", {}, el("th", { scope: "col" }, t("Setting")), found.runs.map((run, i) => el("th", { scope: "col" }, el("span", { class: `swatch run-${i}` }), run.label)));
-    const outcome = [[t("State"), (run) => window.studio.runTitled(run.state)], [t("Steps"), (run) => `${run.step} / ${run.end}`], [t("Time"), (run) => duration(run.seconds)], [t("Verdict"), (run) => sentence(run.verdict)]];
+    const outcome = [[t("State"), (run) => window.studio.runTitled(run.state)], [t("Steps"), (run) => `${run.step} / ${run.end}`], [t("Time"), (run) => duration(run.seconds)], [t("Diagnosis"), (run) => sentence(run.verdict)]];
     return [el("h4", {}, t("What differs")),
       el("table", { class: "plain runs-settings" }, el("thead", {}, heads), el("tbody", {}, outcome.map(([label, of]) => el("tr", {}, el("td", {}, label), found.runs.map((run) => el("td", {}, of(run) || "–")))),
         found.settings.map((row) => el("tr", { dataset: { setting: row.name } }, el("td", {}, t(row.label)), row.values.map((v) => el("td", {}, value(v))))))),

@@ -31,10 +31,13 @@ def test_runs_are_told(runs: Paths, capsys: pytest.CaptureFixture[str]) -> None:
     assert said(runs, capsys, "show", "abc")["best"]["step"] == 20
     assert [row["name"] for row in said(runs, capsys, "compare", HERO, "2026-01-03")["settings"]] == ["learn_rate"]
     assert cli.main(["runs", "show", "abc", "--root", str(runs.root)]) == 0
-    assert "Still learning: -4 % per 100 steps." in capsys.readouterr().out
+    assert "Still improving: 4 %. Keep training." in capsys.readouterr().out
 
 
 def test_runs_are_used_trashed_and_given_away(runs: Paths, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    assert said(runs, capsys, "use", "abc")["step"] == 20 and (runs.embeddings / "hero.pt").read_bytes() == b"the best"
+    assert cli.main(["runs", "use", "abc", "last", "--root", str(runs.root)]) == 0
+    assert "(step 20, best)" in capsys.readouterr().out, "the newest copy is of the same step as the best"
     said(runs, capsys, "use", "abc", "20", "--name", "mine")
     assert (runs.embeddings / "mine.pt").read_bytes() == b"weights at 20"
     for kind in ("zip", "png"):

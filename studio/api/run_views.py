@@ -8,6 +8,7 @@ from studio.engine import Engine
 from studio.jobs import Job
 from studio.requests.train import subject_of
 from studio.runs.acts import run_folder
+from studio.runs.in_use import in_use
 from studio.runs.reading import Cache, job_of, view
 
 JOBS = 1000
@@ -33,7 +34,8 @@ def seen(engine: Engine, request: Request, name: str, job: Job | None = None) ->
     job = job or job_of(name, trainings(engine))
     readers: Cache = kept(request, "run_readers")
     live = engine.latest(job.id, "metric") if job is not None and not job.state.over else {}
-    return {**view(folder, job, readers, live), "job_state": None if job is None else shown(job)}
+    known = view(folder, job, readers, live)
+    return {**known, "in_use": in_use(engine.paths.root, folder, known["step"], known["usage"]), "job_state": None if job is None else shown(job)}
 
 
 def shown(job: Job) -> dict[str, Any]:

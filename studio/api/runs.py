@@ -31,8 +31,8 @@ LARGEST_CARD = card.MOST_CARD
 class UseOf(Config):
     """Which weights go onto the shelf."""
 
-    step: int | str = "best"
-    """A step, or "best"."""
+    step: int | str | None = None
+    """A step, "best" or "last"; without it the best where one was measured, else the last."""
     path: str = Field("", max_length=1000)
     """A file of the run instead of a step."""
     name: str = Field("", max_length=300)

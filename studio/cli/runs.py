@@ -15,6 +15,8 @@ from studio.jobs import Job
 from studio.requests import TrainRequest
 from studio.runs import acts, card, using
 from studio.runs.comparing import comparison
+from studio.runs.diagnosis import sentence_of
+from studio.runs.in_use import in_use
 from studio.runs.listing import listing
 from studio.runs.reading import job_of, view
 from studio.settings import Paths
@@ -38,8 +40,8 @@ def add_commands(commands: Any, shared: argparse.ArgumentParser) -> None:
     export.add_argument("file", help="a .zip with curves and weights, or a .png: the best preview with the recipe inside")
     export.add_argument("--pictures", action="store_true", help="put the pictures it learned from into the .zip too")
     act("import", _import, "say what a recipe card sets, and what is missing here").add_argument("file", help="a .zip or .png that `studio runs export` wrote")
-    use = act("use", _use, "put weights of a run onto the shelf", "id")
-    use.add_argument("which", nargs="?", default="best", help="a step, a file of the run, or best (default)")
+    use = act("use", _use, "use weights of a run in prompts: the best ones, or those of another step", "id")
+    use.add_argument("which", nargs="?", help="a step, a file of the run, best, or last (default: best where one was measured, else last)")
     use.add_argument("--name", default="", help="a new name for it (default: the one that the run taught)")
     act("trash", _trash, "move a run to the trash", "id")
     act("restore", _restore, "bring a run back from the trash").add_argument("id", help="its name in the trash")
@@ -74,23 +76,15 @@ def _view(engine: Engine, name: str) -> dict[str, Any]:
     """A run as it is now."""
     name = _named(engine, name)
     job = job_of(name, _jobs(engine))
-    return view(acts.run_folder(engine.paths, name), job, {}, engine.latest(job.id, "metric") if job else {})
-
-
-def sentence(verdict: dict[str, Any] | None) -> str:
-    """A verdict in words; empty when there is none."""
-    if not verdict:
-        return ""
-    text = str(verdict.get("text", ""))
-    for name, value in (verdict.get("values") or {}).items():
-        text = text.replace(f"{{{name}}}", f"{value:.3g}" if isinstance(value, float) else str(value))
-    return text
+    folder = acts.run_folder(engine.paths, name)
+    seen = view(folder, job, {}, engine.latest(job.id, "metric") if job else {})
+    return {**seen, "in_use": in_use(engine.paths.root, folder, seen["step"], seen["usage"])}
 
 
 def _list(_arguments: argparse.Namespace, engine: Engine) -> Say:
     """studio runs list"""
     rows = listing(engine.paths.runs, _jobs(engine))
-    return rows, [f"{row['state']:<12} {row['step']:>7}/{row['end']:<7} {row['id']}  {row['title']}  {sentence(row['verdict'])}".rstrip() for row in rows]
+    return rows, [f"{row['state']:<12} {row['step']:>7}/{row['end']:<7} {row['id']}  {row['title']}  {sentence_of(row['verdict'])}".rstrip() for row in rows]
 
 
 def _show(arguments: argparse.Namespace, engine: Engine) -> Say:
@@ -103,8 +97,9 @@ def _show(arguments: argparse.Namespace, engine: Engine) -> Say:
         "note": seen["note"],
         "state": seen["state"],
         "steps": f"{seen['step']} of {seen['end']}",
-        "verdict": sentence(seen["verdict"]),
+        "diagnosis": sentence_of(seen["verdict"]),
         "best": f"step {best['step']}" if "step" in best else "",
+        "in prompts": sentence_of(seen["in_use"]),
         "previews": len(seen["previews"]) or "",
         "weights of steps": ", ".join(str(copy["step"]) for copy in seen["saved"]),
         "error": seen["error"],
@@ -115,7 +110,7 @@ def _show(arguments: argparse.Namespace, engine: Engine) -> Say:
 def _compare(arguments: argparse.Namespace, engine: Engine) -> Say:
     """studio runs compare ID ID ..."""
     found = comparison([_view(engine, name) for name in arguments.ids])
-    lines = [f"{run['id']}: {run['state']}, step {run['step']} of {run['end']}. {sentence(run['verdict'])}".rstrip() for run in found["runs"]]
+    lines = [f"{run['id']}: {run['state']}, step {run['step']} of {run['end']}. {sentence_of(run['verdict'])}".rstrip() for run in found["runs"]]
     return found, [*lines, *(f"{row['label']}: {' | '.join(map(str, row['values']))}" for row in found["settings"])]
 
 
@@ -151,7 +146,8 @@ def _import(arguments: argparse.Namespace, engine: Engine) -> Say:
 def _use(arguments: argparse.Namespace, engine: Engine) -> Say:
     """studio runs use ID [WHICH]"""
     done = using.use(engine.paths, acts.run_folder(engine.paths, _named(engine, arguments.id)), arguments.which, arguments.name)
-    return done, [f"{done['name']}: {done['path']}", *(f"What was there is kept as outputs/trash/{kept}." for kept in done["kept"])]
+    step = "" if done["step"] is None else f" (step {done['step']}{', best' if done['best'] else ''})"
+    return done, [f"{done['name']}: {done['path']}{step}", *(f"What was there is kept as outputs/trash/{kept}." for kept in done["kept"])]
 
 
 def _trash(arguments: argparse.Namespace, engine: Engine) -> Say:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from studio.jobs import Job
+from studio.runs.older import current
 from studio.runs.reading import CURVE, finder, heading, old_previews, settled
 from studio.runs.tails import numbers, objects, read_object
 
@@ -66,7 +67,7 @@ def row(folder: Path, job: Job | None) -> dict[str, Any]:
         "step": step,
         "end": config.get("steps", 0),
         "loss": newest[2] if newest else None,
-        "verdict": next((v for v in reversed(list(objects(_end(folder / "verdicts.jsonl")))) if "kind" in v), None),
+        "verdict": current(folder, next((v for v in reversed(list(objects(_end(folder / "verdicts.jsonl")))) if "state" in v or "kind" in v), None), config),
         "best": best or None,
         "thumbnail": _thumbnail(folder, config),
         "checkpoint": facts.get("checkpoint", ""),

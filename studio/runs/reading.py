@@ -8,6 +8,8 @@ from typing import Any
 
 from studio.jobs import Job
 from studio.requests.train import CONFIGS, subject_of
+from studio.runs.older import current
+from studio.runs.smoothing import following
 from studio.runs.tails import Line, Tail, numbers, objects, read_object
 from studio.runs.using import usage
 from studio.runs.weights import AVERAGED, best_copy, copies, whole
@@ -18,7 +20,7 @@ READERS = 64
 """Runs whose place in their files is remembered."""
 CURVE = ("step", "loss", "smoothed", "learn_rate", "norm", "distance")
 PROBE = ("step", "train", "low", "high", "held", "composition", "shape", "detail", "drift")
-"""Columns of probe.csv that are shown, in this order."""
+"""Columns of probe.csv that are shown, in this order; smoothed values of train and held come after them."""
 
 FIRST = "textual_inversion"
 """The method of runs that do not say theirs."""
@@ -35,6 +37,7 @@ class Reader:
         self._lock = threading.Lock()
         self._columns = PROBE
         self.curve, self.probe = Line(), Line()
+        self._before: dict[str, float] = {}
         self.row: dict[str, Any] = {}
         self.verdict: dict[str, Any] | None = None
         self.previews: list[dict[str, Any]] = []
@@ -47,7 +50,7 @@ class Reader:
             self._curve(*self._new("curve.csv"))
             self._probe(*self._new("probe.csv"))
             fresh, said = self._new("verdicts.jsonl")
-            self.verdict = next(reversed([v for v in objects(said) if "kind" in v]), None if fresh else self.verdict)
+            self.verdict = next(reversed([v for v in objects(said) if "state" in v or "kind" in v]), None if fresh else self.verdict)
             self.previews = self._grown("previews.jsonl", self.previews)
             self.changes = self._grown("journal.jsonl", self.changes)
             self.log = self._grown("log.jsonl", self.log)[-LOG:]
@@ -79,7 +82,7 @@ class Reader:
     def _probe(self, fresh: bool, lines: Sequence[str]) -> None:
         """Take measurements."""
         if fresh:
-            self.probe = Line()
+            self.probe, self._before = Line(), {}
         for line in lines:
             if line.startswith("step,"):
                 self._columns = tuple(line.strip().split(","))
@@ -89,7 +92,14 @@ class Reader:
                 continue
             found = dict(zip(self._columns, row, strict=True))
             if found.get("train") is not None:
-                self.probe.add([int(row[0]), *(found.get(name) for name in PROBE[1:])])
+                self.probe.add([int(row[0]), *(found.get(name) for name in PROBE[1:]), *(self._smoothed(name, found.get(name)) for name in ("train", "held"))])
+
+    def _smoothed(self, name: str, value: float | None) -> float | None:
+        """The smoothed value of a line with its newest one."""
+        if value is None or not self.probe.newest:
+            return value
+        self._before[name] = value if name not in self._before else following(self._before[name], value)
+        return self._before[name]
 
 
 def view(folder: Path, job: Job | None, cache: Cache, live: Mapping[str, Any] | None = None) -> dict[str, Any]:
@@ -104,6 +114,7 @@ def view(folder: Path, job: Job | None, cache: Cache, live: Mapping[str, Any] | 
     return {
         **head,
         **grown,
+        "verdict": current(folder, grown["verdict"], head["config"]),
         "step": metric.get("step", head["step"]),
         "end": now.get("total") or settled(head["config"], grown["changes"]).get("steps", 0),
         "best": best_copy(folder) or None,

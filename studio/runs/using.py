@@ -11,7 +11,7 @@ from studio.files import sha256
 from studio.networks.acts import check_idle
 from studio.requests.train import TrainConfig, check_name, config_class, subject_of
 from studio.runs.tails import read_object
-from studio.runs.weights import noted_shelves, parts_of, weights_of
+from studio.runs.weights import default_of, noted_shelves, parts_of, step_of, weights_of
 from studio.settings import Paths
 from studio.trash import copy, free, of, stamped, told
 
@@ -68,12 +68,13 @@ def _homes(paths: Paths) -> tuple[Path, ...]:
     return (paths.embeddings, paths.lora, paths.hypernetworks, paths.checkpoints)
 
 
-def use(paths: Paths, folder: Path, which: str | int, new_name: str = "") -> dict[str, Any]:
+def use(paths: Paths, folder: Path, which: str | int | None, new_name: str = "") -> dict[str, Any]:
     """Put a run's weights, with what was kept beside them, onto the shelves under the name they have there, or a new one; what lay there goes to the trash.
 
-    Returns `kept`, which `undo_use` takes. Raises NotFound, InputError, Conflict.
+    `which` is as in `weights_of`, or None for the best where one was measured and else the last.
+    Returns `step`, None for a file that is of no step, whether it is the `best`, and `kept`, which `undo_use` takes. Raises NotFound, InputError, Conflict.
     """
-    source = weights_of(folder, which)
+    source = weights_of(folder, default_of(folder) if which is None else which)
     shelves = shelves_of(paths, folder)
     main = next(iter(shelves.values()), None) or _older(paths, folder)
     word = _word(new_name or main.stem)
@@ -92,7 +93,8 @@ def use(paths: Paths, folder: Path, which: str | int, new_name: str = "") -> dic
             if other not in moves.values():
                 other.unlink()
     target = moves[source]
-    return {"name": word, "path": str(target), "hash": sha256(target)[:10], "replaced": replaced, "kept": kept}
+    step, best = step_of(folder, source)
+    return {"name": word, "path": str(target), "hash": sha256(target)[:10], "replaced": replaced, "kept": kept, "step": step, "best": best}
 
 
 def undo_use(paths: Paths, folder: Path, kept: Sequence[str]) -> dict[str, Any]:

@@ -61,8 +61,12 @@ def best_copy(folder: Path) -> dict[str, Any]:
 
 
 def weights_of(folder: Path, which: str | int) -> Path:
-    """The file of a run's weights: "best", a step, or a path in the folder; raises NotFound naming the steps there are, InputError."""
+    """The file of a run's weights: "best", "last", a step, or a path in the folder; raises NotFound naming the steps there are, InputError."""
     there = copies(folder)
+    if which == "last":
+        if not there:
+            raise _none(folder, there, "of its last step")
+        which = max(there)
     if isinstance(which, int) or str(which).isdecimal():
         if int(which) not in there:
             raise _none(folder, there, f"of step {which}")
@@ -78,6 +82,18 @@ def weights_of(folder: Path, which: str | int) -> Path:
     if file.suffix.lower() not in WEIGHTS or file.parent != (folder / "embeddings").resolve():
         raise InputError(f"{file.name} holds no weights of this run.", "Choose a file of the folder embeddings.")
     return file
+
+
+def default_of(folder: Path) -> str:
+    """What is used of a run where nobody chose: its best weights, or the last ones where none were measured to be better than the start."""
+    return "best" if best_copy(folder).get("path") else "last"
+
+
+def step_of(folder: Path, file: Path) -> tuple[int | None, bool]:
+    """The step whose weights a file of a run holds, None where it is of no single step, and whether it is the best one."""
+    best = best_copy(folder)
+    step = best.get("step") if best.get("path") and file == (folder / best["path"]).resolve() else next((s for s, copy in copies(folder).items() if copy.resolve() == file), None)
+    return step, step is not None and step == best.get("step")
 
 
 def _none(folder: Path, there: Mapping[int, Path], what: str) -> NotFound:

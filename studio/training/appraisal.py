@@ -11,11 +11,13 @@ from torch import Tensor
 
 from studio.dataset.batches import Sample
 from studio.diffusion.model import Model
+from studio.runs.diagnosis import Progress, Rise, Verdict
+from studio.runs.smoothing import best_of, figure, smoothed
 from studio.training.methods.trainable import Trainable
 from studio.training.passes import Plan
 from studio.training.probe import MOST_PAIRS, PAIRS, STRATA, Errors, Material, Probe, Reading, changes, draw, unseen
-from studio.training.stopping import Reason, figure, stop
-from studio.training.verdict import Lag, Movement, Verdict, alarm, judge
+from studio.training.stopping import Reason, stop
+from studio.training.verdict import Movement, alarm, judge
 
 SHARE = 0.08
 """Part of the time that measuring may take by count; what the clock says stays under a tenth."""
@@ -60,7 +62,10 @@ class Appraisal:
 
 @dataclass
 class Appraiser:
-    """Looks at the live `words` with a probe; `ordinary` is the length of an ordinary word, 0 where no word learns, `naming` how many of all training prompts hold the word."""
+    """Looks at the live `words` with a probe; `ordinary` is the length of an ordinary word, 0 where no word learns, `naming` how many of all training prompts hold the word.
+
+    `progress` says where the run is in its learning rate schedule; a run that sets none has a constant rate.
+    """
 
     probe: Probe
     words: Callable[[], Mapping[str, Tensor]]
@@ -69,8 +74,10 @@ class Appraiser:
     naming: tuple[int, int] = (1, 1)
     history: list[Reading] = field(default_factory=list)
     first: int = 0
+    progress: Callable[[], Progress] | None = None
     _start: Errors | None = None
     _best: dict[str, Errors] = field(default_factory=dict)
+    _last: Errors | None = None
     _losses: deque[float] = field(default_factory=lambda: deque(maxlen=MEMORY))
     _movement: Movement | None = None
     _alarmed: bool = False
@@ -116,21 +123,26 @@ class Appraiser:
     def look(self, step: int) -> Appraisal:
         """Measure now; the first look of all is what later ones are compared with."""
         began = time.monotonic()
-        now = self.probe.measure(self.words())
+        now = self._last = self.probe.measure(self.words())
         start = self._start = self._start or now
         reading = self.probe.reading(step, now, start)
-        better = bool(self.history) and math.isfinite(figure(reading)) and figure(reading) < min(0.0, *map(figure, self.history))
         self.history.append(reading)
-        lags = [self._lag(line, now) for line in ("train", "held")]
+        for line in ("train", "held"):
+            self._note_best(line, now)
+        better = best_of(self.history) == len(self.history) - 1
+        return Appraisal(reading, self.verdict(), better, stop(self.rules.rule, self.history, self.rules.patience), time.monotonic() - began)
+
+    def verdict(self, ended: bool = False) -> Verdict:
+        """The diagnosis of what was measured so far; `ended` says that the run is over."""
         movement = self._movement or Movement(*self._moved({"norm": self.ordinary, "distance": math.inf}), 0.0, 0, self.naming)
-        verdict = alarm(tuple(self._losses), movement) or judge(self.history, movement, *lags)
-        return Appraisal(reading, verdict, better, stop(self.rules.rule, self.history, self.rules.patience), time.monotonic() - began)
+        progress = replace(self.progress() if self.progress else Progress(movement.rate, movement.rate), ended=ended)
+        return alarm(tuple(self._losses), movement, progress) or judge(self.history, movement, progress, self._rise("train"), self._rise("held"))
 
     @property
     def best(self) -> tuple[int, float] | None:
-        """Step and change in % of the best measurement so far, None before one is better than the start."""
-        found = min(self.history, key=figure, default=None)
-        return None if found is None or not figure(found) < 0 else (found.step, figure(found))
+        """Step of the lowest point of the smoothed curve so far and what was measured there, in %; None before one is better than the start."""
+        at = best_of(self.history)
+        return None if at is None else (self.history[at].step, figure(self.history[at]))
 
     def state(self) -> dict[str, Any]:
         """Everything needed to go on, as plain JSON; numbers come back bit for bit."""
@@ -138,6 +150,7 @@ class Appraiser:
             "first": self.first,
             "start": asdict(self._start) if self._start else None,
             "best": {line: asdict(errors) for line, errors in self._best.items()},
+            "last": asdict(self._last) if self._last else None,
             "losses": [None if math.isnan(loss) else loss for loss in self._losses],
             "history": [asdict(reading) for reading in self.history],
             "movement": asdict(self._movement) if self._movement else None,
@@ -149,6 +162,7 @@ class Appraiser:
         self.first, self._alarmed = state["first"], state["alarmed"]
         self._start = _errors(state["start"]) if state["start"] else None
         self._best = {line: _errors(kept) for line, kept in state["best"].items()}
+        self._last = _errors(state["last"]) if state.get("last") else None
         self._losses = deque((math.nan if loss is None else loss for loss in state["losses"]), maxlen=MEMORY)
         self.history = [Reading(**kept) for kept in state["history"]]
         moved = state["movement"]
@@ -158,16 +172,22 @@ class Appraiser:
         """Take up other rules, such as another end, while the run goes on."""
         self.rules = replace(self.rules, **rules)
 
-    def _lag(self, line: str, now: Errors) -> Lag | None:
-        """How far a line lies above its best, over paired items; notes a new best."""
-        values = [getattr(reading, line) for reading in self.history]
-        if values[-1] is None or self._start is None:
-            return None
-        at = min(range(len(values)), key=lambda i: values[i] if math.isfinite(values[i]) else math.inf)
-        if at == len(values) - 1:
+    def _lowest(self, line: str) -> int:
+        """The place of the lowest point of a line, smoothed."""
+        values = smoothed([math.inf if (value := getattr(reading, line)) is None else value for reading in self.history])
+        return min(range(len(values)), key=values.__getitem__)
+
+    def _note_best(self, line: str, now: Errors) -> None:
+        """Keep the errors of a line's lowest point, with which later ones are compared item by item."""
+        if getattr(self.history[-1], line) is not None and self._lowest(line) == len(self.history) - 1:
             self._best[line] = now
-        paired = changes(getattr(now, line), getattr(self._best[line], line))
-        return Lag(self.history[at].step, float(paired.mean()), float(paired.std(ddof=1)) / math.sqrt(len(paired)))
+
+    def _rise(self, line: str) -> Rise | None:
+        """How far a line lies above its lowest point, over paired items."""
+        if self._last is None or not self.history or line not in self._best or getattr(self.history[-1], line) is None:
+            return None
+        paired = changes(getattr(self._last, line), getattr(self._best[line], line))
+        return Rise(self.history[self._lowest(line)].step, float(paired.mean()), float(paired.std(ddof=1)) / math.sqrt(len(paired)))
 
 
 def afford(every: int, size: int, parts: int = 1, lines: int = 1) -> tuple[int, int]:

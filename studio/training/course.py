@@ -7,7 +7,11 @@ from typing import Any
 from studio.errors import InputError
 from studio.requests.continuing import BY_STEP
 from studio.requests.train import TrainConfig
+from studio.runs.diagnosis import Progress
 from studio.training.optim import Schedule
+
+SEEN = 200
+"""Steps whose rates are looked at where there are many."""
 
 
 @dataclass(frozen=True)
@@ -36,6 +40,16 @@ class Course:
     def rate(self, step: int, halvings: int = 0) -> float:
         """The learning rate of the step after `step`, when numbers that were not finite halved it so many times."""
         return self.schedule.at(step) * self.factor * 0.5 ** max(0, halvings - self.forgiven)
+
+    def progress(self, step: int, halvings: int = 0) -> Progress:
+        """Where a run that took `step` steps is in its schedule; sums over many steps are taken from some of them."""
+        done, rest = self._rates(self.first, max(step, self.first + 1), halvings), self._rates(step, self.end, halvings)
+        taken, to_come = sum(done) / len(done) * (step - self.first), sum(rest) / max(1, len(rest)) * max(0, self.end - step)
+        return Progress(self.rate(max(self.first, step - 1), halvings), max(done), to_come / max(taken + to_come, 1e-300))
+
+    def _rates(self, first: int, end: int, halvings: int) -> list[float]:
+        """Rates of some steps, evenly from `first` to before `end`."""
+        return [self.rate(step, halvings) for step in range(first, end, max(1, (end - first) // SEEN))]
 
     def changed(self, data: dict[str, Any], step: int, halvings: int = 0, allowed: tuple[str, ...] = BY_STEP) -> "Course":
         """The course after a change taken at `step`; raises InputError in words for what is not `allowed` to change, or not to this."""

@@ -57,12 +57,13 @@ def cut_csv(path: Path, heading: str, step: int) -> None:
 
 
 def cut_objects(path: Path, step: int) -> None:
-    """Keep the JSON lines whose step is at most `step`; a file that is not there stays away."""
+    """Keep the JSON lines whose step is at most `step`, and not what was said when the run had ended; a file that is not there stays away."""
 
     def stays(line: str) -> bool:
         try:
-            return int(json.loads(line)["step"]) <= step
-        except (ValueError, KeyError, TypeError):
+            said = json.loads(line)
+            return int(said["step"]) <= step and said.get("ended") is not True
+        except (ValueError, KeyError, TypeError, AttributeError):
             return False
 
     if path.exists():

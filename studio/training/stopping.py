@@ -5,8 +5,7 @@ from dataclasses import dataclass, field
 from statistics import pvariance
 
 from studio.runs import sentences as say
-from studio.training.probe import Reading
-from studio.training.verdict import Value, shortened, slope
+from studio.runs.smoothing import Measured, Value, figure, line, shown, smoothed
 
 FLAT_WINDOW, FLAT_SHARE = 8, 0.15
 """Measurements in DVAR's window, and its limit: eight measurements of 25 steps are the 200 steps of the authors' code, whose limit is this too."""
@@ -29,14 +28,14 @@ class Reason:
         return self.text.format(**self.values)
 
 
-def stop(rule: str, readings: Sequence[Reading], patience: int) -> Reason | None:
+def stop(rule: str, readings: Sequence[Measured], patience: int) -> Reason | None:
     """The reason why `rule` ("never", "flat", "patience") ends a training now; None when it does not."""
     if rule == "flat":
         return flat(readings)
     return out_of_patience(readings, patience) if rule == "patience" else None
 
 
-def flat(readings: Sequence[Reading], window: int = FLAT_WINDOW, limit: float = FLAT_SHARE) -> Reason | None:
+def flat(readings: Sequence[Measured], window: int = FLAT_WINDOW, limit: float = FLAT_SHARE) -> Reason | None:
     """DVAR (Voronov et al. 2023, arXiv 2302.04841, section 4): stop when the variance of the newest `window` measurements is less than `limit` of that of all.
 
     By that alone a curve that falls evenly would end after 2.6 windows, so those measurements must not fall clearly either, or by no more than FALL of what was gained.
@@ -51,30 +50,26 @@ def flat(readings: Sequence[Reading], window: int = FLAT_WINDOW, limit: float = 
     return _because(say.WENT_FLAT, step=readings[-1].step, window=window, share=100 * share, limit=100 * limit)
 
 
-def out_of_patience(readings: Sequence[Reading], patience: int, least: float = LEAST) -> Reason | None:
-    """Stop when `patience` measurements in a row were no better, by `least` %, than the best before them; on the held line where there is one."""
-    best, since = readings[0], 0
-    for reading in readings[1:]:
-        if figure(reading) < figure(best) - least:
-            best, since = reading, 0
+def out_of_patience(readings: Sequence[Measured], patience: int, least: float = LEAST) -> Reason | None:
+    """Stop when `patience` measurements in a row were no better, by `least` %, than the best before them; on the held line where there is one, smoothed as its curve is."""
+    curve = smoothed([figure(reading) for reading in readings])
+    best, since = 0, 0
+    for place, value in enumerate(curve[1:], 1):
+        if value < curve[best] - least:
+            best, since = place, 0
         else:
             since += 1
     if since < patience:
         return None
-    return _because(say.NO_BETTER, step=readings[-1].step, count=since, best=best.step, gain=-figure(best))
+    return _because(say.NO_BETTER, step=readings[-1].step, count=since, best=readings[best].step, gain=-curve[best])
 
 
-def _falls(newest: Sequence[Reading], gained: float) -> bool:
+def _falls(newest: Sequence[Measured], gained: float) -> bool:
     """Whether measurements fall clearly, and by a part of what was gained that is worth the time."""
-    now = slope(newest)
+    now = line([r.step for r in newest], [r.train for r in newest])
     return not now.none and -now.rate * now.span / 100 > FALL * gained
-
-
-def figure(reading: Reading) -> float:
-    """What a measurement is judged by: the held line, or the train line where there is none."""
-    return reading.train if reading.held is None else reading.held
 
 
 def _because(text: str, **values: Value) -> Reason:
     """A reason with its numbers as a person reads them."""
-    return Reason(text, {name: shortened(value) for name, value in values.items()})
+    return Reason(text, {name: shown(value) for name, value in values.items()})

@@ -4,7 +4,7 @@ import math
 import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
@@ -15,7 +15,8 @@ from studio.cancellation import Stopped, stoppable
 from studio.errors import InputError, StudioError
 from studio.formats.provenance import Provenance
 from studio.jobs import Lane
-from studio.runs.sentences import BROKEN
+from studio.runs.diagnosis import Progress, Verdict
+from studio.runs.smoothing import figure, smoothed
 from studio.training import watchdog
 from studio.training.appraisal import Appraisal, Appraiser
 from studio.training.course import Course
@@ -28,7 +29,8 @@ from studio.training.rhythm import Rhythm
 from studio.training.run import Checkpoint, Run
 from studio.training.seams import Listener, Painted, Rows
 from studio.training.telling import Step, Tally, Teller
-from studio.training.verdict import Verdict
+from studio.training.verdict import broken_steps
+from studio.trash import copy
 
 __all__ = ["Rhythm", "Step", "Tally", "Watch"]
 
@@ -63,6 +65,7 @@ class Watch:
         self.course = self.journal.course(self.base, self.step)
         self.teller = Teller(self.run, self.lane)
         self.rest = Rest(self.lane, self._answer)
+        self.appraiser.progress = self._progress
         self._lookout = watchdog.Lookout()
         self._mark, self._alarm, self._saving = 0.0, "", 0.0
 
@@ -79,6 +82,10 @@ class Watch:
     def rate(self) -> float:
         """The learning rate of the next step."""
         return self.course.rate(self.step, self.tally.halvings)
+
+    def _progress(self) -> Progress:
+        """Where the run is in its schedule, and whether its best weights are kept."""
+        return replace(self.course.progress(self.step, self.tally.halvings), keeps=self.learner.copies)
 
     def note(self, kind: str, text: str) -> None:
         """Tell something of the step that is being taken: a "warning" or a "log"."""
@@ -214,7 +221,7 @@ class Watch:
 
     def _judged(self, verdict: Verdict) -> None:
         """Tell a verdict."""
-        said = {"step": self.step, "kind": verdict.kind, "text": verdict.text, "values": dict(verdict.values), "since": verdict.since}
+        said = {"step": self.step, **verdict.facts}
         self.rest.patiently(partial(self.run.tell, "verdicts", said), "the log")
         self.lane.emit("verdict", **said)
 
@@ -222,9 +229,10 @@ class Watch:
         """Keep the best words so far as a file of their own, unless a better one is there: one that this run reached before it was killed."""
         best, path = self.appraiser.best, self.run.copies / f"{self.shelf.stem}-best{self.shelf.suffix}"
         kept = self.run.noted("best") or {}
-        if best is None or (path.is_file() and kept.get("value", math.inf) < best[1]):
+        level = min(smoothed([figure(reading) for reading in self.appraiser.history]))
+        if best is None or (path.is_file() and kept.get("smoothed", kept.get("value", math.inf)) < level):
             return
-        facts = {"step": best[0], "value": best[1], "path": self.run.relative(path)}
+        facts = {"step": best[0], "value": best[1], "smoothed": level, "path": self.run.relative(path)}
         if self.learner.copies:
             self.rest.patiently(partial(self._write_to, path), "the best so far", self._size())
         self.rest.patiently(partial(self.run.note, "best", facts), "the log")
@@ -293,6 +301,12 @@ class Watch:
         self._write_to(self.shelf)
         self.learner.remember(self.shelf, self.optimizer)
         self._saved(self.shelf)
+
+    def _keep_last(self) -> None:
+        """Keep what was saved in the run's folder too, so that it can be had back after another step was chosen."""
+        for end, path in (self.learner.shelves or {self.shelf.suffix: self.shelf}).items():
+            if path.is_file():
+                copy(path, self.run.copies / f"{self.shelf.stem}-{self.step}{end}")
 
     def _saved(self, path: Path) -> None:
         """Tell that a file was saved."""
@@ -381,9 +395,9 @@ class Watch:
         good = self.run.latest(good=True) or self.run.latest()
         if good is None:
             raise InputError(f"{reason} There is no checkpoint to go back to.", "Begin again with a lower learning rate.")
-        verdict = verdict or Verdict("diverging", BROKEN, {"count": self.tally.bad, "window": self.tally.bad, "rate": f"{self.rate():.3g}"}, self.step)
+        verdict = verdict or broken_steps(self.tally.bad, self.tally.bad, Progress(self.rate()))
         self._judged(verdict)
-        facts = {"text": verdict.text, "values": dict(verdict.values)}
+        facts = {"text": verdict.text, "advice": verdict.advice, "values": dict(verdict.values)}
         self._write("alarm", {"reason": reason, "back": good.step, **facts})
         self.note("warning", reason)
         self.take_up(good)
@@ -393,7 +407,7 @@ class Watch:
     def _rest_after(self, entry: dict[str, Any]) -> None:
         """Rest on the last good state; `resume` goes on from it with a tenth of the rate, or with the rate that was chosen meanwhile, and `stop` keeps it."""
         data = entry["data"]
-        facts = {k: data[k] for k in ("text", "values") if k in data}
+        facts = {k: data[k] for k in ("text", "advice", "values") if k in data}
         written = len(self.journal.entries)
         reason = f"{data['reason']} It is again as it was at step {self.step}. Resume goes on from there with a tenth of the learning rate; stop keeps that."
         if not self.rest.until(lambda: self.lane.take("resume") is not None, reason, step=self.step, **facts):
@@ -413,7 +427,16 @@ class Watch:
         if self.lane.take("discard") is not None or self.journal.discarded:
             self.discarded = True
         self.checkpoint()
+        self._conclude()
         if not self.discarded:
             self.rest.patiently(self.shelve, "the result", self._size())
+            if self.learner.copies:
+                self.rest.patiently(self._keep_last, "a copy", self._size())
         for listener in self.listeners:
             listener.ended()
+
+    def _conclude(self) -> None:
+        """Tell the diagnosis of the run that has ended, unless an alarm nobody answered is what ended it."""
+        alarmed = self.journal.resting is not None and self.journal.resting["ask"] == "alarm"
+        if self.appraiser.history and not alarmed:
+            self._judged(self.appraiser.verdict(ended=True))

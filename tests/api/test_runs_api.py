@@ -35,7 +35,7 @@ def http(engine: Engine) -> TestClient:
 
 def test_the_table_and_one_run(http: TestClient, engine: Engine) -> None:
     rows = http.get(RUNS).json()
-    assert [(r["id"], r["state"], r["verdict"]["kind"]) for r in rows] == [(OTHER, "done", "learning"), (HERO, "done", "learning")]
+    assert [(r["id"], r["state"], r["verdict"]["state"]) for r in rows] == [(OTHER, "done", "improving"), (HERO, "done", "improving")]
     one = http.get(f"{RUNS}/{HERO}").json()
     assert (one["step"], len(one["curve"]), one["best"]["step"], one["job_state"]) == (40, 40, 20, None)
     lines(engine.paths.runs / HERO / "curve.csv", "41,0.5,0.6,0.005,0.4,0.01")
@@ -57,8 +57,10 @@ def test_pictures_are_shown_and_nothing_else(http: TestClient) -> None:
 
 def test_use_and_undo_rename_note_trash_and_restore(http: TestClient, engine: Engine) -> None:
     shelf = engine.paths.embeddings / "hero.pt"
-    done = http.post(f"{RUNS}/{HERO}/use", json={"step": "best"}).json()
-    assert shelf.read_bytes() == b"the best"
+    done = http.post(f"{RUNS}/{HERO}/use", json={}).json()
+    assert shelf.read_bytes() == b"the best" and (done["step"], done["best"]) == (20, True), "without a choice it is the best"
+    assert http.post(f"{RUNS}/{HERO}/use", json={"step": "last"}).json()["step"] == 20 and shelf.read_bytes() == b"weights at 20"
+    assert http.post(f"{RUNS}/{HERO}/use", json={"step": "best"}).json()["path"] == done["path"] and shelf.read_bytes() == b"the best"
     assert http.post(f"{RUNS}/{HERO}/restore_used", json={"undo": done["undo"]}).status_code == 200
     assert shelf.read_bytes() == b"by hand"
     assert http.post(f"{RUNS}/{HERO}/use", json={"path": "embeddings/hero-0.pt", "name": "new"}).json()["undo"] is None

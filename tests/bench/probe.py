@@ -23,6 +23,7 @@ from torch import Tensor
 from studio.dataset.batches import Batches
 from studio.diffusion.cache import ModelCache
 from studio.diffusion.model import Model
+from studio.runs.smoothing import STUDENT, line
 from studio.settings import Paths
 from studio.training.appraisal import Appraiser, Rules, afford
 from studio.training.loop import train
@@ -30,8 +31,7 @@ from studio.training.methods.textual_inversion import TextualInversion
 from studio.training.optim import build
 from studio.training.passes import Plan, losses
 from studio.training.probe import Material, draw
-from studio.training.verdict import STUDENT, line
-from tests.bench.verdict import FIRST, NAMED, Small, samples, start
+from tests.bench.staged import FIRST, NAMED, Small, samples, start
 
 TIMES = 10.0
 """How many times smaller the probe's standard error must be."""

@@ -1,5 +1,6 @@
 """A training in hand: watched, paused, painted with while it rests, taken up, left and found again, stopped, an earlier step put on the shelf, two runs compared."""
 
+import json
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -92,7 +93,7 @@ def test_from_the_first_step_to_an_earlier_one_on_the_shelf(browser: Browser, se
     sample(page)
     screen.locator(".ask-stop").click()
     expect(screen.locator(".at-state")).to_contain_text(f"and saved: write {NAME} in a prompt", timeout=LONG)
-    expect(screen.locator(".verdict")).to_be_visible()
+    expect(screen.locator(".verdict")).not_to_contain_text("Keep training")
     shot(page, "training-3-stopped")
     look_closer(page)
     use_a_step(page, served, live)
@@ -136,13 +137,33 @@ def use_a_step(page: Page, served: Studio, live: Job) -> None:
     before = shelf.read_bytes()
     row = page.locator("#train_screen .row-step", has=page.get_by_text("20", exact=True))
     row.locator(".use").click()
-    expect(page.locator("#train_screen .at-said")).to_contain_text(f"{NAME} is now as it was at step 20")
+    expect(page.locator("#train_screen .at-said")).to_contain_text(f"In prompts, {NAME} now means step 20")
+    named = page.locator("#train_screen .in-use")
+    expect(named).to_contain_text(f"In prompts, {NAME} now means step 20")
     assert shelf.read_bytes() == (run / "embeddings" / f"{NAME}-20.pt").read_bytes() != before
     page.locator("#train_screen .at-said .link").click()
     expect(page.locator("#train_screen .at-said")).to_contain_text("as it was before")
     assert shelf.read_bytes() == before
+    expect(named).to_contain_text("last).")
+    use_the_best(page, shelf, run)
     again = Image.open(live.result["images"][0])
     assert np.asarray(again).std() > 5
+
+
+def use_the_best(page: Page, shelf: Path, run: Path) -> None:
+    """After the end the best step is offered first and the last beside it, and the page says which one the name means."""
+    named, before, best = page.locator("#train_screen .in-use"), shelf.read_bytes(), json.loads((run / "best.json").read_text())
+    first = named.locator("button").first
+    expect(first).to_contain_text(f"Use step {best['step']} (best")
+    if "and last" in (first.text_content() or ""):
+        return expect(first).to_be_disabled()
+    first.click()
+    expect(named).to_contain_text(f"now means step {best['step']} (best)")
+    expect(first).to_be_disabled()
+    assert shelf.read_bytes() == (run / best["path"]).read_bytes() != before
+    named.locator(".use-last").click()
+    expect(named).to_contain_text("(last)")
+    assert shelf.read_bytes() == before
 
 
 def test_two_runs_side_by_side(browser: Browser, served: Studio) -> None:

@@ -43,7 +43,7 @@ def full(folder: Path, **config: Any) -> Path:
     """A run with a probe, a verdict, listed previews and weights for each."""
     old(folder, **config)
     lines(folder / "probe.csv", "step,train,low,high,held,composition,shape,detail,drift", *(f"{s},{-s / 10},{-s / 9},{-s / 11},,,,," for s in (0, 20, 40)))
-    lines(folder / "verdicts.jsonl", {"step": 40, "kind": "learning", "text": "Still learning: {change} % per 100 steps.", "values": {"change": -4}, "since": 0})
+    lines(folder / "verdicts.jsonl", {"step": 40, "state": "improving", "text": "Still improving: {change} %.", "advice": "Keep training.", "values": {"change": "4"}, "span": [0, 40]})
     for step in (0, 20):
         (folder / f"samples/{step:06d}-0.png").write_bytes(png(step))
         (folder / f"embeddings/hero-{step}.pt").write_bytes(f"weights at {step}".encode())

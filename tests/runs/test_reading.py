@@ -6,6 +6,7 @@ from pathlib import Path
 from studio.jobs import Job, State
 from studio.runs.listing import listing
 from studio.runs.reading import job_of, view
+from studio.runs.smoothing import smoothed
 from studio.runs.tails import MOST, Line
 from tests.runs.folders import full, lines, old
 
@@ -43,11 +44,11 @@ def test_only_what_is_new_is_read_and_a_file_that_is_cut_back_is_read_anew(tmp_p
 def test_damaged_lines_are_passed_over(tmp_path: Path) -> None:
     folder = full(tmp_path / "run")
     lines(folder / "curve.csv", "half", "41,x,,,,", "42,nan,0.3,0.005,0.4,0.01")
-    lines(folder / "verdicts.jsonl", "{", "[1]", {"kind": "flat", "text": "Flat.", "values": {}, "step": 42})
+    lines(folder / "verdicts.jsonl", "{", "[1]", {"state": "plateau", "text": "Plateaued.", "values": {}, "step": 42})
     lines(folder / "previews.jsonl", "\x00\x00\x00")
     (folder / "result.json").write_text("{")
     seen = view(folder, None, {})
-    assert (seen["step"], seen["metric"]["loss"], seen["verdict"]["kind"], len(seen["previews"]), seen["state"]) == (42, None, "flat", 2, "interrupted")
+    assert (seen["step"], seen["metric"]["loss"], seen["verdict"]["state"], len(seen["previews"]), seen["state"]) == (42, None, "plateau", 2, "interrupted")
     assert view(tmp_path / "nothing", None, {})["curve"] == []
 
 
@@ -78,11 +79,38 @@ def test_the_table_is_light_newest_first_and_read_again_only_when_something_chan
     folder, cache = full(tmp_path / "2026-01-02-hero-b", learn_rate="0.001"), {}
     (folder / "config.json").write_text((folder / "config.json").read_text().replace("2026-01-02T", "2026-02-02T"))
     first = listing(tmp_path, (), cache)
-    assert [(r["id"], r["state"], r["step"], (r["verdict"] or {}).get("kind"), r["thumbnail"]["path"]) for r in first] == [
-        ("2026-01-02-hero-b", "done", 40, "learning", "samples/000020-0.png"),
+    assert [(r["id"], r["state"], r["step"], (r["verdict"] or {}).get("state"), r["thumbnail"]["path"]) for r in first] == [
+        ("2026-01-02-hero-b", "done", 40, "improving", "samples/000020-0.png"),
         ("2026-01-01-hero-a", "interrupted", 40, None, "samples/000020.png"),
     ]
     assert first[0]["digest"] != first[1]["digest"] and first[0]["settings"]["learn_rate"] == "0.001"
     lines(folder / "curve.csv", "41,0.5,0.6,0.005,0.4,0.01")
     second = listing(tmp_path, (), cache)
     assert second[0]["step"] == 41 and second[1] is first[1]
+
+
+def test_what_an_earlier_version_said_is_said_anew_from_the_curve(tmp_path: Path) -> None:
+    folder = old(tmp_path / "2026-01-02-hero-abc", steps=40)
+    lines(
+        folder / "probe.csv",
+        "step,train,low,high,held,composition,shape,detail,drift",
+        *(f"{5 * i},{v},{v - 1},{v + 1},,,,," for i, v in enumerate((0, -12, -20, -19.7, -20.6, -20.1, -20, -19.9, -19.8))),
+    )
+    lines(
+        folder / "verdicts.jsonl",
+        {"step": 40, "kind": "flat", "text": "Flat since step {since}: {gain} % better than at the start, and no longer changing.", "values": {"since": 10, "gain": 19.8}, "since": 10},
+    )
+    (folder / "result.json").write_text(json.dumps({"state": "done", "steps": 40}))
+    (folder / "embeddings/hero-best.pt").write_bytes(b"the best")
+    (folder / "best.json").write_text(json.dumps({"step": 20, "value": -20.6, "path": "embeddings/hero-best.pt"}))
+    for found in (view(folder, None, {})["verdict"], listing(tmp_path)[0]["verdict"]):
+        assert (found["state"], found["best_step"], found["ended"], found["learning_rate"]) == ("plateau", 20, True, 0.005)
+        assert found["sentence"] == "Plateaued since step 15. Use step 20 (best)."
+
+
+def test_the_curve_comes_with_the_smoothed_line_that_the_diagnosis_speaks_of(tmp_path: Path) -> None:
+    folder = old(tmp_path / "run")
+    values = (0.0, -10.0, -20.0, -18.0)
+    lines(folder / "probe.csv", "step,train,low,high,held,composition,shape,detail,drift", *(f"{5 * i},{2 * v},{v},{v},{v},,,," for i, v in enumerate(values)))
+    rows = view(folder, None, {})["probe"]
+    assert [row[9:] for row in rows] == [[2 * v, v] for v in smoothed(values)]

@@ -1,6 +1,7 @@
 """A real training's folder, as the worker writes it: it reads whole, its weights go to the shelf, it is extended, and its card comes in as the same form."""
 
 import io
+import json
 import zipfile
 from pathlib import Path
 
@@ -11,6 +12,7 @@ from studio.errors import NotFound
 from studio.jobs import SilentLane
 from studio.requests.train import CreateEmbeddingRequest, TrainRequest
 from studio.runs import acts, card, using
+from studio.runs.in_use import in_use
 from studio.runs.listing import listing
 from studio.runs.reading import view
 from studio.runs.weights import inside
@@ -72,7 +74,7 @@ def test_a_real_run_reads_is_used_extended_and_given_away(root: Paths, tiny_cach
     assert (row["id"], row["state"], row["step"], row["thumbnail"]["step"]) == (folder.name, "done", 6, 6)
     assert seen["probe"][0][:2] == [0, 0.0] and seen["probe"][-1][0] == 6
     assert [p["step"] for p in seen["previews"]] == [0, 3, 6] and all(inside(folder, p["path"]).is_file() for p in seen["previews"])
-    assert {2, 4} <= {copy["step"] for copy in seen["saved"]} and seen["verdict"]["kind"] and seen["facts"]["checkpoint_hash"]
+    assert {2, 4} <= {copy["step"] for copy in seen["saved"]} and seen["verdict"]["state"] and seen["facts"]["checkpoint_hash"]
 
     before = (root.embeddings / "thing.pt").read_bytes()
     used = using.use(root, folder, 2)
@@ -80,7 +82,15 @@ def test_a_real_run_reads_is_used_extended_and_given_away(root: Paths, tiny_cach
     using.undo_use(root, folder, used["kept"])
     assert (root.embeddings / "thing.pt").read_bytes() == before
 
+    assert seen["verdict"]["ended"] and seen["verdict"]["learning_rate"] == 0.005 and "eep training" not in seen["verdict"]["sentence"]
+    named = in_use(root.root, folder, 6, seen["usage"])
+    assert named and named["step"] == 6 and named["which"] in ("last", "both"), "the last step is what was saved"
+    assert using.use(root, folder, None)["best"] is bool(seen["best"]) and using.use(root, folder, "last")["step"] == 6
+    assert (root.embeddings / "thing.pt").read_bytes() == before
+
     extended = run(TrainRequest.check(acts.going_on(root, folder.name, [], 8)), SilentLane(job="def"), desk)
+    told = [json.loads(line) for line in (folder / "verdicts.jsonl").read_text().splitlines()]
+    assert [entry["step"] for entry in told if entry["ended"]] == [8], "what was said at the first end is said no more"
     assert Path(extended["run"]) == folder and [p[0] for p in view(folder, None, {})["curve"]] == list(range(1, 9))
 
     with zipfile.ZipFile(io.BytesIO(card.as_zip(root, folder.name))) as pack:

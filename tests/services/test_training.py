@@ -106,7 +106,7 @@ def test_previews_change_nothing_of_what_is_learned(desk: Desk, data: Path) -> N
 
 def test_copies_are_kept_as_often_as_asked(desk: Desk, data: Path, lane: SilentLane) -> None:
     folder = Path(run(request(data, steps=6, save_every=2, probe_every=0), lane, desk)["run"])
-    assert sorted(p.name for p in (folder / "embeddings").iterdir()) == ["gnarl-2.pt", "gnarl-4.pt"]
+    assert sorted(p.name for p in (folder / "embeddings").iterdir()) == ["gnarl-2.pt", "gnarl-4.pt", "gnarl-6.pt"], "and at the end"
     two, four = (read_embedding(folder / "embeddings" / f"gnarl-{step}.pt") for step in (2, 4))
     assert (two.step, four.step) == (2, 4)
     assert not torch.equal(two.vectors, four.vectors)

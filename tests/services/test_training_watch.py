@@ -78,7 +78,7 @@ def test_a_run_that_diverges_rests_within_twenty_steps_and_goes_on_with_a_tenth_
     result = run(request(data, steps=60, learn_rate="1000"), lane, desk)
     first, second = events(lane, "paused")
     assert first["reason"].startswith("Diverging: the vectors are")
-    assert [v["kind"] for v in events(lane, "verdict")].count("diverging") == 2
+    assert [v["state"] for v in events(lane, "verdict")].count("diverging") == 2
     assert second["step"] == first["step"] == 0
     assert [e["data"]["factor"] for e in journal(result) if e["ask"] == "rollback"] == [0.1, 1.0]
     assert result["steps"] == 5

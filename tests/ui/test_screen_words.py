@@ -3,7 +3,8 @@
 import re
 from pathlib import Path
 
-from studio.runs.sentences import SENTENCES, STOPS
+from studio.runs.in_use import SAID
+from studio.runs.sentences import ADVICE, SENTENCES, STATES, STOPS
 from studio.runs.using import USAGE
 from studio.ui.catalogue import ZH
 from studio.ui.catalogue_screen import SCREEN
@@ -22,9 +23,9 @@ def test_sentences_are_found() -> None:
 
 
 def test_everything_is_said_in_chinese() -> None:
-    assert sorted((scripted() | set(SENTENCES) | set(STOPS) | set(USAGE)) - set(ZH)) == []
+    assert sorted((scripted() | set(SENTENCES) | set(STOPS) | set(USAGE) | set(ADVICE) | set(SAID) | {state.capitalize().replace("_", " ") for state in STATES}) - set(ZH)) == []
 
 
 def test_nothing_is_translated_that_nobody_says() -> None:
-    said = " ".join(path.read_text(encoding="utf-8") for path in SCRIPTS) + " ".join([*SENTENCES, *STOPS, *USAGE]).replace('"', '\\"')
+    said = " ".join(path.read_text(encoding="utf-8") for path in SCRIPTS) + " ".join([*SENTENCES, *STOPS, *USAGE, *ADVICE, *SAID]).replace('"', '\\"')
     assert [text for text in SCREEN if text not in said] == []
