@@ -84,13 +84,13 @@ def is_picture(name: str) -> bool:
 
 
 def gather(source: Path | Sequence[Path], recursive: bool, avoid: Path, stack: ExitStack) -> Gathered:
-    """All files of a source; zips stay open as long as `stack`. `avoid` is the data set itself, which is no source. Raises InputError, Unreadable."""
+    """All files of a source; zips stay open as long as `stack`. `avoid` is the data set itself, which is no source. A list holds dropped files, whose .toml may name only what lies beside it. Raises InputError, Unreadable."""
     if isinstance(source, Path):
         return _one(source, recursive, avoid, stack)
     found, labels = Gathered(), _labels(source)
     for path in source:
         try:
-            part = _one(path, recursive, avoid, stack)
+            part = _toml(path, confined=True) if _is_toml(path) else _one(path, recursive, avoid, stack)
         except StudioError as error:
             found.refused.append(Refused(path.name, str(error)))
             continue
@@ -118,9 +118,14 @@ def _one(source: Path, recursive: bool, avoid: Path, stack: ExitStack) -> Gather
         raise InputError(f"{str(source)!r} is neither a file nor a folder.", "Choose a folder of pictures, a .zip, or a .toml of kohya's.")
     if source.suffix.lower() == ".zip":
         return _zip(stack.enter_context(Archive(source)))
-    if source.suffix.lower() == ".toml":
+    if _is_toml(source):
         return _toml(source)
     return Gathered([_entry(source, PurePosixPath(source.name))])
+
+
+def _is_toml(file: Path) -> bool:
+    """Whether a file is called like a configuration of kohya's."""
+    return file.suffix.lower() == ".toml" and file.is_file()
 
 
 def _entry(file: Path, path: PurePosixPath, subset: Subset | None = None) -> Entry:
@@ -281,26 +286,36 @@ def _ends(folder: str) -> Iterator[str]:
     return ("/".join(parts[start:]) for start in range(len(parts)))
 
 
-def _toml(file: Path) -> Gathered:
-    """The folders that a TOML names: as they are, or beside it; raises InputError."""
+def _toml(file: Path, confined: bool = False) -> Gathered:
+    """The folders that a TOML names: as they are, or beside it; when `confined`, only those beside it. Raises InputError."""
     found = Gathered()
     subsets = _once(kohya.read_toml(_entry(file, PurePosixPath(file.name)).bytes(2**20), file.name))
+    hint = " A .toml that names folders elsewhere has to be imported by its path." if confined else ""
     for subset in subsets:
-        folder = _beside(subset.folder, file.parent, Path.is_dir)
+        folder = _beside(subset.folder, file.parent, Path.is_dir, confined)
         if folder is None:
-            found.refused.append(Refused(subset.folder, f"The folder {subset.folder!r} that {file.name} names is not there."))
+            found.refused.append(Refused(subset.folder, f"The folder {subset.folder!r} that {file.name} names is not {'among the dropped files' if confined else 'there'}.{hint}"))
             continue
         place = PurePosixPath(folder.name)
         found.entries += [_entry(folder / name, place / name, subset) for name in list_folder(folder, lambda _: False, found.refused)[_ROOT]]
-        metadata = _beside(subset.metadata, file.parent, Path.is_file) if subset.metadata else None
+        metadata = _beside(subset.metadata, file.parent, Path.is_file, confined) if subset.metadata else None
         found.entries += [_entry(metadata, place / metadata.name, subset)] if metadata else []
     if not found.entries:
-        raise InputError(f"None of the folders that {file.name} names holds a file.", "Its image_dir paths have to exist on this machine, or lie beside it.")
+        raise InputError(f"None of the folders that {file.name} names holds a file.", "Its image_dir paths have to lie beside it." + hint if confined else "Its image_dir paths have to exist on this machine, or lie beside it.")
     found.notes.append(_note(subsets))
     return found
 
 
-def _beside(path: str, base: Path, there: Callable[[Path], bool]) -> Path | None:
-    """A folder or file of this machine that a TOML means: its own path, or the end of it beside the TOML."""
-    places = [*([Path(path)] if Path(path).is_absolute() else []), base / path.replace("\\", "/"), *(base / end for end in _ends(path))]
-    return next((place for place in places if there(place)), None)
+def _beside(path: str, base: Path, there: Callable[[Path], bool], confined: bool) -> Path | None:
+    """A folder or file of this machine that a TOML means: its own path, or the end of it beside the TOML; when `confined`, nothing that lies outside the folder of the TOML."""
+    own = [Path(path)] if Path(path).is_absolute() and not confined else []
+    places = [*own, base / path.replace("\\", "/"), *(base / end for end in _ends(path))]
+    return next((place for place in places if (not confined or _is_inside(place, base)) and there(place)), None)
+
+
+def _is_inside(place: Path, base: Path) -> bool:
+    """Whether a path, links in it followed, lies in a folder."""
+    try:
+        return place.resolve().is_relative_to(base.resolve())
+    except (OSError, RuntimeError, ValueError):
+        return False

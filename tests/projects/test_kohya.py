@@ -223,3 +223,19 @@ def test_repeats_of_a_stopped_import_are_kept(tmp_path: Path, room: Path) -> Non
     done = import_into(room, source, on_step=lambda done, *_: seen.append(done), stop=lambda: len(seen) == 2)
     assert done.stopped
     assert kept(room) == {"0.png": ("x", 7), "1.png": ("x", 7)}
+
+
+@pytest.mark.parametrize("spelled", ["absolute", "relative", "backslashes", "link", "metadata"])
+def test_a_dropped_toml_takes_nothing_from_elsewhere(room: Path, tmp_path: Path, spelled: str) -> None:
+    secret = lay(tmp_path / "secret" / "pictures", {"a.png": encoded(1), "a.txt": "a secret", "m.json": '{"own": {"caption": "a secret"}}'})
+    drop = lay(tmp_path / "drop" / "0" / "mine", {"own.png": encoded(2)})
+    (drop / "link").symlink_to(secret)
+    folder = {"absolute": str(secret), "relative": "../../../secret/pictures", "backslashes": "..\\..\\..\\secret\\pictures", "link": "link", "metadata": "."}[spelled]
+    metadata = f"metadata_file = '{secret / 'm.json'}'" if spelled == "metadata" else ""
+    lay(drop, {"d.toml": f"[[datasets]]\n[[datasets.subsets]]\nimage_dir = '{folder}'\n{metadata}"})
+    done = import_into(room, sorted(path for path in drop.iterdir() if path.is_file()))
+    assert set(done.added) == {"own.png"}
+    assert done.captions == 0
+    if spelled != "metadata":
+        assert any("has to be imported by its path" in refused.reason for refused in done.skipped)
+        assert set(import_into(room, drop / "d.toml").added) == {"a.png"}
