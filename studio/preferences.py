@@ -53,6 +53,8 @@ class Preferences(Config):
     """medvram and lowvram let parts of a model visit the card one after another."""
     webhook: str = Field("", max_length=2000, title="Webhook of trainings")
     """Address that is told when a training ends, fails or pauses by itself, such as one of ntfy, Slack, WeCom or DingTalk; empty = nobody."""
+    webhook_local: bool = Field(False, title="Webhook to this machine")
+    """Let the webhook go to this machine or a link-local address too, such as a service that runs beside the studio."""
 
     @field_validator("webhook")
     @classmethod

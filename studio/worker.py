@@ -17,7 +17,7 @@ from studio.config import Config
 from studio.database import Watch
 from studio.errors import StudioError, Unavailable
 from studio.jobs import Job, JobStore, State
-from studio.preferences import read_preferences
+from studio.preferences import Preferences, read_preferences
 from studio.requests import request_of
 from studio.requests.train import TrainRequest, subject_of
 from studio.settings import Paths
@@ -290,14 +290,14 @@ class Worker:
     def tell(self, name: str, text: str = "") -> None:
         """Tell the webhook of the settings, beside the work, what became of a training; that nobody answers is an event and nothing more."""
         try:
-            address = read_preferences(self.paths.settings).webhook
+            preferences = read_preferences(self.paths.settings)
         except StudioError as error:
             log.warning("nobody was told: %s", error)
             return
-        if address:
-            threading.Thread(target=self._tell, args=(name, text, address), name="webhook", daemon=True).start()
+        if preferences.webhook:
+            threading.Thread(target=self._tell, args=(name, text, preferences), name="webhook", daemon=True).start()
 
-    def _tell(self, name: str, text: str, address: str) -> None:
+    def _tell(self, name: str, text: str, preferences: Preferences) -> None:
         """Post the message."""
         try:
             job = self.store.job(name)
@@ -305,7 +305,8 @@ class Worker:
             log.warning("nobody was told: %s", error)
             return
         subject = subject_of(job.request["config"])
-        problem = webhook.send(address, f"Training of {subject}: {text or job.error or job.state}", name=subject, state=str(job.state), job=job.id, steps=(job.result or {}).get("steps"))
+        said = f"Training of {subject}: {text or job.error or job.state}"
+        problem = webhook.send(preferences.webhook, said, preferences.webhook_local, name=subject, state=str(job.state), job=job.id, steps=(job.result or {}).get("steps"))
         self.outbox.put(lambda: self.store.emit(name, "log", {"text": problem or "The webhook was told."}))
 
     def _service(self, kind: str, request: Config) -> Callable[[Config, WorkerLane, Any], dict[str, Any]]:
@@ -372,7 +373,8 @@ def _words(error: Exception) -> str:
         return "The device is out of memory. Use a smaller batch or picture size; what was saved before is kept."
     if isinstance(error, OSError) and error.errno == 28:
         return "The disk is full. Free some space and start again; what was saved before is kept."
-    return f"Something unforeseen happened ({type(error).__name__}: {error}). What was saved before is kept; outputs/logs/worker.log holds the details."
+    said = error.strerror if isinstance(error, OSError) and error.strerror else error  # an OSError's own words hold a path
+    return f"Something unforeseen happened ({type(error).__name__}: {said}). What was saved before is kept; outputs/logs/worker.log holds the details."
 
 
 def main() -> int:

@@ -7,7 +7,7 @@ from http.server import BaseHTTPRequestHandler, HTTPServer
 import pytest
 
 from studio.preferences import Preferences
-from studio.webhook import check_address, message, send
+from studio.webhook import check_address, is_local, message, send
 
 
 @pytest.fixture
@@ -18,7 +18,8 @@ def server() -> object:
     class Handler(BaseHTTPRequestHandler):
         def do_POST(self) -> None:
             heard.append(json.loads(self.rfile.read(int(self.headers["Content-Length"]))))
-            self.send_response(403 if self.path == "/no" else 200)
+            self.send_response({"/no": 403, "/moved": 307}.get(self.path, 200))
+            self.send_header("Location", "/hook")
             self.end_headers()
 
         def log_message(self, *_: object) -> None:
@@ -34,13 +35,13 @@ def server() -> object:
 
 def test_a_message_arrives_whole(server: tuple[str, list[dict]]) -> None:
     address, heard = server
-    assert send(f"{address}/hook", "Training of 怪物: done", name="怪物", state="done", steps=40) == ""
+    assert send(f"{address}/hook", "Training of 怪物: done", local=True, name="怪物", state="done", steps=40) == ""
     assert heard == [{"text": "Training of 怪物: done", "content": "Training of 怪物: done", "msgtype": "text", "name": "怪物", "state": "done", "steps": 40}]
 
 
 def test_a_refusal_and_silence_are_sentences(server: tuple[str, list[dict]]) -> None:
-    assert send(f"{server[0]}/no", "x") == "127.0.0.1 answered 403."
-    assert "could not be reached" in send("http://127.0.0.1:9/", "x")
+    assert send(f"{server[0]}/no", "x", local=True) == "127.0.0.1 answered 403."
+    assert "could not be reached" in send("http://127.0.0.1:9/", "x", local=True)
 
 
 def test_some_services_want_the_text_inside() -> None:
@@ -53,3 +54,22 @@ def test_only_web_addresses_are_taken(address: str) -> None:
         check_address(address)
     with pytest.raises(Exception, match="is not an address"):
         Preferences.check({"webhook": address})
+
+
+def test_a_redirect_is_not_followed(server: tuple[str, list[dict]]) -> None:
+    assert "redirects are not followed" in send(f"{server[0]}/moved", "x", local=True)
+    assert len(server[1]) == 1
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "127.9.9.9", "localhost", "LOCALHOST", "0.0.0.0", "2130706433", "127.1", "[::1]", "[::ffff:127.0.0.1]", "[::]", "169.254.169.254", "[fe80::1]"])
+def test_this_machine_and_its_link_are_not_told_unless_that_is_wanted(server: tuple[str, list[dict]], host: str) -> None:
+    port = server[0].rpartition(":")[2]
+    assert "this machine or its own network link" in send(f"http://{host}:{port}/hook", "x")
+    assert server[1] == []
+
+
+def test_addresses_of_this_machine_in_every_form() -> None:
+    for address in ("127.0.0.1", "::1", "::ffff:127.0.0.1", "::ffff:169.254.1.1", "64:ff9b::7f00:1", "2002:7f00:1::", "fe80::1%eth0", "0.1.2.3", "::"):
+        assert is_local(address), address
+    for address in ("192.168.1.5", "10.0.0.1", "93.184.216.34", "2606:4700::1", "fd00::5", "::ffff:8.8.8.8"):
+        assert not is_local(address), address

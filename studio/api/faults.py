@@ -1,5 +1,7 @@
 """Failures as JSON: A1111's four keys under its own routes, two keys under ours, and a status that says whose mistake it was."""
 
+import errno
+import logging
 from typing import Any
 
 from fastapi import FastAPI, Request
@@ -14,6 +16,16 @@ from studio.errors import StudioError
 
 STATUS = {"invalid": 422, "not_found": 404, "conflict": 409, "unreadable": 422, "sampler": 400, "unauthorized": 401, "too_large": 413, "missing_service": 501, "out_of_space": 507, "unavailable": 503}
 """HTTP status by error code; anything else is 500."""
+OF_DISK = {
+    **dict.fromkeys(
+        (errno.ENAMETOOLONG, errno.EINVAL, errno.EILSEQ, errno.ELOOP), (422, "invalid", "A name or path is longer than the disk allows, or cannot be a file's name. Use a shorter, plainer one.")
+    ),
+    **dict.fromkeys((errno.ENOENT, errno.ENOTDIR, errno.EISDIR), (404, "not_found", "What was asked for is not there any more.")),
+    **dict.fromkeys((errno.EACCES, errno.EPERM, errno.EROFS), (409, "conflict", "The studio may not read or write there.")),
+    **dict.fromkeys((errno.ENOSPC, errno.EDQUOT), (507, "out_of_space", "The disk is full. Free some space and try again.")),
+}
+"""What is said of a failure of the file system, by its number: status, code, sentence. None of them tells a path."""
+log = logging.getLogger("studio.api")
 A1111_PATHS = ("/sdapi/", "/internal/")
 """Where failures have A1111's shape."""
 
@@ -66,7 +78,28 @@ def tell_faults(app: FastAPI) -> None:
         """A refusal by the framework."""
         return _answer(request, error.status_code, ("HTTPException", "refused"), str(error.detail), dict(error.headers or {}))
 
+    @app.exception_handler(OSError)
+    async def of_disk(request: Request, error: OSError) -> JSONResponse:
+        """What the file system refused; its own words hold a path, and stay in the log."""
+        if error.errno not in OF_DISK:
+            log.error("%s failed", request.url.path, exc_info=error)
+        status, code, detail = OF_DISK.get(error.errno or 0, (500, "error", f"The file system failed ({error.strerror or type(error).__name__})."))
+        return _answer(request, status, (type(error).__name__, code), detail)
+
+    @app.exception_handler(ValueError)
+    async def of_text(request: Request, error: ValueError) -> JSONResponse:
+        """Names that no file can have: a NUL, or half a character."""
+        if not (isinstance(error, UnicodeError) or "null" in str(error)):
+            return unforeseen(request, error)
+        return _answer(request, 422, (type(error).__name__, "invalid"), "A name holds a character that no file name can have.")
+
     @app.exception_handler(Exception)
-    async def unforeseen(request: Request, error: Exception) -> JSONResponse:
-        """What nobody foresaw; the server's log holds the details."""
-        return _answer(request, 500, (type(error).__name__, "error"), f"Something unforeseen happened ({type(error).__name__}: {error}).")
+    async def anything(request: Request, error: Exception) -> JSONResponse:
+        """What nobody foresaw."""
+        return unforeseen(request, error)
+
+
+def unforeseen(request: Request, error: Exception) -> JSONResponse:
+    """What nobody foresaw: its words, which may hold a path, stay in the server's log."""
+    log.error("%s failed", request.url.path, exc_info=error)
+    return _answer(request, 500, (type(error).__name__, "error"), f"Something unforeseen happened ({type(error).__name__}). The server's log holds the details.")

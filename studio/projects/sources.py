@@ -84,7 +84,7 @@ def is_picture(name: str) -> bool:
 
 
 def gather(source: Path | Sequence[Path], recursive: bool, avoid: Path, stack: ExitStack) -> Gathered:
-    """All files of a source; zips stay open as long as `stack`. `avoid` is the data set itself, which is no source. A list holds dropped files, whose .toml may name only what lies beside it. Raises InputError, Unreadable."""
+    """All files of a source; zips stay open as long as `stack`. `avoid` is the data set itself. A .toml in a list (dropped files) may name only what lies beside it. Raises InputError, Unreadable."""
     if isinstance(source, Path):
         return _one(source, recursive, avoid, stack)
     found, labels = Gathered(), _labels(source)
@@ -301,7 +301,10 @@ def _toml(file: Path, confined: bool = False) -> Gathered:
         metadata = _beside(subset.metadata, file.parent, Path.is_file, confined) if subset.metadata else None
         found.entries += [_entry(metadata, place / metadata.name, subset)] if metadata else []
     if not found.entries:
-        raise InputError(f"None of the folders that {file.name} names holds a file.", "Its image_dir paths have to lie beside it." + hint if confined else "Its image_dir paths have to exist on this machine, or lie beside it.")
+        raise InputError(
+            f"None of the folders that {file.name} names holds a file.",
+            "Its image_dir paths have to lie beside it." + hint if confined else "Its image_dir paths have to exist on this machine, or lie beside it.",
+        )
     found.notes.append(_note(subsets))
     return found
 

@@ -64,6 +64,8 @@ FORECAST: dict[str, str] = {
     "Prompts it will be trained with": "训练将使用的提示词",
     "Pictures and captions": "图片与描述",
     "Webhook of trainings": "训练的 Webhook",
+    "Webhook to this machine": "允许 Webhook 发往本机",
+    "Let the webhook go to this machine or a link-local address too, such as a service that runs beside the studio.": "也允许把 Webhook 发往本机或链路本地地址，例如和本程序运行在同一台机器上的服务。",
     "Address that is told when a training ends, fails or pauses by itself, such as one of ntfy, Slack, WeCom or DingTalk; empty = nobody.": "训练结束、失败或自行暂停时通知的地址，例如 ntfy、Slack、企业微信或钉钉；留空 = 不通知。",
     "Measuring and stopping": "测量与停止",
     "Loss and machine": "损失与机器",
