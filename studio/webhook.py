@@ -94,6 +94,7 @@ class _SecureHandler(urllib.request.HTTPSHandler):
 class _NoRedirects(urllib.request.HTTPRedirectHandler):
     def redirect_request(self, *_: Any) -> None:
         """Follow none: the address a person wrote is where the message goes."""
+        return None
 
 
 def _opener(host: str, scheme: str, local: bool) -> urllib.request.OpenerDirector:
