@@ -58,6 +58,9 @@ PASSAGES = {
     ("studio.cli.serving", "studio.api.auth"): "and says who may use it",
     ("studio.cli.serving", "studio.api.hosts"): "and under which names",
     ("studio.api.app", "studio.ui.app"): "the server mounts the page",
+    ("studio.api.images", "studio.formats.opening"): "images are opened in one place, which knows no torch",
+    ("studio.api.thumbnails", "studio.formats.opening"): "the same",
+    ("studio.api.room_pictures", "studio.formats.opening"): "the same",
     ("studio.engine", "studio.formats.carriers"): "what is written in a picture is read without torch",
     ("studio.engine", "studio.formats.hashes"): "remembered hashes are read without torch",
 }

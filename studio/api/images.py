@@ -12,12 +12,11 @@ from uuid import uuid4
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 from studio.errors import InputError, NotFound, StudioError, Unreadable
+from studio.formats.opening import PIXEL_LIMIT, open_limited
 from studio.settings import Paths
 
 MAX_BYTES = 64 * 2**20
 """Largest picture file a client may send."""
-MAX_PIXELS = 80_000_000
-"""Largest picture in pixels; a small file can unfold to gigabytes."""
 ORIENTATION = 0x0112
 SUFFIXES = {"PNG": "png", "JPEG": "jpg", "WEBP": "webp", "GIF": "gif", "BMP": "bmp", "TIFF": "tif", "AVIF": "avif"}
 _HEAD = re.compile(r"data:image/[\w.+-]+;base64,", re.ASCII)
@@ -41,12 +40,10 @@ def decoded(text: str | None, label: str) -> bytes:
 def opened(data: bytes, label: str) -> Image.Image:
     """The picture in these bytes, whole; raises Unreadable in words."""
     try:
-        image = Image.open(io.BytesIO(data))
-        if image.width * image.height > MAX_PIXELS:
-            raise StudioError(f"{label}: {image.width}x{image.height} pixels are too many.", f"Send at most {MAX_PIXELS // 10**6} million.", "too_large")
+        image = open_limited(io.BytesIO(data), f"{label}: the picture")
         image.load()
-    except Image.DecompressionBombError as error:
-        raise StudioError(f"{label}: the picture claims far too many pixels.", f"Send at most {MAX_PIXELS // 10**6} million.", "too_large") from error
+    except Unreadable as error:
+        raise StudioError(error.message, f"Send at most {PIXEL_LIMIT // 10**6} million pixels.", "too_large") from error
     except (OSError, RuntimeError, UnidentifiedImageError, ValueError, SyntaxError) as error:
         raise Unreadable(f"{label}: the bytes are not a picture that can be read.", "Send a PNG, JPEG or WebP.") from error
     return image

@@ -11,10 +11,11 @@ from PIL import Image
 
 from studio.api.images import ORIENTATION, opened
 from studio.api.room import told
-from studio.api.thumbnails import HURT, MOST_PIXELS, SIDES, Thumbnails, greys
+from studio.api.thumbnails import HURT, SIDES, Thumbnails, greys
 from studio.api.waiting import Here
 from studio.engine import Engine
 from studio.errors import NotFound, StudioError, Unreadable
+from studio.formats.opening import open_limited
 from studio.projects.facts import Change
 from studio.projects.project import Project
 
@@ -107,12 +108,10 @@ def _keep_mask(engine: Engine, name: str, picture: str, data: bytes) -> dict[str
 def upright_size(path: Path) -> tuple[int, int]:
     """Width and height of a picture as it is seen, from its header alone; raises Unreadable."""
     try:
-        with Image.open(path) as image:
+        with open_limited(path) as image:
             (width, height), turn = image.size, image.getexif().get(ORIENTATION, 1)
     except HURT as error:
         raise Unreadable(f"{path.name} is not a picture that can have a mask.", "Take it out of the data set, or get it again.") from error
-    if width * height > MOST_PIXELS:
-        raise Unreadable(f"{path.name} is {width}x{height} pixels, too large for a mask.", "Scale it down first.")
     return (height, width) if turn in (5, 6, 7, 8) else (width, height)
 
 

@@ -11,12 +11,11 @@ from pathlib import Path
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 from studio.errors import NotFound, Unreadable
+from studio.formats.opening import open_limited
 from studio.projects.staging import in_words
 
 SIDES = (256, 1280)
 """Longer sides in pixels that can be had: for a grid, and for looking at one picture."""
-MOST_PIXELS = 178_956_970
-"""Larger pictures are refused from the header."""
 THREADS = 2
 HURT = (Image.DecompressionBombError, OSError, RuntimeError, ValueError, SyntaxError, EOFError, IndexError, TypeError, KeyError, struct.error)
 """What Pillow raises for a hurt file."""
@@ -67,9 +66,7 @@ class Thumbnails:
 def small_copy(picture: Path, path: Path, side: int) -> None:
     """Write an upright JPEG copy whose longer side is at most `side` pixels, transparency on a light checkerboard's mean grey; raises Unreadable."""
     try:
-        with Image.open(picture) as image:
-            if image.width * image.height > MOST_PIXELS:
-                raise Unreadable(f"{picture.name} is {image.width}x{image.height} pixels, too large to open safely.")
+        with open_limited(picture) as image:
             image.draft("RGB", (side, side))
             small = greys(ImageOps.exif_transpose(image))
             small = _flat(small) if small.mode in ("1", "P", "PA") else small

@@ -9,9 +9,10 @@ import numpy as np
 from PIL import Image, ImageOps
 
 from studio.dataset.faces import detectors, find_faces
-from studio.dataset.folder import ALPHA_MODES, DAMAGED, PIXEL_LIMIT, in_srgb, in_words, to_rgb
+from studio.dataset.folder import ALPHA_MODES, DAMAGED, in_srgb, in_words, to_rgb
 from studio.dataset.saliency import maps
 from studio.errors import Unreadable
+from studio.formats.opening import open_limited
 from studio.projects.facts import BINS, Facts
 
 WORK = 512
@@ -38,10 +39,8 @@ def examine(path: Path, focal: bool = True, yunet: Path | None = None) -> Facts:
 
 def _opened(path: Path) -> tuple[dict[str, object], Image.Image]:
     """What its header says, and the upright RGB picture, perhaps at a smaller scale; raises Unreadable."""
-    with in_words(path), Image.open(path) as image:
+    with in_words(path), open_limited(path) as image:
         size = image.size
-        if size[0] * size[1] > PIXEL_LIMIT:
-            raise Unreadable(f"{path.name} is {size[0]}x{size[1]} pixels, too large to open safely.", "Scale it down first.")
         turn = image.getexif().get(EXIF_TURN, 1)
         facts = {"format": image.format or "", "mode": image.mode, "turned": turn in range(2, 9)}
         if image.format in ("JPEG", "MPO") and max(size) >= 2 * FINE * WORK:

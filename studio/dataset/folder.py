@@ -11,12 +11,11 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 from studio import shelves
 from studio.dataset.profiles import in_srgb
 from studio.errors import InputError, StudioError, Unreadable
+from studio.formats.opening import open_limited
 from studio.projects.captions import caption_of, is_captioned
 from studio.projects.marks import held_out, left_out
 from studio.projects.training_images import class_tokens, repeats_of, training_images
 
-PIXEL_LIMIT = 178_956_970
-"""Larger pictures are refused from the header, before any pixel is decoded (Pillow's own limit, as an error)."""
 DAMAGED = (OSError, RuntimeError, ValueError, TypeError, LookupError, ArithmeticError, SyntaxError, EOFError, struct.error)
 """What Pillow raises for a file that is hurt somewhere."""
 ALPHA_MODES = ("RGBA", "LA", "PA", "RGBa", "La")
@@ -39,9 +38,7 @@ def open_upright(path: Path) -> Image.Image:
 
 def open_turned(path: Path) -> Image.Image:
     """A picture in its own mode: first frame, turned by its EXIF. Raises Unreadable in words."""
-    with in_words(path), Image.open(path) as image:
-        if image.width * image.height > PIXEL_LIMIT:
-            raise Unreadable(f"{path.name} is {image.width}x{image.height} pixels, too large to open safely.", "Scale it down first.")
+    with in_words(path), open_limited(path) as image:
         image.load()
         return ImageOps.exif_transpose(image)
 
@@ -51,8 +48,6 @@ def in_words(path: Path) -> Iterator[None]:
     """Say as Unreadable why a file cannot be decoded."""
     try:
         yield
-    except Image.DecompressionBombError as error:
-        raise Unreadable(f"{path.name} claims far too many pixels to open safely.", "Scale it down first.") from error
     except UnidentifiedImageError as error:
         raise Unreadable(f"{path.name} is not a picture{' (it is empty)' if path.stat().st_size == 0 else ''}.", "Take it out of the folder, or get it again.") from error
     except DAMAGED as error:

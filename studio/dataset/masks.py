@@ -8,8 +8,9 @@ import numpy as np
 from PIL import Image, ImageOps
 
 from studio import shelves
-from studio.dataset.folder import ALPHA_MODES, PIXEL_LIMIT, open_turned
+from studio.dataset.folder import ALPHA_MODES, open_turned
 from studio.errors import NotFound, StudioError, Unreadable
+from studio.formats.opening import open_limited
 
 WIDE = ("I;16", "I;16L", "I;16B", "I;16N", "I")
 """Modes of masks whose white is 65535."""
@@ -34,9 +35,7 @@ def read_mask(picture: Path) -> Image.Image | None:
 def header(picture: Path) -> tuple[tuple[int, int], int]:
     """Upright size and EXIF orientation (1 to 8) of a picture, from its header alone; raises Unreadable."""
     try:
-        with Image.open(picture) as image:
-            if image.width * image.height > PIXEL_LIMIT:
-                raise Unreadable(f"{picture.name} is {image.width}x{image.height} pixels, too large to open safely.", "Scale it down first.")
+        with open_limited(picture) as image:
             turn = int(image.getexif().get(ORIENTATION, 1) or 1)
             return (image.size[::-1] if turn >= 5 else image.size), turn
     except (OSError, RuntimeError, ValueError, SyntaxError, TypeError, Image.DecompressionBombError) as error:
@@ -148,7 +147,7 @@ def _turned(mask: Image.Image, size: tuple[int, int], turn: int) -> Image.Image:
 def _may_be_clear(picture: Path) -> bool:
     """Whether a picture has an alpha at all, from its header."""
     try:
-        with Image.open(picture) as image:
+        with open_limited(picture) as image:
             return image.mode in ALPHA_MODES or "transparency" in image.info
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
         raise Unreadable(f"{picture.name} is not a picture that can be read ({str(error)[:100]}).", "Get it again.") from error

@@ -5,10 +5,9 @@ from pathlib import Path
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 from studio.errors import InputError, NotFound, Unreadable
+from studio.formats.opening import open_limited
 from studio.requests.generate import ResizeMode
 
-PIXEL_LIMIT = 2**27
-"""Larger pictures are refused from the header, before any pixel is decoded."""
 LATENT_CELL = 8
 """Pixels to a side that one latent cell stands for; a picture that is enlarged as latents is brought to a multiple of it."""
 
@@ -20,15 +19,11 @@ def open_image(path: str | Path, label: str = "Picture") -> Image.Image:
     """A picture's first frame, upright by its EXIF, as L, RGB, LA or RGBA with 8 bits; raises NotFound and Unreadable in words that begin with `label`."""
     path = Path(path)
     try:
-        with Image.open(path) as image:
-            if image.width * image.height > PIXEL_LIMIT:
-                raise Unreadable(f"{label}: {path.name!r} is {image.width}x{image.height} pixels, too large to open safely.", "Scale it down first.")
+        with open_limited(path, f"{label}: {path.name!r}") as image:
             image.load()
             return eight_bits(ImageOps.exif_transpose(image))
     except (FileNotFoundError, IsADirectoryError) as error:
         raise NotFound(f"{label}: there is no picture at {str(path)!r}.", "Choose the picture again.") from error
-    except Image.DecompressionBombError as error:
-        raise Unreadable(f"{label}: {path.name!r} claims far too many pixels to open safely.", "Scale it down first.") from error
     except UnidentifiedImageError as error:
         raise Unreadable(f"{label}: {path.name!r} {'is empty' if path.stat().st_size == 0 else 'is not a picture'}.", "Choose a picture such as a .png, .jpg or .webp file.") from error
     except (OSError, ValueError, SyntaxError, EOFError, IndexError, OverflowError) as error:

@@ -14,8 +14,9 @@ from studio.diffusion.cache import ModelCache
 from studio.diffusion.decode import Scraps
 from studio.diffusion.mosaic import in_tiles, smaller_tiles
 from studio.diffusion.offload import Room, with_room
-from studio.diffusion.resize import PIXEL_LIMIT, eight_bits
+from studio.diffusion.resize import eight_bits
 from studio.errors import InputError, NotFound, Unreadable
+from studio.formats.opening import PIXEL_LIMIT
 from studio.formats.pickles import load_pickle
 
 TILE, LEAST_TILE, OVERLAP = 192, 32, 32

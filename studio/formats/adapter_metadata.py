@@ -12,8 +12,10 @@ from typing import Any
 
 from PIL import Image, ImageOps
 
+from studio.errors import Unreadable
 from studio.formats.adapter import Adapter, family_of
 from studio.formats.delta import Delta
+from studio.formats.opening import open_limited
 from studio.formats.provenance import Provenance
 
 COVER_SIZE = 512
@@ -234,7 +236,7 @@ def _cover(path: Path | None) -> dict[str, str]:
     """The cover picture as modelspec's thumbnail and as the list that A1111's cards read; none when it cannot be read: a result is worth more than its picture."""
     try:
         data = _jpeg(path) if path is not None else b""
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError):
+    except (OSError, ValueError, SyntaxError, Unreadable):
         return {}
     if not data:
         return {}
@@ -244,7 +246,7 @@ def _cover(path: Path | None) -> dict[str, str]:
 
 def _jpeg(path: Path) -> bytes:
     """A picture upright, on white where it is transparent, no side longer than COVER_SIZE, as JPEG without any of its metadata."""
-    with Image.open(path) as image:
+    with open_limited(path) as image:
         picture = ImageOps.exif_transpose(image).convert("RGBA")
     picture.thumbnail((COVER_SIZE, COVER_SIZE), Image.Resampling.LANCZOS)
     flat = Image.new("RGB", picture.size, "white")

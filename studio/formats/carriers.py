@@ -11,6 +11,7 @@ from PIL.PngImagePlugin import PngInfo
 
 from studio.errors import InputError, Unreadable
 from studio.files import atomic_write
+from studio.formats.opening import open_limited
 from studio.pasting import write_infotext
 
 CHUNK = "parameters"
@@ -34,7 +35,7 @@ def png_info(text: str, more: Mapping[str, str] | None = None) -> PngInfo:
 def read_carrier(path: Path) -> tuple[str, dict[str, str]]:
     """The infotext inside a picture (empty when there is none) and every text it carries by name; raises Unreadable for what is no picture."""
     try:
-        with Image.open(path) as image:
+        with open_limited(path) as image:
             texts = _texts(image)
             width, height = image.size
     except FileNotFoundError:

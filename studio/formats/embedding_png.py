@@ -8,6 +8,7 @@ from studio.errors import Unreadable
 from studio.files import atomic_write
 from studio.formats.embedding import Embedding, embed_in_png
 from studio.formats.infotext import png_info
+from studio.formats.opening import open_limited
 
 SIDE = 512
 """Edge of a card in pixels."""
@@ -29,7 +30,7 @@ def write_picture(path: Path, embedding: Embedding, picture: Path | None = None)
 def _opened(picture: Path) -> tuple[Image.Image, str]:
     """A picture's pixels and the infotext in it."""
     try:
-        with Image.open(picture) as image:
+        with open_limited(picture) as image:
             if image.width * image.height > _LARGEST:
                 raise Unreadable(f"{picture.name} has {image.width}x{image.height} pixels, too many to carry an embedding.", "Choose a smaller picture.")
             text = image.info.get("parameters")

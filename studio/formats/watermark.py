@@ -15,6 +15,7 @@ from PIL import Image, ImageDraw, UnidentifiedImageError
 from torch import Tensor
 
 from studio.errors import Unreadable
+from studio.formats.opening import open_limited
 
 CHUNK = "sd-ti-embedding"
 _TENSOR = "TORCHTENSOR"
@@ -57,7 +58,7 @@ def with_margins(image: Image.Image, data: Mapping[str, Any], shades: Tensor) ->
 def read_picture(path: Path) -> dict[str, Any] | None:
     """What is written into a picture, by chunk or by pixels; None when it holds no embedding. Raises Unreadable for what is no picture."""
     try:
-        with Image.open(path) as image:
+        with open_limited(path) as image:
             text = image.info.get(CHUNK)
             found = unpacked(text) if isinstance(text, str) else None
             return found if found is not None else between_margins(image)

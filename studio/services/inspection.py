@@ -18,6 +18,7 @@ from studio.formats.checkpoint import Weights, read_facts
 from studio.formats.embedding import read_embedding
 from studio.formats.hashes import known_hash, remembered_sha256
 from studio.formats.hypernetwork import read_hypernetwork
+from studio.formats.opening import open_limited
 from studio.jobs import Lane
 from studio.pasting import read_infotext, request_values
 from studio.prompts.styles import read_styles
@@ -99,7 +100,7 @@ def _folder(path: Path) -> Facts:
 def _picture(path: Path) -> Facts | None:
     """A picture, its infotext and everything else it carries; None for what is none."""
     try:
-        with Image.open(path) as image:
+        with open_limited(path) as image:
             form, size, mode = image.format, image.size, image.mode
     except (UnidentifiedImageError, OSError, ValueError, SyntaxError, Image.DecompressionBombError):
         return None

@@ -23,6 +23,7 @@ from studio.dataset.prepare import Kind, Made, Task, finish, parts, prepare
 from studio.dataset.sizing import Sizing
 from studio.dataset.tag_text import joined, with_trigger
 from studio.errors import InputError, OutOfSpace, StudioError
+from studio.formats.opening import open_limited
 from studio.jobs import Lane
 from studio.projects import archive
 from studio.projects.captions import existing_caption, is_captioned, merge_captions
@@ -202,7 +203,7 @@ def _captioned(walk: _Walk, picture: Path, found: list[Made]) -> tuple[list[Made
 
 def _opened(path: Path) -> Image.Image:
     """A picture that waits for its caption."""
-    with Image.open(path) as image:
+    with open_limited(path) as image:
         return image.convert("RGB")
 
 

@@ -13,6 +13,7 @@ from studio.diffusion.loading import find_checkpoint, find_vae
 from studio.errors import NotFound, StudioError
 from studio.files import atomic_write
 from studio.formats.carriers import png_info, read_carrier, write_picture
+from studio.formats.opening import open_limited
 from studio.jobs import Lane
 from studio.pasting import facts_of, write_infotext
 from studio.pasting.grammar import append_facts, read_infotext
@@ -136,7 +137,7 @@ def _told(result: dict[str, Any], facts: dict[str, str]) -> dict[str, Any]:
         path = Path(name)
         if path.suffix.lower() == ".png":
             text = append_facts(text, facts)
-            with Image.open(path) as image:
+            with open_limited(path) as image:
                 image.load()
                 with atomic_write(path) as temporary:
                     image.save(temporary, "PNG", pnginfo=png_info(text))
@@ -163,7 +164,7 @@ def _cell_picture(names: Sequence[str]) -> Image.Image:
     """The picture of a cell; a small table when a batch gave several."""
     pictures = []
     for name in names:
-        with Image.open(name) as image:
+        with open_limited(name) as image:
             pictures.append(image.convert("RGB"))
     if len(pictures) == 1:
         return pictures[0]
