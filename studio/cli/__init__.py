@@ -11,7 +11,7 @@ from studio import __version__
 from studio.cli import data, embedding, runs, tools, training
 from studio.cli.following import follow
 from studio.cli.knobs import absolute, add_knobs, given
-from studio.cli.saying import told
+from studio.cli.saying import plain, told
 from studio.cli.serving import serve
 from studio.engine import Engine
 from studio.errors import EXIT_CODES, InputError, StudioError
@@ -29,7 +29,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         return int(arguments.run(arguments, paths))
     except StudioError as error:
-        print(error, file=sys.stderr)
+        print(plain(error), file=sys.stderr)
         return EXIT_CODES.get(error.code, 1)
     except BrokenPipeError:
         return 1
@@ -152,7 +152,7 @@ def _infotext(engine: Engine, name: str) -> dict[str, Any]:
         raise InputError(f"--infotext: nothing is written inside {path.name}.", "Other programs may have removed it; only the original file carries it.")
     values, notes = engine.pasted(text)
     for sentence in notes:
-        print(f"note: {sentence}", file=sys.stderr)
+        print(plain(f"note: {sentence}"), file=sys.stderr)
     return values
 
 
@@ -175,5 +175,5 @@ def _jobs(arguments: argparse.Namespace, paths: Paths) -> int:
         print(json.dumps(rows, ensure_ascii=False))
     else:
         for row in rows:
-            print(f"{row['id']}  {row['kind']:<17} {row['state']:<12} {row['error'] or ''}".rstrip())
+            print(plain(f"{row['id']}  {row['kind']:<17} {row['state']:<12} {row['error'] or ''}".rstrip()))
     return 0

@@ -7,6 +7,7 @@ from typing import Any
 
 from studio.cli.following import follow
 from studio.cli.knobs import absolute, add_knobs, given
+from studio.cli.saying import plain
 from studio.config import Config
 from studio.engine import Engine
 from studio.errors import InputError
@@ -88,7 +89,7 @@ def _list(arguments: argparse.Namespace, paths: Paths) -> int:
         print(json.dumps(sayable([{"id": s.id, "name": s.name, "folder": str(s.folder), "pictures": s.pictures} for s in sets]), ensure_ascii=False))
     else:
         for each in sets:
-            print(sayable(f"{each.pictures:>6}  {each.name}  {each.folder}"))
+            print(plain(f"{each.pictures:>6}  {each.name}  {each.folder}"))
     return 0
 
 
@@ -98,5 +99,5 @@ def _doctor(arguments: argparse.Namespace, paths: Paths) -> int:
     if any(item.facts is None for item in project.items()) and (code := follow(engine, ExamineRequest(folder=str(project.folder)), True, quiet=True)):
         return code
     report = report_for(project, aim_of(project, engine.template_text, given(arguments, RoomSettings)))
-    print(json.dumps(sayable(doctor.as_json(report, LABELS)), ensure_ascii=False) if arguments.json else sayable(doctor.as_text(report)))
+    print(json.dumps(sayable(doctor.as_json(report, LABELS)), ensure_ascii=False) if arguments.json else plain(doctor.as_text(report)))
     return 1 if report.problems else 0

@@ -9,6 +9,7 @@ from typing import Any
 
 from tqdm import tqdm
 
+from studio.cli.saying import plain
 from studio.config import Config
 from studio.engine import Engine
 from studio.errors import Unavailable
@@ -56,9 +57,9 @@ def _show(bar: "tqdm[Any]", kind: str, data: dict[str, Any]) -> None:
         if "smoothed" in data:
             bar.set_postfix_str(f"loss {data['smoothed']:.4f}")
         elif data.get("text"):
-            bar.set_postfix_str(str(data["text"])[:60])
+            bar.set_postfix_str(plain(data["text"])[:60])
     elif kind == "warning":
-        bar.write(f"warning: {data.get('text', data)}", file=sys.stderr)
+        bar.write(plain(f"warning: {data.get('text', data)}"), file=sys.stderr)
 
 
 def _ended(job: Job, as_json: bool, out: str) -> int:
@@ -71,9 +72,9 @@ def _ended(job: Job, as_json: bool, out: str) -> int:
     if as_json:
         print(json.dumps({"id": job.id, "state": job.state, "error": job.error, **result}, ensure_ascii=False))
     elif job.state is State.FAILED:
-        print(job.error, file=sys.stderr)
+        print(plain(job.error), file=sys.stderr)
     else:
         for key, value in ({"": result["words"]} if "words" in result else result).items():
             for line in value if isinstance(value, list) else [value]:
-                print(f"{key}: {line}" if key else line)
+                print(plain(f"{key}: {line}" if key else line))
     return 1 if job.state is State.FAILED else 0

@@ -7,6 +7,7 @@ from typing import Any
 
 from studio.cli.following import follow
 from studio.cli.knobs import absolute, add_knobs, given
+from studio.cli.saying import plain
 from studio.config import Config
 from studio.engine import Engine
 from studio.networks.saying import said
@@ -59,5 +60,5 @@ def _metadata(arguments: argparse.Namespace, paths: Paths) -> int:
         print(json.dumps(found.as_json(), ensure_ascii=False))
     else:
         for name, value in found.rows():
-            print(f"{name}: {value}")
+            print(plain(f"{name}: {value}"))
     return 0

@@ -11,6 +11,7 @@ from typing import Any
 
 from studio.cli.following import follow
 from studio.cli.knobs import absolute
+from studio.cli.saying import plain
 from studio.engine import Engine
 from studio.errors import InputError, NotFound
 from studio.presets.importing import imported
@@ -64,7 +65,7 @@ def _like(arguments: argparse.Namespace, paths: Paths) -> int:
         print(json.dumps({"method": found.method, "config": dict(found.values), "notes": list(found.sentences)}, ensure_ascii=False, indent=None if arguments.json else 2))
         return 0
     for sentence in found.sentences:
-        print(f"note: {sentence}", file=sys.stderr)
+        print(plain(f"note: {sentence}"), file=sys.stderr)
     subject = "embedding" if "embedding" in config_class(found.method).model_fields else "name"
     values = {**found.values, **({subject: arguments.name} if arguments.name else {}), **({"data": absolute(arguments.data)} if arguments.data else {})}
     missing = [f"--{'name' if field == subject else field}" for field in (subject, "data") if not values.get(field)]
