@@ -85,7 +85,7 @@ class WorkerKeeper:
         self.lives = self._worker_lives(rows)
         if not self.lives and time.monotonic() >= self._next:
             self._start()
-        if not self.problem:
+        if self.role == "web" and not self.problem:
             self._housekeeping.look()
 
     def _rows(self) -> list[dict[str, Any]]:

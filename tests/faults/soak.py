@@ -288,7 +288,7 @@ class Soak:
             else:
                 same += training.steady
         self.report.notes.append(f"{len(self.trainings)} runs, {same} of {sum(t.steady for t in self.trainings)} with unchanged images are bit for bit the one that nobody disturbed")
-        for training in self.trainings[-2:]:
+        for training in self.trainings[-1:]:
             folder = next(self.studio.paths.runs.glob(f"*-{training.job}"), None)
             if folder is not None and self.over.get(training.job, {}).get("state") == "done":
                 self._go_on(folder)

@@ -171,6 +171,17 @@ def test_a_clock_that_jumps_and_a_busy_worker_are_no_alarm(root: Paths, monkeypa
     assert not any(look(4030.0, 3) for _ in range(30))
 
 
+def test_rows_of_dead_processes_are_removed_and_living_ones_stay(root: Paths) -> None:
+    keeper, dead = worker_keeper.WorkerKeeper(root, "test"), subprocess.Popen([sys.executable, "-c", ""])
+    dead.wait()
+    for name, pid in (("worker-dead", dead.pid), ("worker-silent", os.getpid()), ("web-fresh", dead.pid)):
+        keeper.store.beat(name, pid, {"role": name.partition("-")[0]})
+    with keeper.store._connect(write=True) as db:
+        db.execute("UPDATE workers SET beat = beat - 600 WHERE id != 'web-fresh'")
+    assert [row["id"] for row in keeper._rows()] == ["worker-dead", "worker-silent"]
+    assert {row["id"] for row in keeper.store.workers(within=float("inf"))} == {keeper.name, "worker-silent", "web-fresh"}
+
+
 def test_threads_that_died_are_started_again(root: Paths) -> None:
     keeper = worker_keeper.WorkerKeeper(root, "test")
     dead = threading.Thread(target=lambda: None)
