@@ -113,13 +113,13 @@ class Soak:
             time.sleep(0.3)
         return None
 
-    def train(self, name: str) -> Training | None:
+    def train(self, name: str, seconds: float = 60.0) -> Training | None:
         """Start a training like every other one; None when the studio can't take it at the moment."""
         data = self.studio.disk / "data" / name
         if not data.exists():
             shutil.copytree(sample_pictures(), data)
         made = self.submit("create_embedding", {"name": name, "initialization_text": "monster"})
-        if not made or self.wait(made, 60) is None:
+        if not made or self.wait(made, seconds) is None:
             return None
         config = {"embedding": name, "data": str(data), "steps": self.plan.steps, "batch_size": 1, "learn_rate": "0.01", "preview_every": 0, "save_every": 5, "probe_every": 20}
         training = Training(name, data, self.submit("train", {"config": {**config, "width": 64, "height": 64}}))
@@ -273,7 +273,7 @@ class Soak:
 
     def _check_runs(self) -> None:
         """Every run ends as one that nobody disturbed, bit for bit, and can be gone on with."""
-        control = self.train("control")
+        control = self.train("control", PATIENCE)
         if control is None or (self.wait(control.job, 4 * PATIENCE) or {}).get("state") != "done":
             self.report.wrong.append("the training that nobody disturbs did not end well")
             return
@@ -321,7 +321,7 @@ class Soak:
 
 def slope(figures: Sequence[tuple[float, float, int]]) -> float:
     """MB of resident memory per hour, by least squares."""
-    return 3600 * statistics.linear_regression([one[0] for one in figures], [one[1] for one in figures]).slope if len(figures) > 1 else 0.0
+    return 3600 * statistics.linear_regression([one[0] for one in figures], [one[1] for one in figures]).slope if len(figures) > 2 else 0.0
 
 
 def printed(report: Report) -> str:
@@ -336,8 +336,9 @@ def printed(report: Report) -> str:
     lines += [f"  {said:55} {len(found):>3} times, painted again after {statistics.mean(found):5.1f} s, at most {max(found):5.1f} s" for said, found in sorted(times.items())]
     for (name, pid), figures in report.samples.items():
         span = figures[-1][0] - figures[0][0]
+        settled = [one for one in figures if one[0] > figures[0][0] + WARM]
         shown = f"{figures[0][1]:.0f} to {figures[-1][1]:.0f} MB, {figures[0][2]} to {figures[-1][2]} files"
-        lines.append(f"{name} {pid}: {span / 60:.1f} min, {shown}" + (f", {slope(figures):+.0f} MB an hour" if span > 120 else ""))
+        lines.append(f"{name} {pid}: {span / 60:.1f} min, {shown}" + (f", {slope(settled):+.0f} MB an hour after the first 5 min" if span > 2 * WARM else ""))
     lines += [f"note: {note}" for note in dict.fromkeys(report.notes)]
     lines += [f"WRONG: {wrong}" for wrong in report.wrong] or ["nothing stuck, nothing lost"]
     return "\n".join(lines)

@@ -142,9 +142,9 @@ def deleted(scene: Scene) -> str:
 def clock(scene: Scene) -> str:
     """The clock of both processes jumps by an hour and back."""
     jump = scene.dice.choice((3600, -3600))
-    scene.studio.clock.write_text(f"{jump:+d}")
+    scene.studio.clock.write_text(str(jump))
     time.sleep(scene.hold)
-    scene.studio.clock.write_text("+0")
+    scene.studio.clock.write_text("0")
     return f"clock off by {jump} s for {scene.hold:.0f} s"
 
 
@@ -179,12 +179,11 @@ ANYWHERE: dict[str, Fault] = {
     "deleted": deleted,
     "checkpoint": checkpoint,
     "dataset": dataset,
+    "clock": clock,
 }
 """Faults that need nothing special."""
 OWN_DISK: dict[str, Fault] = {"full disk": full_disk, "read only": read_only}
 """Faults that need a disk of their own."""
-FAKETIME: dict[str, Fault] = {"clock": clock}
-"""Faults that need libfaketime."""
 LOSING = frozenset({"garbage", "truncated", "deleted"})
 """Faults that may take queued jobs along: the requests were only in that file."""
 
@@ -196,8 +195,4 @@ def possible(studio: Studio) -> tuple[dict[str, Fault], list[str]]:
         found |= OWN_DISK
     else:
         left_out += [f"{name}: no disk of its own (needs root, loop devices and mkfs.ext4)" for name in OWN_DISK]
-    if studio.faketime:
-        found |= FAKETIME
-    else:
-        left_out += [f"{name}: libfaketime is not installed" for name in FAKETIME]
     return found, left_out
