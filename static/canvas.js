@@ -102,7 +102,7 @@
       if (!path) return this.empty();
       if (path === this.path) return undefined;
       const image = new Image();
-      image.src = new URL(path.includes("://") ? path : `gradio_api/file=${path}`, document.baseURI);
+      image.src = this.address(path);
       await image.decode();
       this.path = path;
       this.base.width = image.naturalWidth;
@@ -110,10 +110,34 @@
       this.ink.resize(image.naturalWidth, image.naturalHeight);
       this.base.getContext("2d").drawImage(image, 0, 0);
       this.root.classList.add("filled");
-      this.put("mask", "");
+      await this.reopen(path);
       this.fit();
       this.say();
       return undefined;
+    }
+
+    address(path) {
+      return new URL(path.includes("://") ? path : `gradio_api/file=${path}`, document.baseURI);
+    }
+
+    // The picture that was there when the page was left comes with its strokes, once; any other begins without.
+    async reopen(path) {
+      const strokes = this.reopened ? "" : window.studio.forms.strokes(this.name, path);
+      this.reopened = true;
+      try {
+        if (strokes) await this.ink.reopen(await (await fetch(this.address(strokes))).blob());
+        this.put("mask", strokes);
+      } catch (error) {
+        this.put("mask", "");
+      }
+    }
+
+    // Picture and mode that were kept from before; their fields may get their values after the canvas is there.
+    follow(tries = 20) {
+      const path = this.field("picture")?.value, mode = JSON.parse(this.root.dataset.modes || "{}")[document.querySelector(`#${this.name}_mode input:checked`)?.value];
+      if (mode && mode !== this.mode) this.setMode(mode);
+      if (path && !this.path) this.load(path);
+      if (tries) setTimeout(() => this.follow(tries - 1), 100);
     }
 
     empty() {
@@ -334,8 +358,7 @@
       root.dataset.ready = "1";
       const canvas = new MaskCanvas(root);
       canvases.set(root.dataset.canvas, canvas);
-      const field = canvas.field("picture");
-      if (field && field.value) canvas.load(field.value);
+      if (!("own" in root.dataset)) canvas.follow();
     }
   }
   new MutationObserver(mount).observe(document.documentElement, { childList: true, subtree: true });

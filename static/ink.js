@@ -101,6 +101,12 @@
       this.whiten((r, g, b, a) => (clear && !drawn ? a : light(r, g, b) * (a / 255)));
     }
 
+    // Strokes as they were sent to the server, with their colours; nothing to undo.
+    async reopen(file) {
+      const bitmap = await createImageBitmap(file);
+      this.context.drawImage(bitmap, 0, 0, this.canvas.width, this.canvas.height);
+    }
+
     begin(point, brush) {
       this.remember();
       this.before = this.past[this.past.length - 1];

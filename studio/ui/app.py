@@ -14,6 +14,7 @@ from studio import shelves
 from studio.engine import Engine
 from studio.settings import Paths
 from studio.ui import header, theme
+from studio.ui.browser import browser_of
 from studio.ui.live import Follower
 from studio.ui.tabs import dataset, embedding, img2img, pnginfo, preprocess, runs, settings, tools, train, txt2img
 from studio.ui.tabs.painting import Painting
@@ -50,36 +51,36 @@ def build(engine: Engine, key: str = "") -> gr.Blocks:
         checklist = header.Checklist.build()
         with gr.Tabs(elem_id="tabs") as tabs:
             page = Page(engine, Follower(engine), blocks, top.checkpoint, top.vae, top.clip_skip, tabs, key)
-            with gr.Tab("txt2img", id="txt2img"):
+            with gr.Tab("txt2img", id="txt2img", elem_id="tab_txt2img"):
                 painting = txt2img.build(page)
-            with gr.Tab(say("img2img · Inpaint"), id="img2img"):
+            with gr.Tab(say("img2img · Inpaint"), id="img2img", elem_id="tab_img2img"):
                 repainting = img2img.build(page, painting)
-            with gr.Tab(say("Data set"), id="dataset"):
+            with gr.Tab(say("Data set"), id="dataset", elem_id="tab_dataset"):
                 room = dataset.build(page, key)
-            with gr.Tab(say("Preprocess"), id="preprocess"):
+            with gr.Tab(say("Preprocess"), id="preprocess", elem_id="tab_preprocess"):
                 preparing = preprocess.build(page)
-            with gr.Tab(say("Embedding"), id="embedding"):
+            with gr.Tab(say("Embedding"), id="embedding", elem_id="tab_embedding"):
                 creating = embedding.build(page, key)
-            with gr.Tab(say("Train"), id="train"):
+            with gr.Tab(say("Train"), id="train", elem_id="tab_train"):
                 training = train.build(page, painting, key)
-            with gr.Tab(say("Runs"), id="runs"):
+            with gr.Tab(say("Runs"), id="runs", elem_id="tab_runs"):
                 runs.build(page, key)
-            with gr.Tab("PNG Info", id="pnginfo"):
+            with gr.Tab("PNG Info", id="pnginfo", elem_id="tab_pnginfo"):
                 pnginfo.build(page, painting, repainting)
-            with gr.Tab(say("Tools"), id="tools"):
+            with gr.Tab(say("Tools"), id="tools", elem_id="tab_tools"):
                 tools.build(page)
-            with gr.Tab(say("Settings"), id="settings"):
+            with gr.Tab(say("Settings"), id="settings", elem_id="tab_settings"):
                 settings.build(page)
         top.wire(page)
         header.follow(page, top, checklist)
         checklist.offer(page, (preparing, creating, training, painting))
-        page.attach(pulse, timer)
         for sender in (painting, repainting.painting):
             sender.to_preprocess.click(_onto_table(page, sender), [sender.job, sender.chosen], [tabs, preparing.form.parts["source"]])
         preparing.use.click(_newest_set(engine), None, [tabs, training.form.parts["data"]])
         preparing.look.click(_opened(page), None, [tabs, preparing.opened]).then(None, preparing.opened, js="(name) => window.studio.openRoom(name)")
         room.use.click(lambda folder: [gr.Tabs(selected="train"), folder], room.folder, [tabs, training.form.parts["data"]])
         creating.train.click(_newest_embedding(engine), None, [tabs, training.form.method, training.form.parts["embedding"]])
+        page.attach(pulse, timer)
         _lighten(blocks, pulse)
     return blocks
 
@@ -93,8 +94,8 @@ def _lighten(blocks: gr.Blocks, unseen: gr.Button) -> None:
 def _onto_table(page: Page, painting: Painting) -> Callable[[str, int], list[Any]]:
     """Put a painting's chosen picture into a folder of its own and open the Preprocess tab with it."""
 
-    def send(job: str, chosen: int) -> list[Any]:
-        picture = painting.picture(job, chosen)
+    def send(job: str, chosen: int, request: gr.Request) -> list[Any]:
+        picture = painting.picture(job, chosen, browser_of(request))
         if picture is None:
             raise gr.Error("There is no picture to send yet; press Generate first.", print_exception=False)
         folder = page.engine.paths.uploads / f"sent-{Path(picture).stem}"
@@ -105,21 +106,21 @@ def _onto_table(page: Page, painting: Painting) -> Callable[[str, int], list[Any
     return send
 
 
-def _newest_set(engine: Engine) -> Callable[[], list[Any]]:
-    """Open the Train tab with the data set that was prepared last."""
+def _newest_set(engine: Engine) -> Callable[[gr.Request], list[Any]]:
+    """Open the Train tab with the data set that this browser prepared last."""
 
-    def use() -> list[Any]:
-        done = [job for job in engine.jobs(20, "preprocess") if job.result]
+    def use(request: gr.Request) -> list[Any]:
+        done = [job for job in engine.jobs(20, "preprocess", browser_of(request)) if job.result]
         return [gr.Tabs(selected="train"), done[0].result["destination"] if done and done[0].result else gr.skip()]
 
     return use
 
 
-def _opened(page: Page) -> Callable[[], list[Any]]:
-    """Open the data set room with the set that was prepared last."""
+def _opened(page: Page) -> Callable[[gr.Request], list[Any]]:
+    """Open the data set room with the set that this browser prepared last."""
 
-    def look() -> list[Any]:
-        done = [job for job in page.engine.jobs(20, "preprocess") if job.result]
+    def look(request: gr.Request) -> list[Any]:
+        done = [job for job in page.engine.jobs(20, "preprocess", browser_of(request)) if job.result]
         if not done or not done[0].result:
             return [gr.skip(), gr.skip()]
         return [gr.Tabs(selected="dataset"), page.engine.data_sets.open_folder(done[0].result["destination"]).id]
@@ -127,11 +128,11 @@ def _opened(page: Page) -> Callable[[], list[Any]]:
     return look
 
 
-def _newest_embedding(engine: Engine) -> Callable[[], list[Any]]:
-    """Open the Train tab with the embedding that was created last."""
+def _newest_embedding(engine: Engine) -> Callable[[gr.Request], list[Any]]:
+    """Open the Train tab with the embedding that this browser created last."""
 
-    def use() -> list[Any]:
-        done = [job for job in engine.jobs(20, "create_embedding") if job.result]
+    def use(request: gr.Request) -> list[Any]:
+        done = [job for job in engine.jobs(20, "create_embedding", browser_of(request)) if job.result]
         return [gr.Tabs(selected="train"), "textual_inversion", done[0].result["name"] if done and done[0].result else gr.skip()]
 
     return use

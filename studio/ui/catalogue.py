@@ -199,6 +199,10 @@ ZH: dict[str, str] = {
     "Sample now": "立即预览",
     "Curve and previews of the training will appear here.": "训练的曲线和预览会显示在这里。",
     "Create an embedding first.": "请先创建嵌入。",
+    # what a browser keeps
+    "Reset form": "恢复默认",
+    "{label}: {value} is not available any more.": "{label}：{value} 已不存在。",
+    "{label}: {value} is not available any more; using {instead}.": "{label}：{value} 已不存在，改用 {instead}。",
     "Prepare pictures first.": "请先准备图片。",
     "There is no picture in this data set.": "这个数据集里没有图片。",
     "A training is running; a new one can start when it has ended.": "已有训练在运行；结束后才能开始新的。",

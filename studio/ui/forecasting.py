@@ -12,19 +12,19 @@ from studio.ui.widgets import duration, failed, note
 from studio.ui.words import tell
 
 
-def forecast_of(engine: Engine, values: dict[str, Any]) -> str:
+def forecast_of(engine: Engine, values: dict[str, Any], browser: str) -> str:
     """Ask for a forecast of these settings; returns what is wrong with them as a note, or nothing."""
     try:
-        engine.submit(request_of("forecast", values))
+        engine.submit(request_of("forecast", values), browser)
     except StudioError as error:
         return note("bad", str(error))
     return ""
 
 
-def forecast_panel(engine: Engine, lang: str) -> str:
-    """The newest forecast, while no training was asked for since."""
-    job = next(iter(engine.jobs(1, "forecast")), None)
-    training = next(iter(engine.jobs(1, "train")), None)
+def forecast_panel(engine: Engine, lang: str, browser: str) -> str:
+    """The browser's newest forecast, while it asked for no training since."""
+    job = next(iter(engine.jobs(1, "forecast", browser)), None)
+    training = next(iter(engine.jobs(1, "train", browser)), None)
     if job is None or (training is not None and training.created > job.created):
         return ""
     if not job.state.over:

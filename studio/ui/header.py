@@ -77,6 +77,8 @@ class Top:
             part.input(lambda value, name=name: _prefer(engine, name, value), part, None, show_progress="hidden")
         self.restart.click(_restarter(engine), None, self.notice, show_progress="hidden").then(None, None, None, js=REFRESH)
         page.fill(lambda: _chosen(engine), parts)
+        page.offers.add(self.checkpoint, lambda name: name in shelves.checkpoints(engine.paths), lambda: _chosen(engine)[0]["value"])
+        page.offers.add(self.vae, lambda name: name in _vaes(engine), lambda: "Automatic")
         page.follow(lambda _lang: [_known(engine)], [self.known])
 
 

@@ -51,6 +51,6 @@ class Follower:
                 view.take(event)
             return view
 
-    def newest(self, kind: str) -> Job | None:
-        """The job of a kind to show: the running one, else the newest."""
-        return self.engine.active(kind) or next(iter(self.engine.jobs(1, kind)), None)
+    def newest(self, kind: str, browser: str | None = None) -> Job | None:
+        """The job of a kind to show, of one browser or all: the running one, else the newest."""
+        return self.engine.active(kind, browser) or next(iter(self.engine.jobs(1, kind, browser)), None)

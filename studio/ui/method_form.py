@@ -44,7 +44,7 @@ class MethodForm(Form):
         super().__init__(TrainConfig, prefix)
         self.own = own_controls()
         self.method = gr.Dropdown([(cls.title, cls.method) for cls in CONFIGS], value=FIRST, label=say("Method"), elem_id=f"{prefix}_method")
-        self._before = gr.State(FIRST)
+        self.before = gr.State(FIRST)
 
     def add_own(self, more: bool) -> None:
         """Make the components of the methods' own knobs here that are not made yet: the usual ones, or the finer ones, two in a row."""
@@ -60,7 +60,7 @@ class MethodForm(Form):
     def wire(self) -> None:
         """Let the knobs follow the method."""
         self.method.change(self._seen, self.method, [self.parts[name] for name in self.own], show_progress="hidden")
-        self.method.select(self._switched, {self.method, self._before, *self.parts.values()}, [self._before, *self.parts.values()], show_progress="hidden")
+        self.method.select(self._switched, {self.method, self.before, *self.parts.values()}, [self.before, *self.parts.values()], show_progress="hidden")
 
     def _seen(self, method: str) -> list[Any]:
         """Which of the methods' own knobs are there."""
@@ -68,7 +68,7 @@ class MethodForm(Form):
 
     def _switched(self, data: dict[Component, Any]) -> list[Any]:
         """The new method's values for knobs that still had the old one's, and its rate."""
-        method, old, new = data[self.method], defaults(data[self._before]), defaults(data[self.method])
+        method, old, new = data[self.method], defaults(data[self.before]), defaults(data[self.method])
         other = {name: value for name, value in new.items() if name in old and value != old[name]}
         return [method, *(gr.update(value=other[name]) if name in other and (name == RATE or data[part] == old[name]) else gr.skip() for name, part in self.parts.items())]
 
@@ -85,7 +85,7 @@ class MethodForm(Form):
     @property
     def restored(self) -> list[Component]:
         """What `restore_all` gives values for."""
-        return [self.method, self._before, *self.parts.values()]
+        return [self.method, self.before, *self.parts.values()]
 
     def restore_all(self, method: str, values: dict[str, Any]) -> list[Any]:
         """Updates that put a former training's method and values back; what it does not name stays. An unknown method leaves the form as it is."""

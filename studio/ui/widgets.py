@@ -1,5 +1,6 @@
 """What the tabs are built of: forms from declarations, views that follow a job, and notes in words."""
 
+import json
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -15,11 +16,13 @@ from studio.config import Config, Control, controls
 from studio.engine import Engine
 from studio.errors import StudioError, Unavailable
 from studio.jobs import Job, State
+from studio.ui.browser import browser_of
+from studio.ui.keeping import Offers, kept_fields, kept_tabs, restore, save_fields
 from studio.ui.live import Follower, View
 from studio.ui.words import language, say, tell
 
 Draw = Callable[..., Sequence[Any]]
-"""`draw(language, *inputs)` gives one value or update for each output of a screen."""
+"""`draw(language, *inputs)` gives one value or update for each output of a screen; `draw(language, browser, *inputs)` for a screen that is per browser."""
 REFRESH = "() => window.studio && window.studio.refresh()"
 """What a handler says in the browser when its outcome should be seen at once."""
 
@@ -31,6 +34,12 @@ class Screen:
     draw: Draw
     outputs: tuple[Component, ...]
     inputs: tuple[Component, ...]
+    per_browser: bool = False
+
+    def now(self, lang: str, browser: str, given: dict[Component, Any]) -> Sequence[Any]:
+        """The values of the outputs as they should be now."""
+        visitor = (lang, browser) if self.per_browser else (lang,)
+        return self.draw(*visitor, *(given[part] for part in self.inputs))
 
 
 @dataclass(frozen=True)
@@ -47,10 +56,13 @@ class Page:
     key: str = ""
     screens: list[Screen] = field(default_factory=list)
     fills: list[tuple[Callable[[], list[Any]], list[Component]]] = field(default_factory=list)
+    offers: Offers = field(default_factory=Offers)
+    copies: dict[Component, Component] = field(default_factory=dict)
+    """Parts that take the value of another one whenever a browser's values are put back."""
 
-    def follow(self, draw: Draw, outputs: Sequence[Component], inputs: Sequence[Component] = (), first: bool = False) -> None:
-        """Keep `outputs` as `draw` says they should be, from `inputs`; the `first` is drawn before all others."""
-        self.screens.insert(0 if first else len(self.screens), Screen(draw, tuple(outputs), tuple(inputs)))
+    def follow(self, draw: Draw, outputs: Sequence[Component], inputs: Sequence[Component] = (), first: bool = False, per_browser: bool = False) -> None:
+        """Keep `outputs` as `draw` says they should be, from `inputs`; the `first` is drawn before all others, and `per_browser` tells `draw` whose page it is."""
+        self.screens.insert(0 if first else len(self.screens), Screen(draw, tuple(outputs), tuple(inputs), per_browser))
 
     def fill(self, values: Callable[[], list[Any]], parts: Sequence[Component]) -> None:
         """Put these values into these components whenever the page is opened."""
@@ -59,16 +71,18 @@ class Page:
     def attach(self, pulse: gr.Button, timer: gr.Timer) -> None:
         """Draw all screens when the page opens and whenever the journal has grown, and send only what changed since.
 
-        What `fill` restores comes first: a screen that drew before it would take an empty dropdown for one without a choice.
+        What `fill` and the browser restore comes first: a screen that drew before it would take an empty dropdown for one without a choice.
         """
         inputs = list(dict.fromkeys(part for screen in self.screens for part in screen.inputs))
         outputs = [part for screen in self.screens for part in screen.outputs]
-        filled = [part for _, parts in self.fills for part in parts]
-        sent = gr.State([])
+        groups = save_fields(self.blocks)
+        kept_parts = [*kept_fields(self.blocks).values(), *kept_tabs(self.blocks).values(), *self.copies]
+        filled = list(dict.fromkeys([*(part for _, parts in self.fills for part in parts), *kept_parts]))
+        kept, sent = gr.Textbox(visible=False), gr.State([])
 
         def draw(request: gr.Request, before: list[str], *values: Any) -> list[Any]:
             lang, given = language(request.headers.get("accept-language")), dict(zip(inputs, values, strict=True))
-            now = _drawn(self.screens, lang, given)
+            now = _drawn(self.screens, lang, browser_of(request), given)
             marks = [repr(value) for value in now]
             if not before:
                 return [marks, *(value if part in filled else _news(part, value) for part, value in zip(outputs, now, strict=True))]
@@ -78,20 +92,37 @@ class Page:
             return draw(request, before, *values) if before else [gr.skip()] * (len(outputs) + 1)
 
         options: dict[str, Any] = {"show_progress": "hidden", "concurrency_limit": 8, "api_visibility": "private"}
-        restored = self.blocks.load(lambda: list(map(_news, filled, self._filled())), None, filled, **options)
-        restored.then(draw, [sent, *inputs], [sent, *outputs], **options)
+        opened = self.blocks.load(self._restorer(filled), kept, [kept, *filled], js="() => window.studio.forms.kept()", **options)
+        opened.then(draw, [sent, *inputs], [sent, *outputs], **options)
+        opened.then(None, kept, None, js=f"(replaced) => window.studio.forms.start({json.dumps(groups)}, replaced)")
         for event in (pulse.click, timer.tick):
             event(redraw, [sent, *inputs], [sent, *outputs], trigger_mode="always_last", **options)
 
-    def _filled(self) -> list[Any]:
-        """What stands in the forms when the page opens; as they were built while the database can't be read."""
+    def _restorer(self, filled: Sequence[Any]) -> Callable[[str, gr.Request], list[Any]]:
+        """What gives `filled` their values when the page opens: the studio's, and over them what the browser kept; what is not valid any more is told."""
+
+        def fill(text: str, request: gr.Request) -> list[Any]:
+            values = self._filled()
+            kept = restore(self.blocks, self.offers, text, language(request.headers.get("accept-language")))
+            for part, value in kept.values.items():
+                before = values.get(part)
+                values[part] = {**before, "value": value} if isinstance(before, dict) else value
+            values |= {part: kept.values[source] for part, source in self.copies.items() if source in kept.values}
+            if kept.notices:
+                gr.Warning("\n".join(kept.notices))
+            return [json.dumps(kept.replaced), *(_news(part, values[part]) if part in values else gr.skip() for part in filled)]
+
+        return fill
+
+    def _filled(self) -> dict[Any, Any]:
+        """What the studio puts into its fields when the page opens; nothing while the database can't be read."""
         try:
-            return [value for values, _ in self.fills for value in values()]
+            return {part: value for give, parts in self.fills for part, value in zip(parts, give(), strict=True)}
         except Unavailable:
-            return [gr.skip() for _, parts in self.fills for _ in parts]
+            return {}
 
 
-def _drawn(screens: Sequence[Screen], lang: str, given: dict[Component, Any]) -> list[Any]:
+def _drawn(screens: Sequence[Screen], lang: str, browser: str, given: dict[Component, Any]) -> list[Any]:
     """The values of all screens. Once one can't read the database, it and the rest stay as they are, so that the page doesn't wait for each."""
     now: list[Any] = []
     readable = True
@@ -99,7 +130,7 @@ def _drawn(screens: Sequence[Screen], lang: str, given: dict[Component, Any]) ->
         values: Sequence[Any] = ()
         if readable:
             try:
-                values = screen.draw(lang, *(given[part] for part in screen.inputs))
+                values = screen.now(lang, browser, given)
             except Unavailable:
                 readable = False
         now += values if readable else [gr.skip()] * len(screen.outputs)
@@ -180,10 +211,10 @@ def component(control: Control, elem_id: str, **more: Any) -> Component:
     return gr.Number(precision=0 if control.kind == "integer" else None, **options)
 
 
-def submit(engine: Engine, cls: type[Config], values: dict[str, Any]) -> tuple[str, str]:
-    """Queue a request; returns the job's id (empty when it was refused) and a note to show."""
+def submit(engine: Engine, cls: type[Config], values: dict[str, Any], browser: str = "") -> tuple[str, str]:
+    """Queue a request of a browser; returns the job's id (empty when it was refused) and a note to show."""
     try:
-        return engine.submit(cls.check(values)), ""
+        return engine.submit(cls.check(values), browser), ""
     except StudioError as error:
         return "", note("bad", str(error))
 

@@ -21,6 +21,8 @@ from studio.ui.tabs import embedding, embedding_room
 from studio.ui.tabs.embedding_room import BUTTONS, INPUTS
 from studio.ui.widgets import Page
 
+BROWSER = "b" * 20
+REQUEST = gr.Request(cookies={"studio_browser": BROWSER}, session_hash="s")
 EMPTY: dict[str, Any] = {"chosen": None, "to": "", "replace": False, "keep": "", "others": [], "how": "join", "weights": "", "layout": "safetensors", "on_shelf": True, "trash": None}
 
 
@@ -43,14 +45,14 @@ class Tab:
         """What the room shows."""
         self.form |= form
         screen = next(screen for screen in self.page.screens if len(screen.inputs) == len(INPUTS) + 1)
-        chosen, look, others, trash, *rest = screen.draw(lang, *self.form.values(), said)
+        chosen, look, others, trash, *rest = screen.draw(lang, BROWSER, *self.form.values(), said)
         on = [name for name, update in zip(BUTTONS, rest, strict=False) if update["interactive"]]
         return {"chosen": chosen, "look": look, "others": others, "trash": trash, "on": on, "reason": rest[-2], "status": rest[-1]}
 
     def edit(self, act: str, **form: Any) -> str:
         """A press that the worker answers; why it was refused."""
         self.form |= form
-        refused = embedding_room._act(self.page, act)(*self.form.values())
+        refused = embedding_room._act(self.page, act)(REQUEST, *self.form.values())
         self.work()
         return refused
 
@@ -78,7 +80,7 @@ def test_every_button_that_is_off_says_why(tab: Tab, root: Paths) -> None:
 
 def test_the_room_shows_the_figures_of_the_chosen_embedding_and_knows_when_they_are_old(tab: Tab, root: Paths) -> None:
     name = "hero <b>"
-    assert embedding_room._asker(tab.page)(name, "") == gr.skip()
+    assert embedding_room._asker(tab.page)(name, "", REQUEST) == gr.skip()
     assert "Looking into it" in tab.drawn(chosen=name)["look"]
     tab.work()
     shown = tab.drawn()["look"]
@@ -111,6 +113,6 @@ def test_presses_make_what_they_say(tab: Tab, root: Paths) -> None:
 def test_the_shelf_says_what_each_file_is_for_or_why_it_is_none(tab: Tab, root: Paths) -> None:
     torch.save({"string_to_param": {"*": torch.full((1, 8), float("nan"))}}, root.embeddings / "spoilt.pt")
     tab.engine.store.put_cards({str(root.embeddings / "duke.pt"): {"vectors": 3, "width": 768, "step": 9}, str(root.embeddings / "spoilt.pt"): {"problem": "spoilt.pt is spoilt: NaN."}})
-    table = next(screen for screen in tab.page.screens if len(screen.inputs) == 1).draw("en", "")[1]
+    table = next(screen for screen in tab.page.screens if len(screen.inputs) == 1).draw("en", BROWSER, "")[1]
     assert "SD 1.x" in table and "spoilt.pt is spoilt: NaN." in table and "hero &lt;b&gt;" in table
     assert "This file cannot be used." in tab.drawn(chosen="spoilt", to="x", keep="1", others=["duke"])["reason"]

@@ -11,7 +11,9 @@ from studio import embedding_shelf as shelf
 from studio import shelves
 from studio.jobs import State
 from studio.requests import CreateEmbeddingRequest
+from studio.ui.browser import browser_of
 from studio.ui.embedding_figures import shelf_table
+from studio.ui.keeping import reset_button
 from studio.ui.tabs import embedding_room
 from studio.ui.widgets import REFRESH, Form, Page, failed, note, submit
 from studio.ui.words import say, tell
@@ -34,30 +36,32 @@ def build(page: Page, key: str = "") -> EmbeddingTab:
             start = gr.Button(say("Create embedding"), variant="primary", elem_id="embedding_create")
             status = gr.HTML(elem_id="embedding_status")
             train = gr.Button(say("Train it"), elem_id="embedding_train")
+            reset = reset_button("embedding", form.parts.values)
         with gr.Column(scale=6, min_width=320):
             table = gr.HTML(elem_id="embedding_table")
     embedding_room.build(page, key)
 
-    def run(data: dict[Component, Any]) -> str:
-        return submit(page.engine, CreateEmbeddingRequest, {**form.values(data), "checkpoint": data[page.checkpoint] or ""})[1]
+    def run(data: dict[Component, Any], request: gr.Request) -> str:
+        return submit(page.engine, CreateEmbeddingRequest, {**form.values(data), "checkpoint": data[page.checkpoint] or ""}, browser_of(request))[1]
 
+    reset()
     start.click(run, form.inputs | {page.checkpoint}, refused, show_progress="hidden").then(None, js=REFRESH)
-    page.follow(_drawer(page), [status, table], [refused])
+    page.follow(_drawer(page), [status, table], [refused], per_browser=True)
     return EmbeddingTab(form, train)
 
 
 def _drawer(page: Page) -> Callable[..., list[str]]:
-    """What became of the newest creation, and the shelf."""
+    """What became of the browser's newest creation, and the shelf."""
 
-    def draw(lang: str, refused: str) -> list[str]:
-        return [refused or _newest(page, lang), shelf_table(lang, [shelf.told(card) for card in shelves.embeddings(page.engine.paths)])]
+    def draw(lang: str, browser: str, refused: str) -> list[str]:
+        return [refused or _newest(page, lang, browser), shelf_table(lang, [shelf.told(card) for card in shelves.embeddings(page.engine.paths)])]
 
     return draw
 
 
-def _newest(page: Page, lang: str) -> str:
-    """What became of the newest creation."""
-    job = page.follower.newest("create_embedding")
+def _newest(page: Page, lang: str, browser: str) -> str:
+    """What became of the browser's newest creation."""
+    job = page.follower.newest("create_embedding", browser)
     if job is None:
         return ""
     if not job.state.over:

@@ -14,6 +14,7 @@ from studio import shelves
 from studio.errors import Conflict, StudioError
 from studio.jobs import Job, State
 from studio.requests.embedding_room import EditEmbeddingRequest, InspectEmbeddingRequest
+from studio.ui.browser import browser_of
 from studio.ui.embedding_figures import figures
 from studio.ui.widgets import REFRESH, Page, failed, note, submit
 from studio.ui.words import language, say, tell
@@ -85,12 +86,14 @@ def build(page: Page, key: str) -> None:
     room = Room(chosen, again, look, to, replace, keep, others, how, weights, layout, on_shelf, buttons, trash, reason, gr.State(""), status)
     _wire(page, room)
     outputs = [room.chosen, room.look, room.others, room.trash, *(room.buttons[name] for name in BUTTONS), room.reason, room.status]
-    page.follow(_drawer(page, key), outputs, [*room.inputs, room.said])
+    page.follow(_drawer(page, key), outputs, [*room.inputs, room.said], per_browser=True)
 
 
 def _wire(page: Page, room: Room) -> None:
     """What the parts do."""
     ask = _asker(page)
+    for part in (room.chosen, room.others):
+        page.offers.add(part, lambda name: name in [card.name for card in shelves.embeddings(page.engine.paths)])
     for event in (room.chosen.change, room.again.click):
         event(ask, [room.chosen, page.checkpoint], room.said, **QUIET).then(None, js=REFRESH)
     for part in (room.to.change, room.keep.change, room.others.change, room.replace.change, room.trash.change, room.on_shelf.change, room.layout.change):
@@ -103,10 +106,10 @@ def _wire(page: Page, room: Room) -> None:
 def _asker(page: Page) -> Callable[[str | None, str | None], Any]:
     """Ask the worker to look into the chosen embedding."""
 
-    def ask(name: str | None, checkpoint: str | None) -> Any:
+    def ask(name: str | None, checkpoint: str | None, request: gr.Request) -> Any:
         if not name:
             return gr.skip()
-        _, refused = submit(page.engine, InspectEmbeddingRequest, {"name": name, "checkpoint": checkpoint or ""})
+        _, refused = submit(page.engine, InspectEmbeddingRequest, {"name": name, "checkpoint": checkpoint or ""}, browser_of(request))
         return refused or gr.skip()
 
     return ask
@@ -114,8 +117,9 @@ def _asker(page: Page) -> Callable[[str | None, str | None], Any]:
 
 def _act(page: Page, act: str) -> Callable[..., Any]:
     """One press of a button: what is to be said about it, and for some acts the embedding that is chosen then."""
-    if act in EDITS:
-        return lambda *values: submit(page.engine, EditEmbeddingRequest, _edit(act, _named(values)))[1]
+
+    def edit(request: gr.Request, *values: Any) -> str:
+        return submit(page.engine, EditEmbeddingRequest, _edit(act, _named(values)), browser_of(request))[1]
 
     def files(request: gr.Request, *values: Any) -> Any:
         form, lang = _named(values), language(request.headers.get("accept-language"))
@@ -125,7 +129,7 @@ def _act(page: Page, act: str) -> Callable[..., Any]:
             text, chosen = note("bad", str(error)), gr.skip()
         return text if act == "duplicate" else (text, chosen)
 
-    return files
+    return edit if act in EDITS else files
 
 
 def _filed(page: Page, act: str, form: dict[str, Any], lang: str) -> tuple[str, Any]:
@@ -162,7 +166,7 @@ def _named(values: Sequence[Any]) -> dict[str, Any]:
 def _drawer(page: Page, key: str) -> Callable[..., list[Any]]:
     """The room as it is: choices, figures, which buttons are on, and why the others are off."""
 
-    def draw(lang: str, *values: Any) -> list[Any]:
+    def draw(lang: str, browser: str, *values: Any) -> list[Any]:
         *given, said = values
         form, paths = _named(given), page.engine.paths
         cards = {card.name: shelf.told(card) for card in shelves.embeddings(paths)}
@@ -176,7 +180,7 @@ def _drawer(page: Page, key: str) -> Callable[..., list[Any]]:
             gr.update(choices=gone) if form["trash"] in [one for _, one in gone] else gr.update(choices=gone, value=gone[0][1] if gone else None),
             *(gr.update(interactive=name not in off) for name in BUTTONS),
             _off(lang, off),
-            said or _newest(page, lang, key),
+            said or _newest(page, lang, browser, key),
         ]
 
     return draw
@@ -248,9 +252,9 @@ def _changed(page: Page, name: str, job: Job) -> bool:
         return False
 
 
-def _newest(page: Page, lang: str, key: str) -> str:
-    """What became of the newest edit."""
-    job = page.follower.newest("edit_embedding")
+def _newest(page: Page, lang: str, browser: str, key: str) -> str:
+    """What became of the browser's newest edit."""
+    job = page.follower.newest("edit_embedding", browser)
     if job is None:
         return ""
     if not job.state.over:

@@ -1,15 +1,18 @@
 """The img2img tab: a picture to begin from, with coloured strokes over it or a mask; inpainting lives here."""
 
+import json
 import shutil
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from html import escape
 from pathlib import Path
 from typing import Any
 
 import gradio as gr
 from gradio.components import Component
 
+from studio.ui.browser import browser_of
 from studio.ui.tabs.painting import Painting
 from studio.ui.widgets import Page
 from studio.ui.words import say
@@ -35,11 +38,11 @@ class Img2Img:
 def build(page: Page, source: Painting) -> Img2Img:
     """Canvas, mask knobs and pictures; `source` is the tab that can send its picture here."""
     painting = Painting(page, NAME)
-    painting.prompting.build()
+    painting.prompting.build(painting.fields)
     with gr.Row():
         with gr.Column(scale=5, min_width=320):
             mode = gr.Radio(list(MODES), value="Inpaint", label=say("Mode"), elem_id=f"{NAME}_mode")
-            gr.HTML(f'<div class="mask-canvas" data-canvas="{NAME}" data-mode="mask"></div>', elem_id=f"{NAME}_canvas", padding=False)
+            gr.HTML(f'<div class="mask-canvas" data-canvas="{NAME}" data-mode="mask" data-modes="{escape(json.dumps(MODES))}"></div>', elem_id=f"{NAME}_canvas", padding=False)
             picture = gr.Textbox("", elem_id=f"{NAME}_picture", elem_classes=["unseen"], show_label=False, container=False)
             mask = gr.Textbox("", elem_id=f"{NAME}_mask", elem_classes=["unseen"], show_label=False, container=False)
             _mask_knobs(painting, mode)
@@ -47,6 +50,8 @@ def build(page: Page, source: Painting) -> Img2Img:
             painting.extras()
         with gr.Column(scale=6, min_width=320, elem_classes=["results"]):
             painting.results()
+    for part in (picture, mask):
+        page.offers.add(part, lambda path: _is_shown(page, Path(path)), lambda: "")
     mode.change(None, mode, None, js=SWITCH)
     picture.change(None, picture, None, js=SHOW)
 
@@ -91,8 +96,8 @@ def _mask_knobs(painting: Painting, mode: gr.Radio) -> None:
 def _sent(painting: Painting, mode: str) -> Callable[..., list[Any]]:
     """A handler that puts a painting's chosen picture on the canvas, opens the tab and carries the knobs along."""
 
-    def send(job: str, chosen: int, *knobs: Any) -> list[Any]:
-        picture = painting.picture(job, chosen)
+    def send(request: gr.Request, job: str, chosen: int, *knobs: Any) -> list[Any]:
+        picture = painting.picture(job, chosen, browser_of(request))
         if picture is None:
             raise gr.Error("There is no picture to send yet; press Generate first.", print_exception=False)
         return [picture, mode, gr.Tabs(selected=NAME), *knobs]
@@ -116,11 +121,15 @@ def _kept(page: Page, picture: str, strokes: str, mode: str) -> dict[str, str]:
     return kept
 
 
+def _is_shown(page: Page, path: Path) -> bool:
+    """Whether a file was sent to the page or made by it."""
+    source, folders = path.resolve(), (Path(page.blocks.GRADIO_CACHE), page.engine.paths.images, page.engine.paths.uploads)
+    return source.is_file() and any(folder.resolve() in source.parents for folder in folders)
+
+
 def _copy(page: Page, path: str, folder: Path, name: str) -> str:
     """A copy of a file that was sent to the page or made by it; raises gr.Error for any other file of the machine."""
     source = Path(path).resolve()
-    sent = Path(page.blocks.GRADIO_CACHE).resolve()
-    shown = (sent, page.engine.paths.images.resolve(), page.engine.paths.uploads.resolve())
-    if not source.is_file() or not any(folder in source.parents for folder in shown):
+    if not _is_shown(page, source):
         raise gr.Error("The picture on the canvas is not there any more; open it again.", print_exception=False)
     return str(shutil.copy(source, folder / f"{name}{source.suffix.lower()}"))

@@ -2,6 +2,7 @@
 
 import zipfile
 from collections.abc import Callable
+from contextlib import suppress
 from html import escape
 from pathlib import Path
 from typing import Any
@@ -9,9 +10,10 @@ from typing import Any
 import gradio as gr
 from gradio.components import Component
 
-from studio.errors import StudioError
+from studio.errors import NotFound, StudioError
 from studio.jobs import Job, State
 from studio.requests import GenerateRequest
+from studio.ui.browser import browser_of
 from studio.ui.notices import warnings
 from studio.ui.tabs.prompting import Prompting
 from studio.ui.tabs.scripting import Scripting
@@ -37,6 +39,10 @@ class Painting:
         self.job = gr.State("")
         self.chosen = gr.State(0)
         self.refused = gr.State("")
+
+    def fields(self) -> list[Component]:
+        """All fields of the tab, those of its scripts too."""
+        return [*self.form.parts.values(), *self.scripting.inputs]
 
     def knobs(self) -> None:
         """Sampler, size, strength and seed, in A1111's order."""
@@ -94,49 +100,47 @@ class Painting:
         form, page = self.form, self.page
         header = {name: getattr(page, name) for name in HEADER}
 
-        def generate(data: dict[Component, Any]) -> dict[Component, Any]:
+        def generate(data: dict[Component, Any], request: gr.Request) -> dict[Component, Any]:
             values = {**form.values(data), **{name: data[part] for name, part in header.items()}}
             values = {**values, "styles": tuple(values.get("styles") or ()), "checkpoint": values["checkpoint"] or ""}
-            job, refused = self.scripting.submit(prepare(values, data) if prepare else values, data)
+            job, refused = self.scripting.submit(prepare(values, data) if prepare else values, data, browser_of(request))
             return {self.refused: refused, **({self.job: job, self.chosen: 0} if job else {})}
 
         inputs = form.inputs | set(header.values()) | self.scripting.inputs | (extra or set())
         self.prompting.wire()
         self.prompting.start.click(generate, inputs, [self.job, self.refused, self.chosen], show_progress="hidden", concurrency_limit=8).then(None, js=REFRESH)
-        self.prompting.stop.click(lambda job: self._ask(job, "stop"), self.job, None, queue=False)
-        self.prompting.skip.click(lambda job: self._ask(job, "skip"), self.job, None, queue=False)
-        self.prompting.decode.click(lambda job: self._ask(job, "decode"), self.job, None, queue=False)
+        for button, kind in ((self.prompting.stop, "stop"), (self.prompting.skip, "skip"), (self.prompting.decode, "decode")):
+            button.click(self._asker(kind), self.job, None, queue=False)
         self.gallery.select(_index, None, self.chosen, show_progress="hidden").then(None, js=REFRESH)
         self.dice.click(lambda: -1, None, form.parts["seed"])
         self.swap.click(lambda w, h: (h, w), [form.parts["width"], form.parts["height"]], [form.parts["width"], form.parts["height"]])
         self.reuse.click(self._seed, [self.job, self.chosen], form.parts["seed"])
         self.zip.click(self._zipped, self.job, self.zip, show_progress="hidden")
-        page.fill(self._last, list(form.parts.values()))
         outputs = [self.status, self.gallery, self.infotext, self.prompting.stop, self.prompting.skip, self.prompting.decode, self.prompting.words, form.parts["styles"]]
-        page.follow(self._draw, outputs, [self.job, self.chosen, self.refused])
+        page.follow(self._draw, outputs, [self.job, self.chosen, self.refused], per_browser=True)
 
-    def _ask(self, job_id: str, kind: str) -> None:
-        """Ask the shown job for something."""
-        job = self._shown(job_id)
-        if job is not None:
-            asked(self.page.engine, job.id, kind)
+    def _asker(self, kind: str) -> Callable[[str, gr.Request], None]:
+        """What asks the shown job for something; it is always one of this browser's own."""
 
-    def _last(self) -> list[Any]:
-        """The form as it was when this tab was used last."""
-        job = self._shown("")
-        return self.form.restore({} if job is None else _base(job))
+        def ask(job_id: str, request: gr.Request) -> None:
+            job = self._shown(job_id, browser_of(request))
+            if job is not None:
+                asked(self.page.engine, job.id, kind)
 
-    def _shown(self, job: str) -> Job | None:
-        """The job this page started, else the newest of this kind of painting."""
+        return ask
+
+    def _shown(self, job: str, browser: str) -> Job | None:
+        """The job this page started, else the browser's newest of this kind of painting, so that a page that is opened again shows its own."""
         if job:
-            return self.page.engine.job(job)
-        jobs = (j for j in self.page.engine.jobs(LOOKED_BACK) if j.kind in KINDS)
+            with suppress(NotFound):
+                return self.page.engine.job(job)
+        jobs = (j for j in self.page.engine.jobs(LOOKED_BACK, browser=browser) if j.kind in KINDS)
         return next((j for j in jobs if bool(_base(j).get("init_image")) == (self.name == "img2img")), None)
 
-    def _draw(self, lang: str, job_id: str, chosen: int, refused: str) -> list[Any]:
+    def _draw(self, lang: str, browser: str, job_id: str, chosen: int, refused: str) -> list[Any]:
         """Status, pictures, infotext, the buttons that end it, and the embeddings and styles to pick from."""
         picks = [gr.update(choices=embedding_names(self.page.engine)), gr.update(choices=self.page.engine.style_names())]
-        job = self._shown(job_id)
+        job = self._shown(job_id, browser)
         still = [gr.update(interactive=False)] * 3
         if job is None:
             return [refused or note("", tell(lang, "The pictures will appear here.")), gr.skip(), "", *still, *picks]
@@ -160,21 +164,21 @@ class Painting:
             *picks,
         ]
 
-    def _seed(self, job_id: str, index: int) -> int:
+    def _seed(self, job_id: str, index: int, request: gr.Request) -> int:
         """The seed of the chosen finished picture; -1 when there is none."""
-        job = self._shown(job_id)
+        job = self._shown(job_id, browser_of(request))
         seeds = (job.result["seeds"] or [-1]) if job is not None and job.result else [-1]
         return int(seeds[_place(job, index, len(seeds))]) if job is not None else -1
 
-    def picture(self, job_id: str, index: int) -> str | None:
+    def picture(self, job_id: str, index: int, browser: str) -> str | None:
         """The path of the chosen finished picture."""
-        job = self._shown(job_id)
+        job = self._shown(job_id, browser)
         images = _pictures(job) if job is not None and job.result else []
         return str(images[min(index, len(images) - 1)]) if images else None
 
-    def _zipped(self, job_id: str) -> str:
+    def _zipped(self, job_id: str, request: gr.Request) -> str:
         """All pictures of the shown job in one file."""
-        job = self._shown(job_id)
+        job = self._shown(job_id, browser_of(request))
         images = [Path(p) for p in _pictures(job)] if job is not None and job.result else []
         if job is None or not images:
             raise gr.Error("There is no picture to pack yet; press Generate first.", print_exception=False)

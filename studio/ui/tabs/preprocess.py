@@ -2,6 +2,7 @@
 
 import shutil
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from html import escape
 from pathlib import Path
@@ -16,6 +17,8 @@ from studio.jobs import State
 from studio.projects.captioner_shelf import available
 from studio.requests import PreprocessRequest
 from studio.settings import Paths
+from studio.ui.browser import browser_of
+from studio.ui.keeping import reset_button
 from studio.ui.widgets import REFRESH, Form, Page, asked, failed, note, progress, submit, took
 from studio.ui.words import language, say, tell
 
@@ -47,6 +50,7 @@ def build(page: Page) -> PreprocessTab:
             with gr.Row(elem_classes=["buttons"]):
                 start = gr.Button(say("Preprocess"), variant="primary", elem_id="preprocess_start")
                 stop = gr.Button(say("Stop"), interactive=False, elem_id="preprocess_stop")
+                reset = reset_button("preprocess", form.parts.values)
         with gr.Column(scale=6, min_width=320):
             status = gr.HTML(elem_id="preprocess_status")
             result = gr.Gallery(label=say("Prepared pictures with their captions"), columns=4, height=330, object_fit="contain", elem_id="preprocess_gallery", format="png", interactive=False)
@@ -56,16 +60,17 @@ def build(page: Page) -> PreprocessTab:
                 look = gr.Button(say("Open in the data set room"), interactive=False, elem_id="preprocess_look")
             opened = gr.Textbox(visible=False)
 
-    def run(data: dict[Component, Any]) -> str:
+    def run(data: dict[Component, Any], request: gr.Request) -> str:
         values = form.values(data)
         values["destination"] = destination(page.engine.paths, values["destination"])
         values["source"] = located(page.engine.paths, values["source"])
-        return submit(page.engine, PreprocessRequest, values)[1]
+        return submit(page.engine, PreprocessRequest, values, browser_of(request))[1]
 
+    reset()
     start.click(run, form.inputs, refused, show_progress="hidden").then(None, js=REFRESH)
-    stop.click(lambda: _stop(page), None, None, queue=False)
+    stop.click(_stopper(page), None, None, queue=False)
     dropped.upload(_taker(page.engine.paths), dropped, [form.parts["source"], took_in, originals])
-    page.follow(_drawer(page), [status, result, originals, stop, use, look], [refused])
+    page.follow(_drawer(page), [status, result, originals, stop, use, look], [refused], per_browser=True)
     return PreprocessTab(form, originals, use, look, opened)
 
 
@@ -139,18 +144,22 @@ def _taker(paths: Paths) -> Any:
     return take
 
 
-def _stop(page: Page) -> None:
-    """Ask the preparing job to stop."""
-    job = page.engine.active("preprocess")
-    if job is not None:
-        asked(page.engine, job.id, "stop")
+def _stopper(page: Page) -> Callable[[gr.Request], None]:
+    """What asks the browser's preparing job to stop."""
+
+    def stop(request: gr.Request) -> None:
+        job = page.engine.active("preprocess", browser_of(request))
+        if job is not None:
+            asked(page.engine, job.id, "stop")
+
+    return stop
 
 
 def _drawer(page: Page) -> Any:
-    """The view of the newest preparing job."""
+    """The view of the browser's newest preparing job."""
 
-    def draw(lang: str, refused: str) -> list[Any]:
-        job = page.follower.newest("preprocess")
+    def draw(lang: str, browser: str, refused: str) -> list[Any]:
+        job = page.follower.newest("preprocess", browser)
         if job is None:
             return [
                 refused or note("", tell(lang, "Prepared pictures will appear here.")),

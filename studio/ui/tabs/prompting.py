@@ -1,14 +1,18 @@
 """What stands above the knobs of a painting: prompts with their token counters, styles, embeddings, the buttons that start and end it, and cards of networks."""
 
 import json
+from collections.abc import Callable, Sequence
 from html import escape
 from typing import Any
 
 import gradio as gr
+from gradio.components import Component
 
 from studio.errors import StudioError
+from studio.ui.browser import browser_of
 from studio.ui.catalogue import ZH
 from studio.ui.catalogue_cards import CARDS, SHARED
+from studio.ui.keeping import reset_button
 from studio.ui.notices import warnings
 from studio.ui.widgets import Form, Page
 from studio.ui.words import language, say
@@ -20,8 +24,8 @@ class Prompting:
     def __init__(self, page: Page, form: Form, name: str) -> None:
         self.page, self.form, self.name = page, form, name
 
-    def build(self) -> None:
-        """Make the components here."""
+    def build(self, reset: Callable[[], Sequence[Component]]) -> None:
+        """Make the components here; `reset` gives the fields that are put back to their defaults together."""
         with gr.Row():
             with gr.Column(scale=6):
                 self._prompt("prompt", say("What to paint; press Ctrl+Enter to start"), 2)
@@ -38,6 +42,7 @@ class Prompting:
                     self.clear = gr.Button("🗑", elem_classes=["tool"], elem_id=f"{self.name}_clear")
                     self.words = gr.Dropdown([], allow_custom_value=True, label=say("Insert an embedding"), elem_id=f"{self.name}_embeddings", interactive=True, min_width=150)
                 self.form.hold("styles", gr.Dropdown([], multiselect=True, allow_custom_value=True, label=say("Styles"), elem_id=f"{self.name}_styles", interactive=True))
+                self.reset = reset_button(self.name, reset)
 
     def _cards(self) -> None:
         """The place of the cards of networks, which static/cards.js draws over /studio/v1/networks."""
@@ -52,10 +57,12 @@ class Prompting:
     def wire(self) -> None:
         """Connect what needs nothing but the prompts."""
         prompt = self.form.parts["prompt"]
+        self.page.offers.add(self.form.parts["styles"], lambda name: name in self.page.engine.style_names())
         self.words.input(_inserted, [prompt, self.words], [prompt, self.words], show_progress="hidden")
         for field in ("prompt", "negative_prompt"):
             count = self._count_negative if field == "negative_prompt" else self._count
             self.form.parts[field].change(count, self.form.parts[field], getattr(self, f"{field}_count"), show_progress="hidden", trigger_mode="always_last", queue=False)
+        self.reset()
         self.clear.click(lambda: ["", ""], None, [prompt, self.form.parts["negative_prompt"]])
         self.paste.click(self._pasted, prompt, list(self.form.parts.values()), show_progress="hidden")
 
@@ -69,11 +76,11 @@ class Prompting:
         """The same for the negative prompt."""
         return self._count(text, request, negative=True)
 
-    def _pasted(self, text: str) -> list[Any]:
-        """The form as an infotext in the prompt says, or as the newest picture's does."""
+    def _pasted(self, text: str, request: gr.Request) -> list[Any]:
+        """The form as an infotext in the prompt says, or as that of the browser's newest picture does."""
         engine = self.page.engine
         if "Steps: " not in text:
-            done = next((j for j in engine.jobs(20, "generate") if j.result and j.result.get("infotexts")), None)
+            done = next((j for j in engine.jobs(20, "generate", browser_of(request)) if j.result and j.result.get("infotexts")), None)
             text = done.result["infotexts"][0] if done is not None and done.result else ""
         if not text:
             raise gr.Error("There is no infotext to paste: put one into the prompt, or paint a picture first.", print_exception=False)

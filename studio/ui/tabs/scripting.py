@@ -42,13 +42,13 @@ class Scripting:
         """What an event that reads the script takes as its inputs."""
         return {self.choice}.union(*(form.inputs for form in self.forms.values()))
 
-    def submit(self, values: dict[str, Any], data: dict[Component, Any]) -> tuple[str, str]:
-        """Queue a painting, alone or inside the chosen script; returns the job's id and a note to show."""
+    def submit(self, values: dict[str, Any], data: dict[Component, Any], browser: str) -> tuple[str, str]:
+        """Queue a painting of a browser, alone or inside the chosen script; returns the job's id and a note to show."""
         title = data[self.choice]
         cls = dict(SCRIPTS)[title]
         if cls is None:
-            return submit(self.page.engine, GenerateRequest, values)
-        return submit(self.page.engine, cls, {**self.forms[title].values(data), "base": values})
+            return submit(self.page.engine, GenerateRequest, values, browser)
+        return submit(self.page.engine, cls, {**self.forms[title].values(data), "base": values}, browser)
 
 
 def _plot(form: Form) -> None:

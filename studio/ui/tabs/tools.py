@@ -3,6 +3,7 @@
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from html import escape
+from pathlib import Path
 from typing import Any
 
 import gradio as gr
@@ -15,6 +16,8 @@ from studio.jobs import Job, State
 from studio.networks.saying import choices, said
 from studio.requests.tools import NO_VAE, BakeLoraRequest, ConvertRequest, ExtractLoraRequest, MergeLoraRequest, MergeRequest, MetadataRequest, ResizeLoraRequest
 from studio.settings import Paths
+from studio.ui.browser import browser_of
+from studio.ui.keeping import reset_button
 from studio.ui.live import View
 from studio.ui.widgets import REFRESH, Form, Page, asked, bar, duration, failed, note, progress, submit, took
 from studio.ui.words import language, say, tell
@@ -71,10 +74,12 @@ def build(page: Page) -> None:
     offers: list[Kept] = []
     with gr.Tabs(elem_id="tools_tabs"):
         for tool in TOOLS:
-            with gr.Tab(say(tool.title), id=f"tools_{tool.kind}"):
+            with gr.Tab(say(tool.title), id=f"tools_{tool.kind}", elem_id=f"tab_tools_{tool.kind}"):
                 _tool(page, tool, offers)
-        with gr.Tab(say("Metadata"), id="tools_metadata"):
+        with gr.Tab(say("Metadata"), id="tools_metadata", elem_id="tab_tools_metadata"):
             _metadata(page, offers)
+    for part, offer in offers:
+        page.offers.add(part, lambda name, offer=offer: name in offer(page.engine.paths) or Path(name).exists())
     page.follow(lambda lang: [gr.update(choices=offer(page.engine.paths)) for _, offer in offers], [part for part, _ in offers])
 
 
@@ -93,23 +98,25 @@ def _tool(page: Page, tool: Tool, offers: list[Kept]) -> None:
             with gr.Row(elem_classes=["buttons"]):
                 start = gr.Button(say(tool.button), variant="primary", elem_id=f"tools_{tool.kind}_start")
                 stop = gr.Button(say("Stop"), interactive=False, elem_id=f"tools_{tool.kind}_stop")
+                reset = reset_button(f"tools_{tool.kind}", form.parts.values)
             status = gr.HTML(elem_id=f"tools_{tool.kind}_status")
 
-    def run(data: dict[Component, Any]) -> str:
+    def run(data: dict[Component, Any], request: gr.Request) -> str:
         values = {name: value if value is not None else "" for name, value in form.values(data).items()}
-        return submit(page.engine, tool.request, values)[1]
+        return submit(page.engine, tool.request, values, browser_of(request))[1]
 
-    def halt() -> None:
-        job = page.engine.active(tool.kind)
+    def halt(request: gr.Request) -> None:
+        job = page.engine.active(tool.kind, browser_of(request))
         if job is not None:
             asked(page.engine, job.id, "stop")
 
+    reset()
     start.click(run, form.inputs, refused, show_progress="hidden").then(None, js=REFRESH)
     stop.click(halt, None, None, queue=False)
     needed = [form.parts[name] for name in (*tool.checkpoints, "lora", "loras") if name in form.parts and name not in tool.optional]
     for part in needed:
         part.change(None, js=REFRESH)
-    page.follow(_drawer(page, tool), [status, start, stop], [refused, *needed])
+    page.follow(_drawer(page, tool), [status, start, stop], [refused, *needed], per_browser=True)
 
 
 def _knob(page: Page, form: Form, tool: Tool, name: str, offers: list[Kept]) -> None:
@@ -145,10 +152,10 @@ def _lora_picker(page: Page, form: Form, tool: Tool, offers: list[Kept]) -> None
 
 
 def _drawer(page: Page, tool: Tool) -> Callable[..., Sequence[Any]]:
-    """What became of the newest job, and whether the tool can be started and stopped; what is missing is said."""
+    """What became of the browser's newest job, and whether the tool can be started and stopped; what is missing is said."""
 
-    def draw(lang: str, refused: str, *needed: str | None) -> list[Any]:
-        job = page.follower.newest(tool.kind)
+    def draw(lang: str, browser: str, refused: str, *needed: str | None) -> list[Any]:
+        job = page.follower.newest(tool.kind, browser)
         missing = "" if all((value or "").strip() for value in needed) else note("", tell(lang, "Choose the files first."))
         running = job is not None and not job.state.over
         text = refused + missing + (_shown(page, lang, job) if job is not None else "")

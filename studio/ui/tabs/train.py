@@ -18,8 +18,11 @@ from studio.projects.text_encodings import legacy_encoding
 from studio.projects.training_images import training_images
 from studio.requests import TrainRequest
 from studio.requests.train import config_class, subject_of
+from studio.settings import Paths
+from studio.ui.browser import browser_of
 from studio.ui.catalogue import ZH
 from studio.ui.forecasting import forecast_of, forecast_panel
+from studio.ui.keeping import reset_button
 from studio.ui.method_form import FIRST, MethodForm
 from studio.ui.presetting import Presetting
 from studio.ui.tabs.painting import Painting
@@ -59,6 +62,7 @@ def build(page: Page, txt2img: Painting, key: str = "") -> TrainTab:
             presets = Presetting(page, form)
             from_txt2img = _knobs(form)
             with gr.Row(elem_classes=["buttons"]):
+                reset = reset_button("train", lambda: [*form.restored, presets.intent, from_txt2img])
                 ahead = gr.Button(say("Forecast"), interactive=False, elem_id="train_ahead", scale=1)
                 start = gr.Button(say("Start training"), variant="primary", interactive=False, elem_id="train_start", scale=2)
             missing = gr.HTML(elem_id="train_missing", elem_classes=["reason"])
@@ -78,17 +82,26 @@ def build(page: Page, txt2img: Painting, key: str = "") -> TrainTab:
 
     inputs = form.inputs | {from_txt2img, page.checkpoint} | {txt2img.form.parts[there] for there in READ.values()}
     look = "() => { window.studio.refresh(); window.studio.training && window.studio.training.look(); }"
-    start.click(lambda data: submit(page.engine, TrainRequest, asked(data))[1], inputs, refused, show_progress="hidden").then(None, js=look)
-    ahead.click(lambda data: forecast_of(page.engine, asked(data)), inputs, refused, show_progress="hidden").then(None, js=REFRESH)
+
+    def train(data: dict[Component, Any], request: gr.Request) -> str:
+        return submit(page.engine, TrainRequest, asked(data), browser_of(request))[1]
+
+    def forecast_settings(data: dict[Component, Any], request: gr.Request) -> str:
+        return forecast_of(page.engine, asked(data), browser_of(request))
+
+    start.click(train, inputs, refused, show_progress="hidden").then(None, js=look)
+    ahead.click(forecast_settings, inputs, refused, show_progress="hidden").then(None, js=REFRESH)
     form.wire()
     presets.wire()
+    reset()
     clone.click(lambda text: [gr.Tabs(selected="train"), *_cloned(form, text)], cloned, [page.tabs, *form.restored], show_progress="hidden").then(None, js=REFRESH)
     for part in (form.method, *(form.parts[name] for name in ("embedding", "name", "data"))):
         part.change(None, js=REFRESH)
-    page.fill(lambda: _last(page, form), form.restored)
+    page.copies[form.before] = form.method
+    _offer(page, form)
     chosen = [form.parts[name] for name in ("embedding", "data", "template")]
     page.follow(_shelved(page), [*chosen, form.parts["start_from"], start, ahead, missing], [form.method, *chosen, form.parts["name"], refused])
-    page.follow(lambda lang: [forecast_panel(page.engine, lang)], [forecast])
+    page.follow(lambda lang, browser: [forecast_panel(page.engine, lang, browser)], [forecast], per_browser=True)
     return TrainTab(form)
 
 
@@ -136,10 +149,21 @@ def _cloned(form: MethodForm, text: str) -> list[Any]:
     return form.restore_all(str(values.pop("method", FIRST)), values)
 
 
-def _last(page: Page, form: MethodForm) -> list[Any]:
-    """The form as it was for the newest training."""
-    job = page.follower.newest("train")
-    return form.restore_all("", {}) if job is None else form.restore_all(str(job.request.get("method", FIRST)), job.request["config"])
+def _offer(page: Page, form: MethodForm) -> None:
+    """What the form's dropdowns of files may hold."""
+    paths, parts = page.engine.paths, form.parts
+    page.offers.add(parts["embedding"], lambda name: name in embedding_names(page.engine), lambda: next(iter(embedding_names(page.engine)), None))
+    page.offers.add(parts["data"], lambda name: _is_folder(paths, name))
+    page.offers.add(parts["template"], lambda name: name in shelves.templates(paths))
+    page.offers.add(parts["start_from"], lambda name: name in (*shelves.loras(paths), *shelves.hypernetworks(paths)), lambda: "")
+
+
+def _is_folder(paths: Paths, name: str) -> bool:
+    """Whether a data set is there; `name` is its path, or one that begins at the root."""
+    try:
+        return Path(located(paths, name)).is_dir()
+    except (StudioError, OSError):
+        return False
 
 
 def _read(values: dict[str, Any]) -> dict[str, Any]:

@@ -11,7 +11,7 @@ from studio.ui.words import say
 def build(page: Page) -> Painting:
     """Prompts, knobs and pictures."""
     painting = Painting(page, "txt2img")
-    painting.prompting.build()
+    painting.prompting.build(painting.fields)
     with gr.Row():
         with gr.Column(scale=5, min_width=320):
             painting.knobs()
