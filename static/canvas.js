@@ -100,10 +100,13 @@
 
     async load(path) {
       if (!path) return this.empty();
-      if (path === this.path) return undefined;
+      if (path === this.path || path === this.loading) return undefined;
+      this.loading = path;
       const image = new Image();
       image.src = this.address(path);
       await image.decode();
+      if (this.loading !== path) return undefined;
+      this.loading = "";
       this.path = path;
       this.base.width = image.naturalWidth;
       this.base.height = image.naturalHeight;
@@ -136,12 +139,12 @@
     follow(tries = 20) {
       const path = this.field("picture")?.value, mode = JSON.parse(this.root.dataset.modes || "{}")[document.querySelector(`#${this.name}_mode input:checked`)?.value];
       if (mode && mode !== this.mode) this.setMode(mode);
-      if (path && !this.path) this.load(path);
+      if (path && !this.path && !this.loading) this.load(path);
       if (tries) setTimeout(() => this.follow(tries - 1), 100);
     }
 
     empty() {
-      this.path = "";
+      this.path = this.loading = "";
       this.base.width = 0;
       this.ink.resize(0, 0);
       this.root.classList.remove("filled");

@@ -181,9 +181,8 @@ def test_what_is_gone_is_replaced_with_a_notice_in_the_persons_language(visit: V
     style.write_text("name,prompt,negative_prompt\nold style,{prompt} in oil,\n", encoding="utf-8")
     page = visit(locale="zh-CN")
     page.wait_for_selector("#txt2img_styles input")
-    page.evaluate(
-        "localStorage.setItem('studio-forms', JSON.stringify({checkpoint: 'gone.safetensors', txt2img_styles: ['old style', 'gone style'], train_method: 'no such method', txt2img_sampler: 'DDIM'}))"
-    )
+    kept = {"checkpoint": "gone.safetensors", "txt2img_styles": ["old style", "gone style"], "train_method": "no such method", "txt2img_sampler": "DDIM"}
+    page.evaluate("(kept) => localStorage.setItem('studio-forms', JSON.stringify(kept))", kept)
     reloaded(page)
     toast = page.locator(".toast-body")
     expect(toast.first).to_contain_text("gone.safetensors 已不存在")
@@ -214,5 +213,7 @@ def test_the_picture_and_the_strokes_on_the_canvas_survive_a_reload(visit: Visit
     reloaded(page)
     expect(page.locator("#img2img_canvas .canvas-info")).to_contain_text("128 × 96")
     page.wait_for_function(f"{painted} === 255")
-    page.locator("#img2img_canvas [data-file=open]").set_input_files(path)
+    other = tmp_path / "red.png"
+    Image.new("RGB", (128, 96), "red").save(other)
+    page.locator("#img2img_canvas [data-file=open]").set_input_files(other)
     page.wait_for_function(f"{painted} === 0")
