@@ -109,7 +109,7 @@ class Page:
                 values[part] = {**before, "value": value} if isinstance(before, dict) else value
             values |= {part: kept.values[source] for part, source in self.copies.items() if source in kept.values}
             if kept.notices:
-                gr.Warning("\n".join(kept.notices))
+                gr.Warning("\n".join(kept.notices), duration=None)
             return [json.dumps(kept.replaced), *(_news(part, values[part]) if part in values else gr.skip() for part in filled)]
 
         return fill

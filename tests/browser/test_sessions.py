@@ -2,6 +2,7 @@
 
 import json
 import re
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -39,12 +40,21 @@ def visit(browser: Browser, studio: Studio) -> Iterator[Visit]:
 def opened(page: Page) -> None:
     """Wait until the page is as it was left."""
     page.wait_for_selector("#engine .chip")
-    page.wait_for_function("window.studio.forms.ready()")
+    while not page.evaluate("window.studio.forms.ready()"):
+        page.wait_for_timeout(100)
 
 
 def reloaded(page: Page) -> None:
     page.reload()
     opened(page)
+
+
+def until(page: Page, field: str, wanted: str) -> None:
+    """Wait until the browser has kept a value; a page in the background draws no frames, so it is asked again and again."""
+    end = time.monotonic() + LONG / 1000
+    while (kept := json.loads(page.evaluate("localStorage['studio-forms'] || '{}'")).get(field)) != wanted:
+        assert time.monotonic() < end, f"{field}: {kept!r}"
+        page.wait_for_timeout(100)
 
 
 def value(page: Page, field: str) -> str:
@@ -157,7 +167,7 @@ def test_a_reload_keeps_every_kind_of_field_of_every_tab(visit: Visit) -> None:
     page.locator("#txt2img_reset").click()
     expect(page.locator("#txt2img_prompt textarea")).to_have_value("")
     expect(page.locator("#txt2img_sampler input")).not_to_have_value("DDIM")
-    page.wait_for_function("JSON.parse(localStorage['studio-forms']).txt2img_prompt === ''")
+    until(page, "txt2img_prompt", "")
     reloaded(page)
     assert value(page, "txt2img_prompt") == ""
     tab(page, "Train")
@@ -169,8 +179,8 @@ def test_two_pages_of_one_browser_do_not_undo_each_other(visit: Visit) -> None:
     two = visit(one.context)
     fill(one, "txt2img_prompt", "a cat")
     fill(two, "txt2img_negative_prompt", "blurry")
-    for name in ("prompt", "negative_prompt"):
-        one.wait_for_function(f"JSON.parse(localStorage['studio-forms']).txt2img_{name}")
+    until(one, "txt2img_prompt", "a cat")
+    until(two, "txt2img_negative_prompt", "blurry")
     assert (value(one, "txt2img_negative_prompt"), value(two, "txt2img_prompt")) == ("", "")
     three = visit(one.context)
     assert (value(three, "txt2img_prompt"), value(three, "txt2img_negative_prompt")) == ("a cat", "blurry")
