@@ -254,7 +254,8 @@ def _cookie(scope: Scope) -> str:
 
 def _remembered(scope: Scope, answer: Response, secret: str) -> Response:
     """Give the cookie of a session along."""
-    answer.set_cookie(_cookie_name(scope), secret, max_age=LASTING, httponly=True, samesite="lax", secure=scope.get("scheme") == "https")
+    secure = "https" in (scope.get("scheme"), Headers(scope=scope).get("x-forwarded-proto", "").partition(",")[0].strip())
+    answer.set_cookie(_cookie_name(scope), secret, max_age=LASTING, httponly=True, samesite="lax", secure=secure)
     answer.headers["Cache-Control"] = "no-store"
     return answer
 

@@ -44,7 +44,9 @@ def serve(arguments: argparse.Namespace, paths: Paths) -> int:
     if not arguments.no_browser:
         threading.Timer(1.0, webbrowser.open, (urls[0],)).start()  # when the server has begun to listen
     try:
-        uvicorn.run(app, host=host, port=port, log_level="warning", timeout_graceful_shutdown=2)
+        uvicorn.run(
+            app, host=host, port=port, log_level="warning", timeout_graceful_shutdown=2, proxy_headers=False
+        )  # X-Forwarded-For would let who guesses passwords through a tunnel choose an address
     finally:
         engine.close()
     return 0

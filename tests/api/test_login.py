@@ -60,7 +60,9 @@ def test_the_login_page_says_nothing_of_the_studio_and_lets_in(whole: object) ->
 
 def test_the_cookie_goes_over_https_alone_where_the_page_does(engine: Engine) -> None:
     client = TestClient(bare_app(engine, Access(page=ANN)), base_url="https://127.0.0.1")
-    assert "; secure" in client.post("/login", data={"username": "ann", "password": "secret"}).headers["set-cookie"].lower()
+    behind = TestClient(bare_app(engine, Access(page=ANN)), headers={"X-Forwarded-Proto": "https"})
+    for each in (client, behind):
+        assert "; secure" in each.post("/login", data={"username": "ann", "password": "secret"}).headers["set-cookie"].lower()
 
 
 def test_page_and_api_with_accounts_of_their_own(engine: Engine) -> None:
