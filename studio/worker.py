@@ -34,6 +34,7 @@ SERVICES: tuple[tuple[str, str], ...] = (
     ("plot", "studio.services.scripts"),
     ("prompt_matrix", "studio.services.scripts"),
     ("prompts_from_file", "studio.services.scripts"),
+    ("sd_upscale", "studio.services.sd_upscale"),
     ("interrogate", "studio.services.interrogation"),
     ("extras", "studio.services.extras"),
     ("residence", "studio.services.residence"),
@@ -74,6 +75,7 @@ SHORT = (
     "plot",
     "prompt_matrix",
     "prompts_from_file",
+    "sd_upscale",
     "average",
     "run_grid",
 )

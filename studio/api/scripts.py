@@ -5,16 +5,18 @@ from typing import Any, get_args
 
 from fastapi import APIRouter
 
+from studio import shelves
 from studio.api.sdapi_models import Painting
 from studio.config import Config
 from studio.errors import InputError
-from studio.requests import GenerateRequest, PlotRequest, PromptMatrixRequest, PromptsFromFileRequest
+from studio.requests import GenerateRequest, PlotRequest, PromptMatrixRequest, PromptsFromFileRequest, SdUpscaleRequest
 from studio.requests.axes import AxisName, joined
 
 router = APIRouter(prefix="/sdapi/v1")
 Convert = Callable[[Any], Any]
 
 SOFT_INPAINTING = "soft inpainting"
+SD_UPSCALE = "SD upscale"
 SOFT_FIELDS = ("soft_inpainting", "soft_schedule_bias", "soft_preservation", "soft_contrast", "soft_mask_influence", "soft_difference_threshold", "soft_difference_contrast")
 """Fields of our request in the order of the script's arguments."""
 SOFT_LABELS = ("Soft inpainting", "Schedule bias", "Preservation strength", "Transition contrast boost", "Mask influence", "Difference threshold", "Difference contrast")
@@ -26,6 +28,7 @@ AXES_IMG2IMG = ("Nothing", "Seed", "Var. seed", "Var. strength", "Steps", "CFG S
 """Axes by the number that clients send for them; later ones changed their numbers between versions, so clients name them."""
 ARGUMENTS: dict[str, tuple[str, ...]] = {
     "Prompt matrix": ("Put variable parts at start of prompt", "Use different seed for each picture", "Select prompt", "Select joining char", "Grid margins (px)"),
+    SD_UPSCALE: ("", "Tile overlap", "Upscaler", "Scale Factor"),
     "Prompts from file or textbox": ("Iterate seed every line", "Use same random seed for all lines", "Insert prompts at the", "List of prompt inputs"),
     "X/Y/Z plot": (
         *(f"{axis} {word}" for axis in "XYZ" for word in ("type", "values", "chosen values")),
@@ -115,7 +118,27 @@ def _lines(given: list[Any], request: GenerateRequest) -> Config:
     return PromptsFromFileRequest.check({**_placed(fields, given), "base": request.model_dump()})
 
 
-SCRIPTS: tuple[tuple[str, Callable[[list[Any], GenerateRequest], Config]], ...] = (("Prompt matrix", _matrix), ("Prompts from file or textbox", _lines), ("X/Y/Z plot", _plot))
+def _upscale(given: list[Any], request: GenerateRequest) -> Config:
+    """SD upscale: a note of the form, overlap, upscaler by name or by its place in the list, scale factor."""
+    values = _placed({1: ("overlap", int), 2: ("upscaler", _upscaler), 3: ("scale", float)}, given)
+    return SdUpscaleRequest.check({**values, "base": request.model_dump()})
+
+
+def _upscaler(given: Any) -> str:
+    """An upscaler by its name, or one of the plain ones by its place; raises InputError."""
+    if not isinstance(given, int):
+        return str(given)
+    if not 0 <= given < len(shelves.PLAIN_UPSCALERS):
+        raise InputError(f"SD upscale: there is no upscaler with the number {given}.", "Send its name, as /sdapi/v1/upscalers gives it.")
+    return shelves.PLAIN_UPSCALERS[given]
+
+
+SCRIPTS: tuple[tuple[str, Callable[[list[Any], GenerateRequest], Config]], ...] = (
+    ("Prompt matrix", _matrix),
+    ("Prompts from file or textbox", _lines),
+    ("X/Y/Z plot", _plot),
+    (SD_UPSCALE, _upscale),
+)
 """Name of a script, and how its arguments become a request."""
 
 
@@ -123,13 +146,13 @@ SCRIPTS: tuple[tuple[str, Callable[[list[Any], GenerateRequest], Config]], ...] 
 def scripts() -> dict[str, list[str]]:
     """Scripts of both tabs."""
     names = [title.lower() for title, _ in SCRIPTS]
-    return {"txt2img": names, "img2img": [*names, SOFT_INPAINTING]}
+    return {"txt2img": [name for name in names if name != SD_UPSCALE.lower()], "img2img": [*names, SOFT_INPAINTING]}
 
 
 @router.get("/script-info")
 def script_info() -> list[dict[str, Any]]:
     """Scripts of both tabs, their arguments in A1111's order."""
-    found = [{"name": title.lower(), "is_alwayson": False, "is_img2img": tab, "args": _arguments(ARGUMENTS[title])} for tab in (False, True) for title, _ in SCRIPTS]
+    found = [{"name": title.lower(), "is_alwayson": False, "is_img2img": tab, "args": _arguments(ARGUMENTS[title])} for tab in (False, True) for title, _ in SCRIPTS if tab or title != SD_UPSCALE]
     return [*found, {"name": SOFT_INPAINTING, "is_alwayson": True, "is_img2img": True, "args": _arguments(SOFT_LABELS)}]
 
 

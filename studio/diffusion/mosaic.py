@@ -8,28 +8,34 @@ from torch import Tensor
 from studio.cancellation import raise_if_stopped
 
 
-def in_tiles(x: Tensor, work: Callable[[Tensor], Tensor], tile: int, overlap: int, scale: int) -> Tensor:
-    """`work` over a map [b, c, h, w] in square tiles of at most `tile`, as one map [b, c', scale h, scale w] of floats on the CPU.
+def in_tiles(x: Tensor, work: Callable[[Tensor], Tensor], tile: int | tuple[int, int], overlap: int, scale: int) -> Tensor:
+    """`work` over a map [b, c, h, w] in tiles of at most `tile` (a side, or height and width), as one map [b, c', scale h, scale w] of floats on the CPU.
 
     `work` makes each tile `scale` times larger. Neighbours share at least `overlap`: its outer quarters are context that is thrown away, over the rest one
     tile fades into the next. Raises Stopped.
     """
     height, width = x.shape[-2:]
-    rows, columns = _starts(height, tile, overlap), _starts(width, tile, overlap)
+    high, wide = (tile, tile) if isinstance(tile, int) else tile
+    rows, columns = _starts(height, high, overlap), _starts(width, wide, overlap)
     if len(rows) == len(columns) == 1:
         return work(x).float().cpu()
-    down, across = _weights(rows, min(tile, height), overlap, height, scale), _weights(columns, min(tile, width), overlap, width, scale)
+    down, across = _weights(rows, min(high, height), overlap, height, scale), _weights(columns, min(wide, width), overlap, width, scale)
     result: Tensor | None = None
     for top, fade_y in zip(rows, down, strict=True):
         for left, fade_x in zip(columns, across, strict=True):
             raise_if_stopped()
-            done = work(x[..., top : top + tile, left : left + tile]).float().cpu()
+            done = work(x[..., top : top + high, left : left + wide]).float().cpu()
             if result is None:
                 result = done.new_zeros(*done.shape[:2], height * scale, width * scale)
             y, x_ = top * scale, left * scale
             result[..., y : y + len(fade_y), x_ : x_ + len(fade_x)] += done * fade_y[:, None] * fade_x
     assert result is not None
     return result
+
+
+def tile_count(size: tuple[int, int], tile: tuple[int, int], overlap: int) -> int:
+    """How many tiles of (height, width) `in_tiles` cuts a map of (height, width) into."""
+    return len(_starts(size[0], tile[0], overlap)) * len(_starts(size[1], tile[1], overlap))
 
 
 def _starts(length: int, tile: int, overlap: int) -> list[int]:

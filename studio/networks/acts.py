@@ -25,7 +25,7 @@ SIGNATURES = ((b"\x89PNG\r\n\x1a\n", ".png", "image/png"), (b"\xff\xd8\xff", ".j
 CARD = ("description", "author", "trigger_phrase", "tags")
 """Texts of the model card that a person may write into a file."""
 LONGEST_TITLE = 500
-PAINTING = ("generate", "plot", "prompt_matrix", "prompts_from_file")
+PAINTING = ("generate", "plot", "prompt_matrix", "prompts_from_file", "sd_upscale")
 """Kinds of jobs that make pictures."""
 
 

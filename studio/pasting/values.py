@@ -56,7 +56,7 @@ _HANDLED = frozenset(
 ) | {*("Hires resize", "Hires sampler", "Hires schedule type", "Hypernet", "Hypernet strength")}
 """Keys with a function of their own below."""
 _TOLD = frozenset({"Version", "User", "TI hashes", "Lora hashes", "Init image hash", "Batch size", "Batch pos", "Script", "Model override", "Hypernet hash"}) | {
-    *("Hashes", "Civitai resources", "Civitai metadata", "Created Date")
+    *("Hashes", "Civitai resources", "Civitai metadata", "Created Date", "SD upscale overlap", "SD upscale upscaler")
 }
 """Keys that tell about a picture and ask for nothing."""
 _UNIFORM_BEFORE = (1, 9)

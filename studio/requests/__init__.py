@@ -19,6 +19,7 @@ from studio.requests.preprocess import PreprocessRequest
 from studio.requests.residence import ResidenceRequest
 from studio.requests.run_grid import RunGridRequest
 from studio.requests.scripts import PlotRequest, PromptMatrixRequest, PromptsFromFileRequest
+from studio.requests.sd_upscale import SdUpscaleRequest
 from studio.requests.sheet import SheetRequest
 from studio.requests.tools import BakeLoraRequest, ConvertRequest, ExtractLoraRequest, MergeLoraRequest, MergeRequest, ResizeLoraRequest
 from studio.requests.train import CreateEmbeddingRequest, TrainRequest
@@ -34,6 +35,7 @@ REQUESTS: tuple[tuple[str, type[Config]], ...] = (
     ("plot", PlotRequest),
     ("prompt_matrix", PromptMatrixRequest),
     ("prompts_from_file", PromptsFromFileRequest),
+    ("sd_upscale", SdUpscaleRequest),
     ("interrogate", InterrogateRequest),
     ("extras", ExtrasRequest),
     ("residence", ResidenceRequest),

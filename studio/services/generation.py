@@ -3,7 +3,7 @@
 import random
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext, suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
@@ -53,10 +53,20 @@ class Painter:
     networks: Worn | None = None
 
 
-def run(request: GenerateRequest, lane: Lane, desk: Desk) -> dict[str, Any]:
-    """Paint, save and describe; a stop keeps what is there, a skip ends the batch in hand."""
+@dataclass(frozen=True)
+class Work:
+    """How the images of one batch are made, how many sampling runs that takes, and what the infotext says about it."""
+
+    paint: Callable[[Painter, GenerateRequest], list[Image.Image]]
+    runs: int = 1
+    facts: Mapping[str, str] = field(default_factory=dict)
+
+
+def run(request: GenerateRequest, lane: Lane, desk: Desk, work: Work | None = None) -> dict[str, Any]:
+    """Paint (or do other `work` on each batch), save and describe; a stop keeps what is there, a skip ends the batch in hand."""
     request = _settled(request, desk)
-    telling = Telling(lane, request)
+    work = work or Work(paint_batch, 2 if request.hires else 1)
+    telling = Telling(lane, request, work.runs)
     with desk.cache.lend(request.checkpoint, request.vae) as model, dressed(model, prompt_passes(request), desk) as outfit:
         words = {**desk.words(f"{request.prompt}\n{request.negative_prompt}\n{request.hires_prompt}\n{request.hires_negative_prompt}"), **outfit.words}
         painter = Painter(model, words, telling.of(model), desk.cache, telling.warn, lambda picture, name, size: _enlarged(desk, picture, name, size), outfit)
@@ -64,11 +74,12 @@ def run(request: GenerateRequest, lane: Lane, desk: Desk) -> dict[str, Any]:
             telling.warn(note)
         used = dict.fromkeys(name for texts in _passes(request) for name in used_embeddings(texts, words, _looks(request)))
         gallery = Gallery(desk, {"Lora hashes": outfit.hashes, "TI hashes": desk.word_hashes(used)})
+        gallery.hashes |= work.facts
         for batch in range(request.batch_count):
             asked = _batch(request, batch)
             telling.begin(batch)
             with suppress(Stopped):
-                for i, picture in enumerate(_paint(painter, asked)):
+                for i, picture in enumerate(work.paint(painter, asked)):
                     gallery.add(picture, asked, i, model)
                     lane.emit("saved", path=str(gallery.paths[-1]))
             if lane.stopping():
@@ -79,7 +90,7 @@ def run(request: GenerateRequest, lane: Lane, desk: Desk) -> dict[str, Any]:
 
 def paint(model: Model, request: GenerateRequest, words: Mapping[str, Tensor], on_step: OnStep | None = None) -> list[Image.Image]:
     """One batch of pictures; touches no global randomness and writes nothing. Raises StudioError in words."""
-    return _paint(Painter(model, words, on_step), request)
+    return paint_batch(Painter(model, words, on_step), request)
 
 
 def _settled(request: GenerateRequest, desk: Desk) -> GenerateRequest:
@@ -103,11 +114,11 @@ def _settled(request: GenerateRequest, desk: Desk) -> GenerateRequest:
 
 def _batch(request: GenerateRequest, batch: int) -> GenerateRequest:
     """The request of one batch: seeds count on from batch to batch, or the variation's where there is one."""
-    field = "variation_seed" if request.variation_strength else "seed"
-    return request.model_copy(update={field: (getattr(request, field) + batch * request.batch_size) % SEED_LIMIT})
+    name = "variation_seed" if request.variation_strength else "seed"
+    return request.model_copy(update={name: (getattr(request, name) + batch * request.batch_size) % SEED_LIMIT})
 
 
-def _paint(painter: Painter, request: GenerateRequest) -> list[Image.Image]:
+def paint_batch(painter: Painter, request: GenerateRequest) -> list[Image.Image]:
     """One batch, from noise or a picture to finished pictures."""
     model = painter.model
     size = repainting.working_size(model, request)

@@ -18,11 +18,12 @@ from studio.requests.generate import GenerateRequest
 class Telling:
     """One job's voice; every step of every walk passes through it."""
 
-    def __init__(self, lane: Lane, request: GenerateRequest) -> None:
+    def __init__(self, lane: Lane, request: GenerateRequest, runs: int = 1) -> None:
+        """`runs`: how many sampling runs a batch takes."""
         self.lane, self.request = lane, request
         self.notes: list[str] = []
         self._began = time.monotonic()
-        self._walks = request.batch_count * (2 if request.hires else 1)
+        self._walks = request.batch_count * runs
         self._done = 0.0
         self._step = 0
         self._batch = 0

@@ -115,6 +115,7 @@ def test_options_have_every_name_of_a1111_s_and_come_back_as_they_are_set(client
 def test_flags_scripts_and_memory(client: Client, served: Engine) -> None:
     assert client.get("cmd-flags")["data_dir"] == str(served.paths.root)
     assert "x/y/z plot" in client.get("scripts")["txt2img"]
+    assert [tab for tab, names in client.get("scripts").items() if "sd upscale" in names] == ["img2img"]
     assert {"name", "is_alwayson", "is_img2img", "args"} == set(client.get("script-info")[0])
     memory = client.get("memory")
     assert 0 < memory["ram"]["free"] < memory["ram"]["total"]

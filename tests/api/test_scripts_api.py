@@ -6,7 +6,8 @@ from PIL import Image
 from studio.api.scripts import scripted
 from studio.api.sdapi_models import Txt2Img
 from studio.engine import Engine
-from studio.requests import GenerateRequest, PlotRequest, PromptMatrixRequest, PromptsFromFileRequest
+from studio.errors import InputError
+from studio.requests import GenerateRequest, PlotRequest, PromptMatrixRequest, PromptsFromFileRequest, SdUpscaleRequest
 from tests.api.served import EVERY_FIELD, Client, Refused, base64_of, picture_of
 
 SMALL = {"steps": 1, "width": 64, "height": 64}
@@ -37,6 +38,11 @@ def test_scripts_become_requests() -> None:
     lines = made("prompts from file or textbox", [True, False, "a dog\na cat"])
     assert isinstance(lines, PromptsFromFileRequest)
     assert (lines.iterate_seed, lines.text) == (True, "a dog\na cat")
+    upscale = scripted(Txt2Img(script_name="sd upscale", script_args=["", 32, 1, 1.5]), GenerateRequest(init_image="a.png", width=128, height=128))
+    assert isinstance(upscale, SdUpscaleRequest)
+    assert (upscale.overlap, upscale.upscaler, upscale.scale, upscale.base.init_image) == (32, "Lanczos", 1.5, "a.png")
+    with pytest.raises(InputError, match="use it in img2img"):
+        made("SD upscale", ["", 64, "None", 2])
     newer = made("prompts from file or textbox", [False, True, "end", "a dog"])
     assert (newer.same_seed, newer.position, newer.text) == (True, "end", "a dog")
 

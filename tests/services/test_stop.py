@@ -88,6 +88,7 @@ def requests(paths: Paths) -> dict[str, dict[str, Any]]:
         "plot": {"base": base, "x_axis": "Seed", "x_values": "1,2,3"},
         "prompt_matrix": {"base": {**base, "prompt": "a cat|red|at night"}},
         "prompts_from_file": {"base": base, "text": "a cat\na dog\na car"},
+        "sd_upscale": {"base": {**base, "init_image": first, "batch_count": 3}, "upscaler": "Lanczos", "overlap": 16},
         "interrogate": {"image": first, "captioner": "BLIP, DeepBooru"},
         "extras": {"images": (first, first, first), "scale": 2},
         "import": {"folder": str(paths.root / "imported"), "source": pictures},

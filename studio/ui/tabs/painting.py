@@ -22,7 +22,7 @@ from studio.ui.words import say, tell
 
 LOOKED_BACK = 50
 """Jobs among which the newest picture is sought when a page opens."""
-KINDS = ("generate", "plot", "prompt_matrix", "prompts_from_file")
+KINDS = ("generate", "plot", "prompt_matrix", "prompts_from_file", "sd_upscale")
 """Kinds of jobs that paint."""
 HEADER = ("checkpoint", "vae", "clip_skip")
 """Fields that stand in the page's header."""

@@ -5,9 +5,11 @@ from typing import Any
 import gradio as gr
 from gradio.components import Component
 
+from studio import shelves
 from studio.config import Config
 from studio.requests import GenerateRequest
 from studio.requests.scripts import PlotRequest, PromptMatrixRequest, PromptsFromFileRequest
+from studio.requests.sd_upscale import SdUpscaleRequest
 from studio.ui.widgets import Form, Page, submit
 from studio.ui.words import say
 
@@ -16,6 +18,7 @@ SCRIPTS: tuple[tuple[str, type[Config] | None], ...] = (
     ("Prompt matrix", PromptMatrixRequest),
     ("Prompts from file or textbox", PromptsFromFileRequest),
     ("X/Y/Z plot", PlotRequest),
+    ("SD upscale", SdUpscaleRequest),
 )
 """Name in the list, and the request that carries it."""
 
@@ -25,15 +28,19 @@ class Scripting:
 
     def __init__(self, page: Page, name: str) -> None:
         self.page, self.name = page, name
-        self.forms = {title: Form(cls, f"{name}_{title.split()[0].lower().replace('/', '')}") for title, cls in SCRIPTS if cls is not None}
+        self.scripts = {title: cls for title, cls in SCRIPTS if cls is not SdUpscaleRequest or name == "img2img"}
+        self.forms = {title: Form(cls, f"{name}_{title.split()[0].lower().replace('/', '')}") for title, cls in self.scripts.items() if cls is not None}
 
     def build(self) -> None:
         """Make the components here."""
-        self.choice = gr.Dropdown([title for title, _ in SCRIPTS], value="None", label=say("Script"), elem_id=f"{self.name}_script")
+        self.choice = gr.Dropdown(list(self.scripts), value="None", label=say("Script"), elem_id=f"{self.name}_script")
         boxes = []
         for title, form in self.forms.items():
             with gr.Group(visible=False, elem_id=f"{form.prefix}_box") as box:
-                _PANELS[title](form)
+                if title == "SD upscale":
+                    _upscale(form, shelves.upscalers(self.page.engine.paths, latent=False))
+                else:
+                    _PANELS[title](form)
             boxes.append(box)
         self.choice.change(lambda choice: [gr.update(visible=title == choice) for title in self.forms], self.choice, boxes, show_progress="hidden")
 
@@ -45,7 +52,7 @@ class Scripting:
     def submit(self, values: dict[str, Any], data: dict[Component, Any], browser: str) -> tuple[str, str]:
         """Queue a painting of a browser, alone or inside the chosen script; returns the job's id and a note to show."""
         title = data[self.choice]
-        cls = dict(SCRIPTS)[title]
+        cls = self.scripts[title]
         if cls is None:
             return submit(self.page.engine, GenerateRequest, values, browser)
         return submit(self.page.engine, cls, {**self.forms[title].values(data), "base": values}, browser)
@@ -78,6 +85,13 @@ def _lines(form: Form) -> None:
     form.add("position", info=None)
     form.add("text", lines=5)
     form.add("margin", info=None)
+
+
+def _upscale(form: Form, upscalers: list[str]) -> None:
+    """What enlarges the image, how much, and how far tiles overlap."""
+    form.hold("upscaler", gr.Dropdown(upscalers, value="None", label=say("Upscaler"), elem_id=f"{form.prefix}_upscaler"))
+    with gr.Row():
+        form.add("overlap", "scale")
 
 
 _PANELS = {"Prompt matrix": _matrix, "Prompts from file or textbox": _lines, "X/Y/Z plot": _plot}
