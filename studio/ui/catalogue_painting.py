@@ -61,6 +61,7 @@ PAINTING: dict[str, str] = {
     "How much surrounding is shown to the model when only the masked part is repainted.": "仅重绘遮罩部分时，给模型看的周围范围。",
     "Apply color correction to match original colors": "校正颜色以匹配原图",
     "Give the result the colours of the picture it began from.": "让结果的颜色与原图一致。",
+    "Sd upscale": "SD 放大 SD upscale",
     "Tile overlap": "分块重叠像素",
     "Pixels that neighboring tiles share; too few show seams.": "相邻分块重叠的像素数；太少会看到接缝。",
     "Scale Factor": "缩放系数",
