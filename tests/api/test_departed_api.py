@@ -1,11 +1,11 @@
 """A client of A1111's API that closes its connection, on a real server: its job is taken off the queue while it waits, and goes on once it runs."""
 
+import json
 import socket
 import threading
 import time
 from collections.abc import Iterator
 
-import httpx
 import pytest
 import uvicorn
 
@@ -46,31 +46,27 @@ def until(condition: object) -> None:
         time.sleep(0.05)
 
 
+def asked(address: str, prompt: str) -> socket.socket:
+    """An open connection over which a picture was asked for."""
+    port, body = int(address.rpartition(":")[2]), json.dumps({"prompt": prompt, "steps": 1}).encode()
+    connection = socket.create_connection(("127.0.0.1", port), timeout=PATIENCE)
+    connection.sendall(b"POST /sdapi/v1/txt2img HTTP/1.1\r\nHost: 127.0.0.1:%d\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n%b" % (port, len(body), body))
+    return connection
+
+
 def test_only_the_waiting_job_of_a_client_that_left_is_taken_off(engine: Engine, address: str) -> None:
-    left, stays, running = (httpx.Client(base_url=address, timeout=0.5 if leaves else PATIENCE) for leaves in (True, False, True))
-    answers: list[int] = []
-
-    def ask(client: httpx.Client, prompt: str) -> None:
-        try:
-            answers.append(client.post("/sdapi/v1/txt2img", json={"prompt": prompt, "steps": 1}).status_code)
-        except httpx.TimeoutException:
-            client.close()
-
-    threads = []
-    for client, prompt in ((running, "running"), (stays, "stays"), (left, "left")):
-        threads.append(threading.Thread(target=ask, args=(client, prompt)))
-        threads[-1].start()
+    connections, jobs = {}, {}
+    for prompt in ("running", "stays", "left"):
+        connections[prompt] = asked(address, prompt)
         until(lambda prompt=prompt: any(job.request["prompt"] == prompt for job in engine.jobs()))
+        jobs[prompt] = engine.jobs(1)[0].id
         if prompt == "running":
             engine.store.claim("w")
-    jobs = {job.request["prompt"]: job.id for job in engine.jobs()}
+    connections["running"].close()
+    connections["left"].close()
     until(lambda: engine.job(jobs["left"]).state is State.STOPPED)
-    threads[0].join()
     assert (engine.job(jobs["stays"]).state, engine.job(jobs["running"]).state) == (State.QUEUED, State.RUNNING)
     engine.store.finish(jobs["running"], State.DONE, {"images": []})
     engine.store.finish(jobs["stays"], State.FAILED, error="no")
-    for thread in threads:
-        thread.join()
-    assert answers == [500]
-    assert engine.job(jobs["stays"]).state is State.FAILED
-    stays.close()
+    assert connections["stays"].recv(100).startswith(b"HTTP/1.1 500")
+    connections["stays"].close()
