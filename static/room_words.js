@@ -45,7 +45,7 @@
       if (knobs) return this.scopeLine();
       knobs = await room.ask("GET", "captioners");
       const here = knobs.captioners.filter((one) => one.here), offers = knobs.captioners.filter((one) => !one.here);
-      const list = el("div", { class: "room-models" }, here.map((one) => el("label", { class: "check", title: one.help }, el("input", { type: "checkbox", name: "captioner", value: one.label, checked: one.chosen }), one.label)),
+      const list = el("div", { class: "room-models" }, here.map((one) => el("label", { class: "check", title: one.help }, el("input", { type: "checkbox", name: "captioner", value: one.label, checked: one.chosen }), one.title, one.tiny ? el("span", { class: "small" }, " ", t("This captioner only knows the tiny world that ships with the studio. Download another one for photos and art.")) : null)),
         el("details", {}, el("summary", {}, t("More models")), el("p", { class: "small" }, t("They are fetched from the model hub when you press Download, and lie in models/ then.")),
           offers.map((one) => el("div", { class: "offer" }, el("span", {}, one.label), el("span", { class: "small" }, one.download), act("Download", () => room.start("download", { captioner: one.label }), { title: one.download })))));
       captionHost.replaceChildren(

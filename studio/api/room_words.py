@@ -57,7 +57,10 @@ class LinesOf(Config):
 def captioners(here: Here) -> dict[str, Any]:
     """Captioners that are there and those that can be fetched, and the knobs they share."""
     there = available(here.engine.paths)
-    listed = [{"label": one.label, "here": True, "chosen": at == 0, "help": str(one.path), "download": ""} for at, one in enumerate(there)]
+    listed = [
+        {"label": one.label, "title": f"{one.title}: {one.path.stem}" if one.tiny else one.label, "tiny": one.tiny, "here": True, "chosen": at == 0, "help": str(one.path), "download": ""}
+        for at, one in enumerate(there)
+    ]
     labels = {one.label for one in there}
     offers = [
         {"label": o.label, "here": False, "chosen": False, "problem": "", "help": f"models/{FOLDERS[o.kind]}", "download": f"{o.repository or o.address} · {o.size_mb} MB"} for o in CATALOGUE_OF_MODELS

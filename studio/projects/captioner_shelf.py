@@ -14,12 +14,22 @@ BLIP_SUFFIXES = frozenset({".pth", ".pt"})
 CLIP_SUFFIXES = frozenset({".safetensors", ".pt", ".bin", ".pth"})
 
 
+TINY = {"BLIP": "tiny-blip", "DeepBooru": "model-resnet_custom_v3"}
+"""The captioners that ship with the studio, by kind: they know the tiny world alone."""
+
+
 class Shelved(NamedTuple):
-    """One captioner: how it is called, what kind it is, and its file or folder."""
+    """One captioner: how it is called, what kind it is, its file or folder, and whether it is one that ships with the studio and knows the tiny world alone."""
 
     label: str
     kind: str
     path: Path
+    tiny: bool = False
+
+    @property
+    def title(self) -> str:
+        """What the page calls the first captioner of its kind: the kind, and that it is the tiny world's where it is."""
+        return f"{self.kind} (tiny world)" if self.tiny else self.kind
 
 
 @dataclass(frozen=True)
@@ -70,7 +80,8 @@ def _of_kind(paths: Paths, kind: str) -> list[Shelved]:
     for root in dict.fromkeys((paths.models, paths.shipped.models)):
         for path in _entries(root / FOLDERS[kind], kind):
             label = f"{kind}: {path.name if path.is_dir() else path.stem}"
-            found.setdefault(label, Shelved(label, kind, path))
+            tiny = root == paths.shipped.models and label == f"{kind}: {TINY.get(kind)}"
+            found.setdefault(label, Shelved(label, kind, path, tiny))
     return list(found.values())
 
 

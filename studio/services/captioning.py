@@ -15,7 +15,7 @@ from PIL import Image
 from studio.cancellation import Stopped
 from studio.dataset.captioners import Captioner, Wanted, wanted
 from studio.dataset.folder import open_upright
-from studio.dataset.tag_text import Saying, joined, with_trigger
+from studio.dataset.tag_text import Saying, joined, out_of_world_warning, with_trigger
 from studio.errors import Conflict, InputError, NotFound, StudioError
 from studio.jobs import JobStore, Lane
 from studio.projects.captions import merge_captions, sharing
@@ -53,6 +53,13 @@ class Walk:
     captioned: int = 0
     skipped: list[dict[str, str]] = field(default_factory=list)
     began: float = field(default_factory=time.monotonic)
+    heard: dict[str, list[Saying]] = field(default_factory=dict)
+
+    def warn(self) -> None:
+        """Say when a captioner doesn't know what it saw."""
+        for name, sayings in self.heard.items():
+            if text := out_of_world_warning(name, sayings):
+                self.lane.emit("warning", text=text)
 
     def skip(self, name: str, reason: str) -> None:
         """A picture that could not be captioned."""
@@ -85,6 +92,7 @@ def run(request: CaptionRequest, lane: Lane, desk: Desk) -> dict[str, Any]:
                 except Stopped:
                     return walk.result(stopped=True)
                 lane.breathe()
+    walk.warn()
     if items and not walk.captioned and len(walk.skipped) == len(items):
         raise InputError("None of the pictures could be captioned. " + " ".join(s["reason"] for s in walk.skipped[:5]))
     return walk.result()
@@ -183,6 +191,7 @@ def _caption(walk: Walk, chunk: Sequence[Read], stream: Stream) -> None:
                 pictures = [image for _, image in look[start : start + walk.request.batch_size]]
                 for row, saying in zip(said[start:], _sayings(captioner, pictures, walk.request), strict=False):
                     row.append(saying)
+                    walk.heard.setdefault(speaker.path.name, []).append(saying)
     words = {item.name: joined(row, walk.request) for (item, _), row in zip(look, said, strict=True)}
     for item, _ in good:
         _write(walk, item.name, words.get(item.name, ""), stream)

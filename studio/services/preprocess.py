@@ -21,7 +21,7 @@ from studio.dataset.faces import yunet_file
 from studio.dataset.folder import list_pictures
 from studio.dataset.prepare import Kind, Made, Task, finish, parts, prepare
 from studio.dataset.sizing import Sizing
-from studio.dataset.tag_text import joined, with_trigger
+from studio.dataset.tag_text import Saying, joined, out_of_world_warning, with_trigger
 from studio.errors import InputError, OutOfSpace, StudioError
 from studio.formats.opening import open_limited
 from studio.jobs import Lane
@@ -47,6 +47,7 @@ class _Walk:
     yunet: Path | None = None
     written: int = 0
     captioned: int = 0
+    heard: list[Saying] = field(default_factory=list)
     skipped: list[dict[str, str]] = field(default_factory=list)
     stopped: bool = False
 
@@ -68,6 +69,9 @@ def run(request: PreprocessRequest, lane: Lane, desk: Desk) -> dict[str, Any]:
     if walk.written and not walk.captioned and not walk.stopped and not any(map(is_captioned, shelves.images(destination))):
         lane.emit("log", text=f"None of the {walk.written} images has a caption. Choose a captioner, or write captions in the dataset; training would use file names.")
     result: dict[str, Any] = {"written": walk.written, "skipped": refused + walk.skipped, "destination": str(destination)}
+    if text := out_of_world_warning("BLIP (tiny world)", walk.heard):
+        lane.emit("log", text=text)
+        result["unsure"] = True
     if walk.stopped:
         return {**result, "stopped": True}
     if not walk.written:
@@ -192,6 +196,7 @@ def _captioned(walk: _Walk, picture: Path, found: list[Made]) -> tuple[list[Made
     try:
         images = [_opened(made.path) for made in found]
         said = [speaker.sayings(images, walk.request) for speaker in walk.speakers]
+        walk.heard += [saying for sayings in said for saying in sayings]
         captions = [_caption(picture, joined(sayings, walk.request), walk.request) for sayings in zip(*said, strict=True)]
         return [finish(made, caption) for made, caption in zip(found, captions, strict=True)], ""
     except OutOfSpace:

@@ -167,6 +167,7 @@ SCRIPTED: dict[str, str] = {
     "most tokens first": "词元多的在前",
     "newest first": "最新的在前",
     "no caption": "没有描述",
+    "This captioner only knows the tiny world that ships with the studio. Download another one for photos and art.": "这个打标模型只认识工作室自带的微型世界。照片和画作请下载其他模型。",
     "Caption encoding": "标注文件编码",
     "Automatic": "自动",
     "Chinese (GBK)": "简体中文（GBK）",

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 import torch
 from PIL import Image, ImageDraw
+from skimage import data
 
 from studio.dataset import captioners
 from studio.dataset.captioners import Speaker, Wanted
@@ -15,12 +16,14 @@ from studio.dataset.tag_text import Saying, Tag
 from studio.diffusion.cache import ModelCache
 from studio.errors import InputError, NotFound, OutOfSpace
 from studio.jobs import JobStore, SilentLane
+from studio.projects.captioner_shelf import available
 from studio.projects.project import Project
 from studio.projects.streams import Stream
 from studio.requests.caption import CaptionRequest
 from studio.services import captioning
 from studio.services.desk import Desk
 from studio.settings import Paths
+from studio.shelves import sample_pictures
 
 
 @pytest.fixture
@@ -351,3 +354,23 @@ def test_the_shipped_captioners_speak_together(tmp_path: Path, desk: Desk, lane:
     assert said == ", ".join(filter(None, (sentence, tags)))
     assert sentence
     assert len(set(texts(folder).values())) == 3
+
+
+def test_the_tiny_captioner_says_when_images_are_not_of_its_world(tmp_path: Path, lane: SilentLane, tiny_cache: ModelCache, root: Paths) -> None:
+    photos, drawn = tmp_path / "photos", tmp_path / "drawn"
+    photos.mkdir()
+    drawn.mkdir()
+    for name in ("chelsea", "astronaut", "coffee"):
+        Image.fromarray(getattr(data, name)()).save(photos / f"{name}.png")
+    for path in sample_pictures().glob("0[2-4].png"):
+        (drawn / path.name).write_bytes(path.read_bytes())
+    desk = Desk(root, tiny_cache)
+    for folder, warned in ((photos, True), (drawn, False)):
+        lane.events.clear()
+        captioning.run(CaptionRequest(folder=str(folder), captioners=("BLIP",)), lane, desk)
+        assert any("don't look like the tiny world" in values.get("text", "") for kind, values in lane.events if kind == "warning") == warned
+    titles = {one.kind: one.title for one in available(root)}
+    assert (titles["BLIP"], titles["DeepBooru"]) == ("BLIP (tiny world)", "DeepBooru (tiny world)")
+    (root.models / "BLIP" / "base").mkdir(parents=True)
+    (root.models / "BLIP" / "base" / "config.json").write_text("{}")
+    assert next(one.title for one in available(root) if one.kind == "BLIP") == "BLIP"

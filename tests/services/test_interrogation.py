@@ -62,8 +62,8 @@ def test_the_clip_interrogator_puts_blips_sentence_before_its_phrases(desk: Desk
 
 def test_progress_names_who_speaks(desk: Desk, lane: SilentLane, image: Path) -> None:
     caption = ask(desk, lane, image, "BLIP, DeepBooru")
-    assert [data["text"] for _, data in lane.events] == ["BLIP: tiny-blip", "DeepBooru: model-resnet_custom_v3.pt", caption]
-    assert [data["step"] for _, data in lane.events] == [0, 1, 2]
+    assert [data["text"] for kind, data in lane.events if kind == "progress"] == ["BLIP: tiny-blip", "DeepBooru: model-resnet_custom_v3.pt", caption]
+    assert [data["step"] for kind, data in lane.events if kind == "progress"] == [0, 1, 2]
 
 
 def test_what_cannot_be_is_told_in_words(desk: Desk, lane: SilentLane, image: Path, tmp_path: Path) -> None:

@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 from PIL import Image
+from torch import Tensor
 
 from studio.dataset.captioners.released import load_released
 from studio.dataset.captioners.speaking import Speaker, StopCheck, dtype_for, pretrained, told, with_words
@@ -37,7 +38,18 @@ class Blip(Speaker):
         begun = inputs["input_ids"].shape[1] - 1 if start else 1
         longest = max(options.sentence_max, begun + 1)
         ids = self.model.generate(**inputs, num_beams=options.sentence_beams, min_length=min(self._shortest(options), longest), max_length=longest, logits_processor=[StopCheck()])
-        return [Saying(str(text).strip()) for text in self.processor.batch_decode(ids[:, 1:], skip_special_tokens=True)]
+        texts = self.processor.batch_decode(ids[:, 1:], skip_special_tokens=True)
+        return [Saying(str(text).strip(), confidence=sure) for text, sure in zip(texts, self._confidences(inputs["pixel_values"], ids), strict=True)]
+
+    def _confidences(self, pixels: Tensor, ids: Tensor) -> list[float | None]:
+        """Geometric mean of the probabilities of each sentence's tokens [b]; of the tiny world's captioner only, whose range is known."""
+        config = self.model.config.text_config
+        if config.hidden_size >= FULL_WIDTH:
+            return [None] * len(ids)
+        logits = self.model(pixel_values=pixels, input_ids=ids).logits[:, :-1].float().log_softmax(-1)
+        chances = logits.gather(-1, ids[:, 1:, None])[..., 0]
+        said = ids[:, 1:] != config.pad_token_id
+        return ((chances * said).sum(1) / said.sum(1).clamp(min=1)).exp().tolist()
 
     def _shortest(self, options: CaptionOptions) -> int:
         """Fewest tokens of a sentence: as asked for, else by the size of the network."""

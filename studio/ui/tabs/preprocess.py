@@ -79,10 +79,10 @@ def _knobs(form: Form, page: Page) -> None:
     with gr.Row():
         form.add("width", info=None)
         form.add("height", info=None)
-    there = {shelved.kind for shelved in available(page.engine.paths)}
+    there = {shelved.kind: shelved for shelved in reversed(available(page.engine.paths))}
     kinds = next(control.choices for control in controls(PreprocessRequest) if control.name == "captioners")
     with gr.Row():
-        form.add("captioners", choices=[kind for kind in kinds if kind in there])
+        form.add("captioners", choices=[(say(there[kind].title) if there[kind].tiny else kind, kind) for kind in kinds if kind in there])
         form.add("flip")
     with gr.Accordion(say("Crop, split and background"), open=False):
         form.add("crop", "face_weight", "edges_weight", "entropy_weight", "split", "split_threshold", "overlap_ratio", "flips", "background", "background_colour", "debug")
@@ -155,6 +155,11 @@ def _stopper(page: Page) -> Callable[[gr.Request], None]:
     return stop
 
 
+UNSURE = (
+    "These images don't look like the tiny world, which is all that BLIP (tiny world) knows, so the captions are probably wrong. Download another captioner in the dataset under Captions, More models."
+)
+
+
 def _drawer(page: Page) -> Any:
     """The view of the browser's newest preparing job."""
 
@@ -180,6 +185,8 @@ def _drawer(page: Page) -> Any:
         sentence = "{written} pictures are ready ({time})." if job.state is State.DONE else "Stopped: {written} pictures are ready ({time})."
         left_out = "".join(note("warn", f"{s['source']}: {s['reason']}") for s in job.result["skipped"])
         text = note("good", tell(lang, sentence, written=job.result["written"], time=took(job)), f'<div class="small">{escape(job.result["destination"])}</div>')
+        if job.result.get("unsure"):
+            text += note("warn", tell(lang, UNSURE))
         if view.items and not any(item["caption"] for item in view.items):
             bare = "None of the {count} images has a caption. Choose a captioner, or write captions in the dataset; training would use file names."
             text += note("warn", tell(lang, bare, count=job.result["written"]))

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from studio.dataset.tag_text import Saying, Tag, chosen, excluded, joined, text_of_tags, with_trigger
+from studio.dataset.tag_text import Saying, Tag, chosen, excluded, joined, out_of_world_warning, text_of_tags, with_trigger
 from studio.requests.caption import CaptionOptions
 
 TAGS = (Tag("long_hair", 0.7), Tag("1girl", 0.98765), Tag("hat_(black)", 0.6), Tag("blue_eyes", 0.9))
@@ -115,3 +115,9 @@ def test_nothing_said_is_no_text() -> None:
 )
 def test_the_trigger_word_stands_first_and_once(trigger: str, caption: str, expected: str) -> None:
     assert with_trigger(trigger, caption) == expected
+
+
+def test_a_captioner_that_is_unsure_of_most_images_is_told() -> None:
+    sure, unsure, other = Saying("a cat", confidence=0.93), Saying("a brown robot", confidence=0.75), Saying("a photo")
+    assert out_of_world_warning("x", [sure, sure, unsure, other]) == out_of_world_warning("x", [other]) == out_of_world_warning("x", []) == ""
+    assert "(confidence 0.75" in out_of_world_warning("x", [sure, unsure, unsure])
