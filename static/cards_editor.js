@@ -73,8 +73,9 @@
     const was = Object.fromEntries(Object.entries(box).map(([name, part]) => [name, part.value]));
     const keep = (event) => {
       event.preventDefault();
-      const values = Object.fromEntries(Object.entries(box).filter(([name, part]) => part.value !== was[name]).map(([name, part]) => [name, name === "weight" ? Number(part.value) : part.value]));
-      act(() => ask("POST", `${path}/notes`, { name: one.name, ...values }), t("The notes are kept in {file}.", { file: `${one.name}.json` })).then((done) => { if (done) for (const [name, part] of Object.entries(box)) was[name] = part.value; });
+      const sent = Object.fromEntries(Object.entries(box).map(([name, part]) => [name, part.value]));
+      const values = Object.fromEntries(Object.entries(sent).filter(([name, value]) => value !== was[name]).map(([name, value]) => [name, name === "weight" ? Number(value) : value]));
+      act(() => ask("POST", `${path}/notes`, { name: one.name, ...values }), t("The notes are kept in {file}.", { file: `${one.name}.json` })).then((done) => { if (done) Object.assign(was, sent); }); // what was typed since is not kept yet
     };
     return el("form", { onsubmit: keep },
       field(t("Description"), box.description), field(t("Trigger words (activation text): what a click adds to the prompt"), box.trigger),

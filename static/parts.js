@@ -51,7 +51,8 @@
 
   async function ask(method, path, body, query) {
     const plain = body === undefined || body instanceof FormData || body instanceof Blob;
-    const answer = await fetch(url(path, query), { method, cache: "no-store", headers: { "X-Studio-Page": key(), ...(plain ? {} : { "Content-Type": "application/json" }) }, body: plain ? body : JSON.stringify(body) });
+    const sent = fetch(url(path, query), { method, cache: "no-store", headers: { "X-Studio-Page": key(), ...(plain ? {} : { "Content-Type": "application/json" }) }, body: plain ? body : JSON.stringify(body) });
+    const answer = await sent.catch(() => { throw new Error(t("The studio's server does not answer. Nothing was changed; try again in a moment.")); });
     const data = (answer.headers.get("content-type") || "").includes("json") ? await answer.json() : await answer.text();
     if (!answer.ok) throw Object.assign(new Error(data.detail || String(answer.status)), { status: answer.status });
     return data;

@@ -7,7 +7,7 @@
 
   const room = {
     t, el, put, zh, panels: [], set: "", data: null, filter: "", order: "name", offset: 0, chosen: new Set(), current: "", panel: "picture",
-    settled: Promise.resolve(),
+    settled: Promise.resolve(), loaded: Promise.resolve(), loading: 0,
 
     // ---- asking the server
     url, ask,
@@ -58,8 +58,17 @@
       Object.assign(room, { set: name, offset: 0, current: "", data: null });
       room.chosen.clear();
       localStorage.setItem("studio-room-set", name);
-      await room.lists();
-      await room.load();
+      room.loading++; // until the new set is there, what is pressed waits for it
+      room.loaded = (async () => { try { await room.lists(); await room.load(); } finally { room.loading--; } })();
+      room.draw();
+      await room.loaded;
+      room.draw();
+    },
+
+    // What is pressed while a data set loads waits for it; false when there is none to act on.
+    async ready() {
+      await room.loaded.catch(() => {});
+      return Boolean(room.data);
     },
 
     async load() {
@@ -105,13 +114,14 @@
 
     // ---- long work
     async start(kind, values) {
+      if (!(await room.ready())) return room.say("bad", t("No data set is open."));
       await room.flush();
       try {
         const { id } = await room.ask("POST", `jobs/${kind}`, { folder: room.data.folder, ...values });
         room.seen.add(id);
-        await room.look();
+        return await room.look();
       } catch (error) {
-        room.say("bad", error.message);
+        return room.say("bad", error.message);
       }
     },
 
@@ -169,14 +179,14 @@
     draw() {
       if (!room.root) return;
       const data = room.data;
-      room.root.classList.toggle("empty", !data || !data.total);
+      room.root.classList.toggle("empty", data ? !data.total : !room.loading);
       const option = data && room.find(`.room-set option[value="${CSS.escape(room.set)}"]`);
       if (option) option.textContent = `${data.name} · ${data.total}`;
-      room.find(".room-counts").textContent = data ? t("{total} pictures · {captioned} with captions", data) + (data.left_out ? ` · ${t("{left_out} left out", data)}` : "") : "";
+      room.find(".room-counts").textContent = !data && room.loading ? t("Loading …") : data ? t("{total} pictures · {captioned} with captions", data) + (data.left_out ? ` · ${t("{left_out} left out", data)}` : "") : "";
       const undo = room.find(".room-undo"), redo = room.find(".room-redo");
-      undo.disabled = !data || !data.undo;
+      undo.disabled = data ? !data.undo : !room.loading;
       undo.title = data && data.undo ? t("Undo “{name}” (Ctrl+Z)", { name: data.undo }) : t("Nothing to undo");
-      redo.disabled = !data || !data.redo;
+      redo.disabled = data ? !data.redo : !room.loading;
       redo.title = data && data.redo ? t("Redo “{name}” (Ctrl+Y)", { name: data.redo }) : t("Nothing to redo");
       room.find(".room-undo span").textContent = data && data.undo ? data.undo : "";
       for (const text of data ? data.notes : []) if (!room.told.has(text)) { room.told.add(text); room.say("warn", text); }
@@ -188,21 +198,25 @@
       for (const button of room.root.querySelectorAll(".room-tabs button")) button.setAttribute("aria-selected", String(button.dataset.panel === room.panel));
       for (const panel of room.panels) {
         panel.host.hidden = panel.id !== room.panel;
-        if (!panel.host.hidden && room.data) panel.draw();
+        if (!panel.host.hidden && room.data) Promise.resolve(panel.draw()).catch((error) => room.say("bad", error.message));
       }
     },
 
     // A step whose captions somebody else has changed since is only taken back when the person says so.
     async undo(kind, force = false) {
+      if (!(await room.ready())) return room.say("bad", t("No data set is open."));
       await room.flush();
+      if (!force && !room.data[kind]) return room.say("", kind === "undo" ? t("Nothing to undo") : t("Nothing to redo"));
       try {
         const step = await room.ask("POST", room.here(kind), {}, force ? { force: true } : {});
         await room.load();
         if (step.name) room.say("good", kind === "undo" ? t("Taken back: {name}.", { name: step.name }) : t("Done again: {name}.", { name: step.name }));
+        return undefined;
       } catch (error) {
         if (error.status !== 409) return room.say("bad", error.message);
         const box = room.openers.dialog(t("Something was changed outside the studio"), el("p", {}, error.message), el("div", { class: "buttons" },
           el("button", { type: "button", class: "primary", onclick: () => box.close() }, t("Leave it as it is")), el("button", { type: "button", onclick: () => { box.close(); room.undo(kind, true); } }, t("Go on and overwrite"))));
+        return undefined;
       }
     },
   };
@@ -240,7 +254,10 @@
       panel.build(panel.host);
     }
     room.set = localStorage.getItem("studio-room-set") || "";
-    room.lists().then(room.load).then(room.look).catch((error) => room.say("bad", error.message));
+    room.loading++;
+    room.loaded = room.lists().then(room.load).finally(() => { room.loading--; });
+    room.draw();
+    room.loaded.then(() => { room.draw(); return room.look(); }).catch((error) => { room.draw(); room.say("bad", error.message); });
   }
 
   function mount() {

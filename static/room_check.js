@@ -12,9 +12,19 @@
     async draw() {
       if (stamp === room.data.revision) return;
       const mine = (stamp = room.data.revision);
-      const found = await room.ask("GET", room.here("doctor"));
-      if (mine !== stamp) return;
-      report = found;
+      checkHost.classList.add("outdated"); // what is shown was found in an older state of the data set
+      try {
+        const found = await room.ask("GET", room.here("doctor"));
+        if (mine !== stamp) return;
+        report = found;
+      } catch (error) {
+        if (mine !== stamp) return;
+        stamp = "";
+        checkHost.classList.remove("outdated");
+        room.put(checkHost, el("div", { class: "note bad" }, error.message), el("div", { class: "buttons" }, act("Try again", () => room.drawPanel())));
+        return;
+      }
+      checkHost.classList.remove("outdated");
       const open = report.findings.filter((one) => !one.ignored), ignored = report.findings.filter((one) => one.ignored);
       room.put(checkHost,
         report.unexamined ? el("div", { class: "note busy" }, t("{count} pictures were not looked at yet.", { count: report.unexamined }), " ", act("Examine", () => room.start("examine", {}))) : null,
@@ -66,43 +76,56 @@
 
   // ---- what it is for, and writing it
   let writeHost, fields = null, settingsStamp = "";
+  const CROP = ["width", "height", "face_weight", "entropy_weight", "edges_weight"];
   room.panels.push({
     id: "write", title: "Size & write",
     build(host) { writeHost = host; },
     async draw() {
       if (!fields) fields = await room.ask("GET", "room");
       const now = JSON.stringify([room.set, room.data.settings]);
-      if (settingsStamp === now || writeHost.contains(document.activeElement) && writeHost.querySelector("input:focus")) return this.line();
+      if (settingsStamp === now || this.saving || (writeHost.contains(document.activeElement) && writeHost.querySelector("input:focus"))) return this.line();
+      const typed = settingsStamp && this.set === room.set ? room.values(writeHost, [...fields.write, ...fields.export]) : {}; // what is not saved by itself stays as it was typed
       settingsStamp = now;
+      this.set = room.set;
       const knobs = (list) => list.map((name) => room.knob(fields.settings.find((field) => field.name === name), room.data.settings[name]));
       writeHost.replaceChildren(
         el("p", { class: "small" }, t("Nothing is written before you press Write. The grid shows where each picture will be cut.")),
         el("div", { class: "knobs two settings" }, knobs(["width", "height"])),
         el("div", { class: "room-sizes" }, [[512, 512], [512, 768], [768, 512], [768, 768], [1024, 1024]].map(([width, height]) => el("button", { type: "button", onclick: () => this.keep({ width, height }) }, `${width}×${height}`))),
         el("details", { open: true }, el("summary", {}, t("What the crop follows")), el("div", { class: "knobs settings" }, knobs(["face_weight", "entropy_weight", "edges_weight"]))),
-        el("div", { class: "knobs writing" }, fields.write.filter((field) => !field.advanced).map((field) => room.knob(field))),
-        el("details", {}, el("summary", {}, t("More")), el("div", { class: "knobs writing-more" }, fields.write.filter((field) => field.advanced).map((field) => room.knob(field)))),
+        el("div", { class: "knobs writing" }, fields.write.filter((field) => !field.advanced).map((field) => room.knob(field, typed[field.name]))),
+        el("details", {}, el("summary", {}, t("More")), el("div", { class: "knobs writing-more" }, fields.write.filter((field) => field.advanced).map((field) => room.knob(field, typed[field.name])))),
         el("div", { class: "buttons" }, act("Write", () => this.write(), { class: "primary run-write" }), act("Train with these pictures", () => this.train(), { class: "use-set" })),
         el("p", { class: "small write-line" }),
-        el("details", {}, el("summary", {}, t("Give it away for another trainer")), el("div", { class: "knobs giving" }, fields.export.map((field) => room.knob(field))), el("div", { class: "buttons" }, act("Export the originals with captions", () => this.give()))));
-      for (const input of writeHost.querySelectorAll(".settings input")) input.addEventListener("change", () => this.keep(room.values(writeHost, fields.settings.filter((field) => ["width", "height", "face_weight", "entropy_weight", "edges_weight"].includes(field.name)))));
+        el("details", {}, el("summary", {}, t("Give it away for another trainer")), el("div", { class: "knobs giving" }, fields.export.map((field) => room.knob(field, typed[field.name]))), el("div", { class: "buttons" }, act("Export the originals with captions", () => this.give()))));
+      for (const input of writeHost.querySelectorAll(".settings input")) input.addEventListener("change", () => this.keep(room.values(writeHost, fields.settings.filter((field) => CROP.includes(field.name)))));
       this.line();
     },
     line() {
       const line = writeHost.querySelector(".write-line");
       if (line) line.textContent = t("{count} pictures will be written; the originals stay as they are.", { count: room.data.total - room.data.left_out });
     },
-    keep: (values) => room.act("PUT", room.here("settings"), values),
-    write() {
-      const { width, height, face_weight, entropy_weight, edges_weight } = room.data.settings;
-      return room.start("write", { width, height, face_weight, entropy_weight, edges_weight, ...room.values(writeHost, fields.write) });
+    saving: 0,
+    // While a save is under way its answer, or that of an older one, does not draw over the fields.
+    async keep(values) {
+      this.saving++;
+      const kept = (this.kept = room.act("PUT", room.here("settings"), values));
+      await kept;
+      this.saving--;
+      if (await kept && !this.saving && room.data && !writeHost.hidden) room.drawPanel();
+    },
+    async write() {
+      await this.kept;
+      return room.start("write", { ...Object.fromEntries(CROP.map((name) => [name, room.data.settings[name]])), ...room.values(writeHost, fields.write) });
     },
     give() {
       return room.start("export", room.values(writeHost, fields.export));
     },
     async train() {
       await room.flush();
-      const { folder } = await room.ask("GET", room.here("written"));
+      const found = await room.act("GET", room.here("written"));
+      if (!found) return;
+      const { folder } = found;
       const field = document.querySelector("#room_train textarea, #room_train input");
       field.value = folder;
       field.dispatchEvent(new Event("input", { bubbles: true }));
@@ -144,6 +167,7 @@
 
   // ---- the word and the sentences it is trained in
   let templateHost, shown = "", open = "";
+  const drafts = new Map(); // template -> text that is typed and not kept yet
   room.panels.push({
     id: "template", title: "Word & template",
     build(host) { templateHost = host; },
@@ -153,8 +177,8 @@
       if (shown === now || templateHost.querySelector("textarea:focus, input:focus")) return;
       shown = now;
       open = settings.template;
-      const keep = (values) => room.act("PUT", room.here("settings"), values);
-      const text = el("textarea", { rows: 10, spellcheck: "false", class: "room-words", "aria-label": t("Template"), oninput: () => { clearTimeout(this.timer); this.timer = setTimeout(() => this.preview(text.value), 300); } });
+      const mine = open, keep = (values) => room.act("PUT", room.here("settings"), values);
+      const text = el("textarea", { rows: 10, spellcheck: "false", class: "room-words", "aria-label": t("Template"), oninput: () => { drafts.set(mine, text.value); clearTimeout(this.timer); this.timer = setTimeout(() => this.preview(text.value), 300); } });
       const knobs = el("div", { class: "knobs" },
         el("label", { class: "field" }, t("Trigger word"), el("input", { type: "text", value: settings.trigger, onchange: (event) => keep({ trigger: event.target.value }) })),
         el("label", { class: "field" }, t("Vectors per token"), el("input", { type: "number", min: 1, max: 75, value: String(settings.vectors), onchange: (event) => keep({ vectors: Number(event.target.value) || 1 }) })),
@@ -164,24 +188,39 @@
         knobs,
         text,
         el("div", { class: "buttons" }, act("Keep this template", () => this.keep(text.value), { class: "primary" }), act("Keep as …", () => this.copy(text.value)), act("Delete", () => this.drop(), { class: "drop-template" })),
+        el("p", { class: "small draft-line", hidden: !drafts.has(open) }, t("The text above is not kept yet.")),
         el("p", { class: "small" }, t("One prompt per line. [name] becomes the trigger word, [filewords] the caption.")),
         el("div", { class: "template-preview" }));
-      const file = await room.ask("GET", "templates/one", undefined, { name: open });
-      text.value = file.text;
-      templateHost.querySelector(".drop-template").disabled = !file.own;
-      this.preview(file.text);
+      text.disabled = !drafts.has(mine);
+      text.value = drafts.get(mine) ?? "";
+      try {
+        const file = await room.ask("GET", "templates/one", undefined, { name: mine });
+        if (!drafts.has(mine)) text.value = file.text;
+        templateHost.querySelector(".drop-template").disabled = !file.own;
+      } catch (error) {
+        shown = "";
+        throw error;
+      } finally {
+        text.disabled = false;
+      }
+      this.preview(text.value);
     },
     async preview(text) {
-      const box = templateHost.querySelector(".template-preview"), names = room.data.items.slice(0, 3).map((item) => item.name);
+      const box = templateHost.querySelector(".template-preview"), names = room.data.items.slice(0, 3).map((item) => item.name), mine = (this.asked = (this.asked || 0) + 1);
+      templateHost.querySelector(".draft-line").hidden = !drafts.has(open);
       try {
         const answer = await room.ask("POST", room.here("template-preview"), { text, names });
+        if (mine !== this.asked) return;
         box.replaceChildren(...answer.warnings.map((warning) => el("div", { class: "note warn" }, warning)), ...answer.prompts.map((prompt) => el("div", { class: "prompt" }, el("span", { class: `tokens${prompt.count > 75 ? " over" : ""}` }, `${prompt.count} / 75`), prompt.text)));
       } catch (error) {
+        if (mine !== this.asked) return;
         box.replaceChildren(el("div", { class: "note bad" }, error.message));
       }
     },
     async keep(text, name = open) {
+      const source = open;
       if (await room.act("PUT", "templates/one", { name, text })) {
+        if (drafts.get(source) === text) drafts.delete(source);
         shown = "";
         document.activeElement?.blur();
         if (name === open) room.drawPanel();
@@ -194,7 +233,7 @@
       const box = room.openers.dialog(t("Keep the template as"), field, el("div", { class: "buttons" }, act("OK", () => { box.close(); this.keep(text, field.value); }, { class: "primary" }), act("Cancel", () => box.close())));
     },
     async drop() {
-      if (await room.act("DELETE", "templates/one", undefined, { name: open })) { shown = ""; room.drawPanel(); room.say("good", t("The template {name} lies in the trash folder now.", { name: open })); }
+      if (await room.act("DELETE", "templates/one", undefined, { name: open })) { drafts.delete(open); shown = ""; room.drawPanel(); room.say("good", t("The template {name} lies in the trash folder now.", { name: open })); }
     },
   });
 })();

@@ -2,9 +2,11 @@
 (() => {
   "use strict";
   const room = window.studio.room, { el, t } = room;
-  const WAIT = 700;
+  const WAIT = 700, RETRY = 8000; // ms after the last key; ms after a save that failed
   const CHIPS = [["", "All"], ["is:uncaptioned", "Without caption"], ["tokens:>75", "Over 75 tokens"], ["is:leftout", "Left out"], ["is:problem", "Damaged"]];
-  const pending = new Map(); // name -> { text, seen, timer, node }
+  // Captions that the server may not have yet, by data set and image. An entry holds what was typed last and stays until exactly that text is saved.
+  const unsaved = new Map(); // key -> { set, name, text, seen, timer, node, sending, asking }
+  const keyOf = (name, set = room.set) => `${set}/${name}`;
 
   function overlay(item) {
     if (!item.box) return null;
@@ -30,7 +32,7 @@
       rows: 3, spellcheck: "false", "aria-label": t("Caption of {name}", { name: item.name }), placeholder: t("no caption"),
       oninput: (event) => grid.typed(item, event.target), onfocus: () => room.current !== item.name && room.select(item.name), onblur: () => grid.keep(item.name),
     });
-    area.value = pending.has(item.name) ? pending.get(item.name).text : item.caption;
+    area.value = unsaved.get(keyOf(item.name))?.text ?? item.caption;
     return el("div", { class: `room-card${item.left_out ? " out" : ""}${item.name === room.current ? " current" : ""}`, dataset: { name: item.name } },
       el("div", { class: "thumb", tabindex: "0", role: "button", "aria-label": t("Look at {name}", { name: item.name }), onclick: (event) => pick(event, item.name), onkeydown: (event) => { if (event.key === "Enter" && event.target === event.currentTarget) pick(event, item.name); } },
         el("span", { class: "frame", style: item.width ? `aspect-ratio:${item.width}/${item.height};${item.width >= item.height ? "width:100%" : "height:100%"}` : "" },
@@ -83,8 +85,9 @@
     },
 
     async all(on) {
+      const found = on ? await room.act("GET", room.here("names"), undefined, { filter: room.filter }) : null;
       if (!on) room.chosen.clear();
-      else for (const name of (await room.ask("GET", room.here("names"), undefined, { filter: room.filter })).names) room.chosen.add(name);
+      for (const name of found ? found.names : []) room.chosen.add(name);
       grid.draw(true);
     },
 
@@ -113,58 +116,88 @@
 
     // ---- captions are kept a moment after the last key, and at once when the field is left
     typed(item, area) {
-      const entry = pending.get(item.name) || { seen: item.captioned ? item.caption : null };
-      clearTimeout(entry.timer);
-      Object.assign(entry, { text: area.value, node: area, timer: setTimeout(() => grid.keep(item.name), WAIT) });
-      pending.set(item.name, entry);
+      const key = keyOf(item.name), now = room.item(item.name) || item;
+      const entry = unsaved.get(key) || { set: room.set, name: item.name, seen: now.captioned ? now.caption : null };
+      Object.assign(entry, { text: area.value, node: area, asking: false });
+      unsaved.set(key, entry);
+      grid.later(key, WAIT);
       room.find(".room-saved").textContent = t("not saved yet");
     },
 
-    async keep(name, force = false) {
-      const entry = pending.get(name);
-      if (!entry) return;
+    later(key, wait) {
+      const entry = unsaved.get(key);
       clearTimeout(entry.timer);
-      pending.delete(name);
-      const body = { name, text: entry.text, ...(force ? { force: true } : { seen: entry.seen }) };
-      const sent = (room.settled = room.settled.then(() => room.ask("PUT", room.here("caption"), body)));
-      room.settled = room.settled.catch(() => {});
-      try {
-        const now = await sent;
-        const item = room.item(name);
-        if (item) Object.assign(item, now.item);
-        if (pending.has(name)) pending.get(name).seen = entry.text;
-        room.find(".room-saved").textContent = t("saved");
-        if (room.data) Object.assign(room.data, { undo: now.undo, redo: null, revision: now.revision });
-        room.draw();
-      } catch (error) {
-        if (error.status === 409) return conflict(name, entry);
-        pending.set(name, entry);
-        room.find(".room-saved").textContent = t("not saved");
-        room.say("bad", error.message);
-      }
+      entry.timer = setTimeout(() => grid.send(key), wait);
+    },
+
+    keep: (name) => grid.send(keyOf(name)),
+
+    // One save of a caption at a time; what is typed while it is under way is sent after it.
+    async send(key, force = false) {
+      const entry = unsaved.get(key);
+      if (!entry || (entry.asking && !force)) return undefined;
+      clearTimeout(entry.timer);
+      if (entry.sending) return entry.sending.then(() => grid.send(key, force));
+      entry.sending = save(key, entry, force).finally(() => { entry.sending = null; });
+      return entry.sending;
     },
 
     async flush() {
-      await Promise.all([...pending.keys()].map((name) => grid.keep(name)));
+      await Promise.all([...unsaved.keys()].map((key) => grid.send(key)));
       await room.settled;
     },
   });
 
+  const address = (entry, path) => `datasets/${encodeURIComponent(entry.set)}/${path}`;
+
+  async function save(key, entry, force) {
+    const { text } = entry, body = { name: entry.name, text, ...(force ? { force: true } : { seen: entry.seen }) };
+    const sent = (room.settled = room.settled.then(() => room.ask("PUT", address(entry, "caption"), body)));
+    room.settled = room.settled.catch(() => {});
+    try {
+      const now = await sent;
+      entry.seen = text;
+      entry.asking = false;
+      if (entry.text === text) unsaved.delete(key);
+      if (entry.set !== room.set) return;
+      const item = room.item(entry.name);
+      if (item) Object.assign(item, now.item);
+      room.find(".room-saved").textContent = unsaved.size ? t("not saved yet") : t("saved");
+      if (room.data) Object.assign(room.data, { undo: now.undo, redo: null, revision: now.revision });
+      room.draw();
+    } catch (error) {
+      if (error.status === 409) return conflict(key, entry);
+      if (!(error.status < 500)) grid.later(key, RETRY); // the server is gone or stumbled; what it refuses is not sent again
+      room.find(".room-saved").textContent = t("not saved");
+      room.say("bad", error.message);
+    }
+  }
+
   // Somebody else wrote this caption meanwhile: nothing is overwritten before the person has chosen.
-  async function conflict(name, entry) {
-    const theirs = (await room.ask("GET", room.here("item"), undefined, { picture: name })).caption;
+  async function conflict(key, entry) {
+    const { name } = entry;
+    let theirs = "";
+    try {
+      theirs = (await room.ask("GET", address(entry, "item"), undefined, { picture: name })).caption;
+    } catch (error) {
+      grid.later(key, RETRY);
+      return room.say("bad", error.message);
+    }
+    entry.asking = true;
     const dialog = room.find(".room-dialog");
     const close = () => { dialog.close(); room.load(); };
+    const keep = async (text) => { entry.text = text; await grid.send(key, true); close(); };
     dialog.replaceChildren(
       el("h3", {}, t("The caption of {name} was changed meanwhile", { name })),
       el("div", { class: "two" }, el("div", {}, el("b", {}, t("Yours")), el("p", {}, entry.text)), el("div", {}, el("b", {}, t("Theirs")), el("p", {}, theirs))),
       el("div", { class: "buttons" },
-        el("button", { type: "button", class: "primary", onclick: async () => { pending.set(name, entry); await grid.keep(name, true); close(); } }, t("Keep mine")),
-        el("button", { type: "button", onclick: () => { entry.node.value = theirs; close(); } }, t("Keep theirs")),
-        el("button", { type: "button", onclick: async () => { pending.set(name, { ...entry, text: `${theirs}, ${entry.text}` }); await grid.keep(name, true); close(); } }, t("Join both"))));
+        el("button", { type: "button", class: "primary", onclick: () => keep(entry.text) }, t("Keep mine")),
+        el("button", { type: "button", onclick: () => { unsaved.delete(key); entry.node.value = theirs; close(); } }, t("Keep theirs")),
+        el("button", { type: "button", onclick: () => keep(`${theirs}, ${entry.text}`) }, t("Join both"))));
     dialog.showModal();
+    return undefined;
   }
   addEventListener("beforeunload", () => {
-    for (const [name, entry] of pending) fetch(room.url(room.here("caption")), { method: "PUT", keepalive: true, headers: { "Content-Type": "application/json", "X-Studio-Page": room.key }, body: JSON.stringify({ name, text: entry.text, seen: entry.seen }) });
+    for (const entry of unsaved.values()) fetch(room.url(address(entry, "caption")), { method: "PUT", keepalive: true, headers: { "Content-Type": "application/json", "X-Studio-Page": room.key }, body: JSON.stringify({ name: entry.name, text: entry.text, seen: entry.seen }) });
   });
 })();

@@ -76,7 +76,9 @@
     },
 
     async history() {
-      const { edits } = await room.ask("GET", room.here("history"));
+      const found = await room.act("GET", room.here("history"));
+      if (!found) return;
+      const { edits } = found;
       const when = (at) => new Date(at * 1000).toLocaleString();
       const back = async (at) => { box.close(); const step = await room.act("POST", room.here("restore"), { at }); if (step) room.say("good", t("Captions are as they were; this can be undone too.")); };
       const rows = edits.map((edit) => el("tr", { class: edit.state }, el("td", {}, when(edit.at)), el("td", {}, edit.name), el("td", { class: "num" }, t("changes: {count}", { count: edit.count })),

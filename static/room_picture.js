@@ -18,7 +18,7 @@
   }
 
   const cropOf = (item) => {
-    if (draft && draft.name === item.name) return draft.crop;
+    if (draft && draft.set === room.set && draft.name === item.name) return draft.crop;
     if (item.crop) return item.crop;
     const [left, top, right, bottom] = item.box || [0, 0, 1, 1], [w] = largest(item);
     return { x: (left + right) / 2, y: (top + bottom) / 2, zoom: w / Math.max(1e-6, right - left) };
@@ -38,7 +38,7 @@
   function set(item, crop, now = false) {
     const [w, h] = largest(item).map((side) => side / Math.max(1, crop.zoom) / 2);
     const inside = (value, half) => Math.min(Math.max(half, value), 1 - half);
-    draft = { name: item.name, crop: { x: inside(crop.x, w), y: inside(crop.y, h), zoom: Math.min(16, Math.max(1, crop.zoom)) } };
+    draft = { set: room.set, name: item.name, crop: { x: inside(crop.x, w), y: inside(crop.y, h), zoom: Math.min(16, Math.max(1, crop.zoom)) } };
     place(item);
     clearTimeout(set.timer);
     set.timer = setTimeout(keep, now ? 0 : 500);
@@ -46,11 +46,11 @@
 
   async function keep() {
     clearTimeout(set.timer);
-    if (!draft) return;
+    if (!draft || draft.set !== room.set) return;
     const { name, crop } = draft;
     const round = (value) => Math.round(value * 1e5) / 1e5;
-    await choose([name], "crop", { x: round(crop.x), y: round(crop.y), zoom: round(crop.zoom) });
-    if (draft && draft.name === name && draft.crop === crop) draft = null;
+    const kept = await choose([name], "crop", { x: round(crop.x), y: round(crop.y), zoom: round(crop.zoom) });
+    if (kept && draft && draft.name === name && draft.crop === crop) draft = null; // a crop that was not saved, or moved since, stays as it is on the screen
   }
 
   const choose = (names, field, value) => room.act("POST", room.here("choices"), { names, field, value });
@@ -112,14 +112,18 @@
     const box = host.querySelector(".room-prompts"), stamp = JSON.stringify([item.name, item.caption, room.data.settings.template, room.data.settings.trigger, room.data.settings.vectors, room.data.templates]);
     if (stamp === prompts) return;
     prompts = stamp;
+    box.classList.add("outdated");
     try {
       const answer = await room.ask("GET", room.here("prompts"), undefined, { picture: item.name });
       if (stamp !== prompts) return;
       box.replaceChildren(...answer.prompts.map((prompt) => el("div", { class: "prompt" }, el("span", { class: `tokens${prompt.count > 75 ? " over" : ""}` }, `${prompt.count} / 75`), ...chips(prompt))),
         ...answer.warnings.map((warning) => el("div", { class: "note warn" }, warning)));
     } catch (error) {
+      if (stamp !== prompts) return;
+      prompts = "";
       box.replaceChildren(el("div", { class: "note bad" }, error.message));
     }
+    box.classList.remove("outdated");
   }
 
   function chips(prompt) {
@@ -137,7 +141,9 @@
   }
 
   async function revisions(item) {
-    const { revisions: list } = await room.ask("GET", room.here("revisions"), undefined, { picture: item.name });
+    const found = await room.act("GET", room.here("revisions"), undefined, { picture: item.name });
+    if (!found) return;
+    const list = found.revisions;
     const box = room.openers.dialog(t("Earlier captions of {name}", { name: item.name }),
       el("div", { class: "scroll" }, list.length ? list.map((one) => el("div", { class: "revision" }, el("span", { class: "small" }, `${new Date(one.at * 1000).toLocaleString()} · ${one.edit}`), el("p", {}, one.text ?? t("no caption")),
         el("button", { type: "button", onclick: async () => { box.close(); await room.act("PUT", room.here("caption"), { name: item.name, text: one.text ?? "", force: true }); } }, t("Use this one")))) : el("p", {}, t("Nothing was changed yet."))),
@@ -165,8 +171,13 @@
 
   async function savePaint(item) {
     const { ink } = window.studio.canvas("room_mask");
-    const blob = ink.painted ? await ink.file() : null;
-    if (await room.act(blob ? "PUT" : "DELETE", room.here("mask"), blob || undefined, { picture: item.name })) painted();
+    host.inert = true; // no stroke is painted while the mask is sent: it would not be in the file
+    try {
+      const blob = ink.painted ? await ink.file() : null;
+      if (await room.act(blob ? "PUT" : "DELETE", room.here("mask"), blob || undefined, { picture: item.name })) painted();
+    } finally {
+      host.inert = false;
+    }
   }
 
   room.panels.unshift({
@@ -177,7 +188,8 @@
       const item = room.item();
       if (!item) return host.replaceChildren(el("p", { class: "small" }, t("Choose a picture.")));
       const stamp = JSON.stringify([item, room.data.settings.width, room.data.settings.height, targets().length, painting]);
-      if (stamp === drawn || drag) return;
+      const typing = host.querySelector(".room-toggles input[type=number]:focus");
+      if (stamp === drawn || drag || (typing && drawn && typing.value !== typing.defaultValue && JSON.parse(drawn)[0].name === item.name)) return; // a number that is being typed is not drawn over
       if (drawn && painting && JSON.parse(drawn)[0].name === item.name) return;
       if (painting && drawn && JSON.parse(drawn)[0].name !== item.name) painting = false;
       drawn = stamp;

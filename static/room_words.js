@@ -40,23 +40,28 @@
   let captionHost, knobs = null;
   room.panels.push({
     id: "caption", title: "Caption",
-    build(host) { captionHost = host; },
+    build(host) {
+      captionHost = host;
+      host.addEventListener("change", () => this.scopeLine());
+    },
     async draw() {
-      if (knobs) return this.scopeLine();
+      if (knobs && !this.stale) return this.scopeLine();
+      const typed = knobs ? { ...values(captionHost, knobs.fields), scope: captionHost.querySelector("[name=scope]").value } : {};
+      const ticked = knobs && new Set([...captionHost.querySelectorAll("[name=captioner]:checked")].map((box) => box.value));
       knobs = await room.ask("GET", "captioners");
+      this.stale = false;
       const here = knobs.captioners.filter((one) => one.here), offers = knobs.captioners.filter((one) => !one.here);
-      const list = el("div", { class: "room-models" }, here.map((one) => el("label", { class: "check", title: one.help }, el("input", { type: "checkbox", name: "captioner", value: one.label, checked: one.chosen }), one.title, one.tiny ? el("span", { class: "small" }, " ", t("This captioner only knows the tiny world that ships with the studio. Download another one for photos and art.")) : null)),
+      const list = el("div", { class: "room-models" }, here.map((one) => el("label", { class: "check", title: one.help }, el("input", { type: "checkbox", name: "captioner", value: one.label, checked: ticked ? ticked.has(one.label) : one.chosen }), one.title, one.tiny ? el("span", { class: "small" }, " ", t("This captioner only knows the tiny world that ships with the studio. Download another one for photos and art.")) : null)),
         el("details", {}, el("summary", {}, t("More models")), el("p", { class: "small" }, t("They are fetched from the model hub when you press Download, and lie in models/ then.")),
           offers.map((one) => el("div", { class: "offer" }, el("span", {}, one.label), el("span", { class: "small" }, one.download), act("Download", () => room.start("download", { captioner: one.label }), { title: one.download })))));
       captionHost.replaceChildren(
         el("p", { class: "small" }, t("Models look at the pictures and write what they see. Several are joined with a comma. What they write can be undone as one step.")),
         list,
-        el("label", { class: "field" }, t("For"), select("scope", scopes, "all")),
-        el("div", { class: "knobs" }, knobs.fields.filter((field) => !field.advanced).map((field) => knob(field))),
-        el("details", {}, el("summary", {}, t("More")), el("div", { class: "knobs" }, knobs.fields.filter((field) => field.advanced).map((field) => knob(field)))),
+        el("label", { class: "field" }, t("For"), select("scope", scopes, typed.scope || "all")),
+        el("div", { class: "knobs" }, knobs.fields.filter((field) => !field.advanced).map((field) => knob(field, typed[field.name]))),
+        el("details", {}, el("summary", {}, t("More")), el("div", { class: "knobs" }, knobs.fields.filter((field) => field.advanced).map((field) => knob(field, typed[field.name])))),
         el("div", { class: "buttons" }, act("Write captions", () => this.run(), { class: "primary run-caption" })),
         el("p", { class: "small scope-line" }));
-      captionHost.addEventListener("change", () => this.scopeLine());
       this.scopeLine();
     },
     scopeLine() {
@@ -69,14 +74,14 @@
       const scope = captionHost.querySelector("[name=scope]").value;
       let chosen = [];
       if (scope === "selected") chosen = names();
-      if (scope === "filtered") ({ names: chosen } = await room.ask("GET", room.here("names"), undefined, { filter: room.filter }));
+      if (scope === "filtered") chosen = (await room.act("GET", room.here("names"), undefined, { filter: room.filter }))?.names || [];
       if (scope !== "all" && !chosen.length) return room.say("bad", t("No picture is chosen."));
       return room.start("caption", { captioners, names: chosen, ...values(captionHost, knobs.fields) });
     },
     jobs(kinds) {
       const button = captionHost.querySelector(".run-caption");
       if (button) button.disabled = kinds.has("caption");
-      if (this.fetching && !kinds.has("download")) { knobs = null; if (room.panel === "caption") this.draw(); }
+      if (this.fetching && !kinds.has("download")) { this.stale = true; if (room.panel === "caption") room.drawPanel(); }
       this.fetching = kinds.has("download");
     },
   });
@@ -153,8 +158,18 @@
     build(host) { tagHost = host; },
     async draw() {
       if (tagStamp === room.data.revision) return;
-      tagStamp = room.data.revision;
-      const tags = await room.ask("GET", room.here("tags"));
+      const mine = (tagStamp = room.data.revision);
+      let tags = null;
+      try {
+        tags = await room.ask("GET", room.here("tags"));
+      } catch (error) {
+        if (mine === tagStamp) {
+          tagStamp = "";
+          tagHost.replaceChildren(el("div", { class: "note bad" }, error.message), el("div", { class: "buttons" }, act("Try again", () => room.drawPanel())));
+        }
+        return;
+      }
+      if (mine !== tagStamp) return;
       const find = (tag) => room.grid.filter(`tag:"${tag.replace(/(["\\*?])/g, "\\$1")}"`);
       const rows = tags.tags.map((one) => el("tr", {}, el("td", { class: "num" }, String(one.count)), el("td", {}, el("button", { type: "button", class: "link", title: t("Show the pictures with this tag"), onclick: () => find(one.tag) }, one.tag)),
         el("td", { class: "acts" }, act("Rename", () => rename(one.tag)), act("Remove", () => bulk({ kind: "remove_tag", tag: one.tag })))));
@@ -170,12 +185,18 @@
   async function bulk(edit) {
     const done = await room.act("POST", room.here("bulk"), { edit, scope: "all", filter: "", names: [], dry: false });
     if (done) room.say("good", t("{changed} captions changed: {name}. Undo takes it back.", done));
+    return done;
   }
 
   function rename(tag) {
     const field = el("input", { type: "text", value: tag, "aria-label": t("New name") });
-    const go = () => { box.close(); bulk({ kind: "rename_tag", tag, to: field.value }); };
-    const box = room.openers.dialog(t("Rename the tag “{tag}” in all captions", { tag }), field, el("div", { class: "buttons" }, act("Rename", go, { class: "primary" }), act("Cancel", () => box.close())));
+    const reason = el("p", { class: "note bad", hidden: true });
+    const go = async () => {
+      if (await bulk({ kind: "rename_tag", tag, to: field.value })) return box.close();
+      reason.textContent = room.find(".room-say").textContent;
+      reason.hidden = false;
+    };
+    const box = room.openers.dialog(t("Rename the tag “{tag}” in all captions", { tag }), field, reason, el("div", { class: "buttons" }, act("Rename", go, { class: "primary" }), act("Cancel", () => box.close())));
     field.addEventListener("keydown", (event) => { if (event.key === "Enter" && !event.isComposing) { event.preventDefault(); go(); } });
     field.select();
   }

@@ -169,8 +169,15 @@
   function sample(screen) {
     dialog(t("Paint with what is learned so far"), (close) => {
       const prompt = el("textarea", { rows: 2, placeholder: t("Empty paints the usual previews") }), seed = el("input", { type: "number", min: 0, placeholder: t("as the previews") });
-      const go = () => { screen.asks("sample", { ...(prompt.value.trim() ? { prompt: prompt.value.trim() } : {}), ...(seed.value !== "" ? { seed: Number(seed.value) } : {}) }); close(); };
-      return [field(t("Prompt, with [name] for the word that is taught"), prompt), field(t("Seed"), seed), el("div", { class: "buttons" }, el("button", { type: "button", class: "primary", onclick: go }, t("Paint")), el("button", { type: "button", onclick: close }, t("Cancel")))];
+      const wrong = el("div", {});
+      const go = async () => {
+        try {
+          await ask("POST", `jobs/${screen.job.id}/asks/sample`, { ...(prompt.value.trim() ? { prompt: prompt.value.trim() } : {}), ...(seed.value !== "" ? { seed: Number(seed.value) } : {}) });
+          close();
+          screen.look();
+        } catch (error) { put(wrong, note("bad", error.message)); }
+      };
+      return [field(t("Prompt, with [name] for the word that is taught"), prompt), field(t("Seed"), seed), wrong, el("div", { class: "buttons" }, el("button", { type: "button", class: "primary", onclick: go }, t("Paint")), el("button", { type: "button", onclick: close }, t("Cancel")))];
     });
   }
 

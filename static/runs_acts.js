@@ -10,8 +10,10 @@
     dialog(title, (close) => {
       const wrong = el("div", {});
       const go = async (event) => {
-        event?.preventDefault();
-        try { await act(); close(); await room().load(); } catch (error) { put(wrong, el("div", { class: "note bad", role: "alert" }, error.message)); }
+        event.preventDefault();
+        const sent = event.currentTarget;
+        sent.inert = true; // nothing is typed into a form that closes in a moment
+        try { await act(); close(); await room().load(); } catch (error) { put(wrong, el("div", { class: "note bad", role: "alert" }, error.message)); } finally { sent.inert = false; }
       };
       return el("form", { onsubmit: go }, fields, wrong, el("div", { class: "buttons" }, el("button", { type: "submit", class: "primary" }, label), el("button", { type: "button", onclick: close }, t("Cancel"))));
     });

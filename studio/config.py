@@ -24,7 +24,8 @@ class Config(BaseModel):
         try:
             return cls.model_validate(values)
         except pydantic.ValidationError as error:
-            raise InputError(" ".join(_sentence(cls, item) for item in error.errors())) from error
+            wrong = [(str(item["loc"][-1]) if item["loc"] else "", _sentence(cls, item)) for item in error.errors()]
+            raise InputError(" ".join(sentence for _, sentence in wrong), fields={name: sentence for name, sentence in wrong if name}) from error
 
 
 def _sentence(cls: type[Config], item: Any) -> str:

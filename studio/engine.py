@@ -55,62 +55,71 @@ class Engine:
 
     def _check_training(self, request: TrainRequest) -> None:
         """Everything that is missing before a training can start, at once."""
-        config, wrong = request.config, []
+        config, wrong = request.config, dict[str, str]()
         self._check_checkpoint(config.checkpoint, wrong)
         if request.run:
             self._check_run(request.run, wrong)
         else:
             self._check_new_training(config, wrong)
         if wrong:
-            raise InputError(" ".join(wrong))
+            raise InputError(" ".join(wrong.values()), fields=wrong)
 
-    def _check_run(self, name: str, wrong: list[str]) -> None:
+    def _check_run(self, name: str, wrong: dict[str, str]) -> None:
         """A run to go on with must be there; it has its own pictures and prompts, and the embedding it began with."""
         if Path(name).name != name or name == ".." or not (self.paths.runs / name).is_dir():
-            wrong.append(f"Run: there is no {name!r} to go on with; it may have been renamed or deleted.")
+            wrong["run"] = f"Run: there is no {name!r} to go on with; it may have been renamed or deleted."
 
-    def _check_new_training(self, config: TrainConfig, wrong: list[str]) -> None:
+    def _check_new_training(self, config: TrainConfig, wrong: dict[str, str]) -> None:
         """What a new run needs."""
         if isinstance(config, TextualInversionConfig) and config.embedding not in {card.name for card in shelves.embeddings(self.paths)}:
-            wrong.append(f"Embedding: there is no {config.embedding!r} in {self.paths.embeddings.name}; create it first.")
+            wrong["embedding"] = f"Embedding: there is no {config.embedding!r} in {self.paths.embeddings.name}; create it first."
         folder = Path(config.data)
         if not folder.is_dir():
-            wrong.append(f"Dataset directory: {config.data!r} is not a folder; prepare pictures first.")
+            wrong["data"] = f"Dataset directory: {config.data!r} is not a folder; prepare pictures first."
         elif not training_images(folder):
-            wrong.append(f"Dataset directory: there is no picture in {config.data!r}.")
+            wrong["data"] = f"Dataset directory: there is no picture in {config.data!r}."
         if shelves.template_file(self.paths, config.template) is None:
-            wrong.append(f"Prompt template: there is no {config.template!r}; choose one of {', '.join(shelves.templates(self.paths))}.")
+            wrong["template"] = f"Prompt template: there is no {config.template!r}; choose one of {', '.join(shelves.templates(self.paths))}."
 
     def _check_generation(self, request: GenerateRequest) -> None:
         """Whether the pictures and the checkpoint a generation names are there."""
-        wrong: list[str] = []
-        for label, value in (("Picture", request.init_image), ("Mask", request.mask), ("Sketch", request.sketch)):
+        wrong: dict[str, str] = {}
+        for label, name in (("Picture", "init_image"), ("Mask", "mask"), ("Sketch", "sketch")):
+            value = getattr(request, name)
             if value and not Path(value).is_file():
-                wrong.append(f"{label}: {value!r} is not a file.")
+                wrong[name] = f"{label}: {value!r} is not a file."
         self._check_checkpoint(request.checkpoint, wrong)
         if wrong:
-            raise InputError(" ".join(wrong))
+            raise InputError(" ".join(wrong.values()), fields=wrong)
 
     def _check_preprocess(self, request: PreprocessRequest) -> None:
         """Whether there is anything to prepare and a place for it that is not the source."""
+        wrong = self._wrong_preprocess(request)
+        if wrong:
+            field, sentence, hint = wrong
+            raise InputError(sentence, hint, fields={field: f"{sentence} {hint}"})
+
+    def _wrong_preprocess(self, request: PreprocessRequest) -> tuple[str, str, str] | None:
+        """The field that is wrong, why, and what to do."""
         source, destination = Path(request.source), Path(request.destination)
         if not source.exists():
-            raise InputError(f"Source directory: {request.source!r} does not exist.", "Drop pictures into the page or type the path of a folder.")
+            return "source", f"Source directory: {request.source!r} does not exist.", "Drop pictures into the page or type the path of a folder."
         if source.is_dir() and (destination.resolve() == source.resolve() or source.resolve() in destination.resolve().parents):
-            raise InputError("Destination directory: it lies in the source, whose pictures must stay untouched.", "Choose another folder.")
+            return "destination", "Destination directory: it lies in the source, whose pictures must stay untouched.", "Choose another folder."
         if destination.exists() and not destination.is_dir():
-            raise InputError(f"Destination directory: {request.destination!r} is a file.", "Choose a folder.")
+            return "destination", f"Destination directory: {request.destination!r} is a file.", "Choose a folder."
+        return None
 
     def _check_folder(self, folder: str) -> None:
         """Whether a data set is where a request says."""
         if not Path(folder).is_dir():
             raise InputError(f"Data set: {folder!r} is not a folder.", "It may have been moved or deleted; choose another one.")
 
-    def _check_checkpoint(self, name: str, wrong: list[str]) -> None:
+    def _check_checkpoint(self, name: str, wrong: dict[str, str]) -> None:
         """A named checkpoint must be on the shelf."""
         known = shelves.checkpoint_files(self.paths)
         if name and shelves.checkpoint_named(known, name) is None:
-            wrong.append(f"Checkpoint: there is no {name!r}; choose one of {', '.join(known) or 'none'}.")
+            wrong["checkpoint"] = f"Checkpoint: there is no {name!r}; choose one of {', '.join(known) or 'none'}."
 
     def job(self, name: str) -> Job:
         """One job; raises NotFound."""

@@ -1,16 +1,20 @@
 """What a person can be told: one tree of errors, each a sentence and what to do about it."""
 
+from collections.abc import Mapping
+
 
 class StudioError(Exception):
-    """A failure that is shown in words; faces map `code` to a toast, an exit code or an HTTP status."""
+    """A failure that is shown in words; faces map `code` to a toast, an exit code or an HTTP status, and show each of `fields` at its control."""
 
     code = "error"
 
-    def __init__(self, message: str, hint: str = "", code: str = "") -> None:
+    def __init__(self, message: str, hint: str = "", code: str = "", fields: Mapping[str, str] | None = None) -> None:
         super().__init__(message)
         self.message = message
         self.hint = hint
         self.code = code or type(self).code
+        self.fields = dict(fields or {})
+        """What is wrong with single values of a request, by the name of their field."""
 
     def __str__(self) -> str:
         """The message and the hint as one line."""

@@ -36,6 +36,7 @@ ROOMS: dict[str, tuple[int, str]] = {
     "studio.webhook": (1, "words"),
     "studio.pasting": (1, "words"),
     "studio.presets": (1, "words"),
+    "studio.wording": (1, "words"),
     "studio.formats": (2, "formats"),
     "studio.diffusion": (3, "diffusion"),
     "studio.dataset": (3, "dataset"),

@@ -95,6 +95,7 @@ PATTERN_MAKERS = {
     "studio/projects/wildcards.py": "a run of escaped letters without repeats",
     "studio/projects/filter_words.py": "names of the module's own table",
     "studio/ui/notices.py": "sentences of a fixed list",
+    "studio/wording/translate.py": "sentences of a fixed catalogue",
     "studio/prompts/words.py": "a set of escaped first letters",
     "studio/dataset/captioners/released.py": "patterns from a table in the same file",
 }

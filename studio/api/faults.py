@@ -10,9 +10,10 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse, PlainTextResponse, Response
 from starlette.datastructures import Headers
 from starlette.exceptions import HTTPException
-from starlette.types import Scope
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from studio.errors import StudioError
+from studio.wording import READER, for_reader, language
 
 STATUS = {"invalid": 422, "not_found": 404, "conflict": 409, "unreadable": 422, "sampler": 400, "unauthorized": 401, "too_large": 413, "missing_service": 501, "out_of_space": 507, "unavailable": 503}
 """HTTP status by error code; anything else is 500."""
@@ -60,18 +61,32 @@ def _sentence(item: dict[str, Any]) -> str:
     return f"{place or 'body'}: {item['msg']} (got {shown})."
 
 
+class ReaderLanguage:
+    """Notes for each request of the page in which language its person reads; programs get English."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self.app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Pass the request on."""
+        headers = Headers(scope=scope) if scope["type"] == "http" else Headers()
+        READER.set(language(headers.get("accept-language")) if "x-studio-page" in headers else "en")
+        await self.app(scope, receive, send)
+
+
 def tell_faults(app: FastAPI) -> None:
-    """Answer every failure in words."""
+    """Answer every failure in words, those of the page in its person's language."""
+    app.add_middleware(ReaderLanguage)
 
     @app.exception_handler(StudioError)
     async def in_words(request: Request, error: StudioError) -> JSONResponse:
         """What a person can be told."""
-        return _answer(request, STATUS.get(error.code, 500), (type(error).__name__, error.code), str(error))
+        return _answer(request, STATUS.get(error.code, 500), (type(error).__name__, error.code), for_reader(str(error)))
 
     @app.exception_handler(RequestValidationError)
     async def wrong_body(request: Request, error: RequestValidationError) -> JSONResponse:
         """A body that is not what the route takes."""
-        return _answer(request, 422, ("RequestValidationError", "invalid"), " ".join(_sentence(item) for item in error.errors()))
+        return _answer(request, 422, ("RequestValidationError", "invalid"), for_reader(" ".join(_sentence(item) for item in error.errors())))
 
     @app.exception_handler(HTTPException)
     async def plain(request: Request, error: HTTPException) -> JSONResponse:
@@ -102,4 +117,4 @@ def tell_faults(app: FastAPI) -> None:
 def unforeseen(request: Request, error: Exception) -> JSONResponse:
     """What nobody foresaw: its words, which may hold a path, stay in the server's log."""
     log.error("%s failed", request.url.path, exc_info=error)
-    return _answer(request, 500, (type(error).__name__, "error"), f"Something unforeseen happened ({type(error).__name__}). The server's log holds the details.")
+    return _answer(request, 500, (type(error).__name__, "error"), for_reader(f"Something unforeseen happened ({type(error).__name__}). The server's log holds the details."))

@@ -22,6 +22,7 @@ from studio.projects.likeness import alike
 from studio.projects.project import Project
 from studio.projects.room import keep_settings, settings_of, weights_of
 from studio.requests.room import RoomSettings
+from studio.wording import for_reader
 
 router = APIRouter(prefix="/studio/v1/datasets/{name}", tags=["data sets"])
 MOST_SHOWN = 500
@@ -189,14 +190,14 @@ def _job(engine: Engine, job: Job) -> dict[str, Any]:
         "id": job.id,
         "kind": job.kind,
         "state": State(job.state),
-        "error": job.error,
+        "error": for_reader(job.error) if job.error else job.error,
         "result": job.result,
         "step": now.get("step", 0),
         "total": now.get("total", 0),
         "text": now.get("text", ""),
         "rate": now.get("rate"),
         "left": now.get("left") or now.get("eta"),
-        "warnings": [str(event.data.get("text", "")) for event in told],
+        "warnings": [for_reader(str(event.data.get("text", ""))) for event in told],
     }
 
 

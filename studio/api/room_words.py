@@ -21,6 +21,7 @@ from studio.projects.room import settings_of
 from studio.projects.tags import alike, everywhere, tag_counts
 from studio.requests.caption import CaptionRequest
 from studio.requests.room import RoomSettings
+from studio.wording import for_reader
 
 router = APIRouter(prefix="/studio/v1/datasets/{name}", tags=["data sets"])
 shared = APIRouter(prefix="/studio/v1", tags=["data sets"])
@@ -142,7 +143,7 @@ def prompts(name: str, picture: str, here: Here) -> dict[str, Any]:
     lines = parse_template(here.engine.template_text(settings.template), settings.template)
     found = final_prompts(lines, settings.trigger or "[name]", _vectors(settings) if settings.trigger else 0, item.caption[:COUNTED])
     cut = [f"The caption has {len(item.caption):,} letters; the first {COUNTED:,} are shown."] if len(item.caption) > COUNTED else []
-    return {"prompts": [_prompt(prompt) for prompt in found], "warnings": cut + list(dict.fromkeys(warning for prompt in found for warning in prompt.warnings))}
+    return {"prompts": [_prompt(prompt) for prompt in found], "warnings": list(map(for_reader, [*cut, *dict.fromkeys(warning for prompt in found for warning in prompt.warnings)]))}
 
 
 @router.post("/template-preview")
@@ -153,7 +154,7 @@ def preview(name: str, wish: LinesOf, here: Here) -> dict[str, Any]:
     captions = [item.caption[:COUNTED] for item in project.items() if not wish.names or item.name in wish.names][:3] or [""]
     lines = parse_template(wish.text, settings.template)
     found = [prompt for caption in captions for prompt in final_prompts(lines, settings.trigger or "[name]", _vectors(settings) if settings.trigger else 0, caption, 3)]
-    return {"prompts": [_prompt(prompt) for prompt in found], "warnings": templates.warnings(wish.text)}
+    return {"prompts": [_prompt(prompt) for prompt in found], "warnings": list(map(for_reader, templates.warnings(wish.text)))}
 
 
 @shared.get("/templates/one")

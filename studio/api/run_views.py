@@ -10,6 +10,7 @@ from studio.requests.train import subject_of
 from studio.runs.acts import run_folder
 from studio.runs.in_use import in_use
 from studio.runs.reading import Cache, job_of, view
+from studio.wording import for_reader
 
 JOBS = 1000
 """Newest trainings among which the job of a run is looked for."""
@@ -40,4 +41,12 @@ def seen(engine: Engine, request: Request, name: str, job: Job | None = None) ->
 
 def shown(job: Job) -> dict[str, Any]:
     """A training's job."""
-    return {"id": job.id, "state": job.state, "error": job.error, "name": subject_of(job.request["config"]), "created": job.created, "started": job.started, "ended": job.ended}
+    return {
+        "id": job.id,
+        "state": job.state,
+        "error": for_reader(job.error) if job.error else job.error,
+        "name": subject_of(job.request["config"]),
+        "created": job.created,
+        "started": job.started,
+        "ended": job.ended,
+    }

@@ -19,7 +19,7 @@ from studio.ui.live import Follower
 from studio.ui.tabs import dataset, embedding, img2img, pnginfo, preprocess, runs, settings, tools, train, txt2img
 from studio.ui.tabs.painting import Painting
 from studio.ui.widgets import Page
-from studio.ui.words import say, translations
+from studio.ui.words import complaint, say, translations
 
 TICK = 5.0
 """Seconds between two looks that happen even when the journal is still: heartbeats and folders change without it."""
@@ -97,7 +97,7 @@ def _onto_table(page: Page, painting: Painting) -> Callable[[str, int], list[Any
     def send(job: str, chosen: int, request: gr.Request) -> list[Any]:
         picture = painting.picture(job, chosen, browser_of(request))
         if picture is None:
-            raise gr.Error("There is no picture to send yet; press Generate first.", print_exception=False)
+            raise complaint("There is no picture to send yet; press Generate first.")
         folder = page.engine.paths.uploads / f"sent-{Path(picture).stem}"
         folder.mkdir(parents=True, exist_ok=True)
         shutil.copy(picture, folder)

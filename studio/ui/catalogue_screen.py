@@ -4,6 +4,7 @@ from studio.runs import in_use, using
 from studio.runs import sentences as said
 
 SCREEN: dict[str, str] = {
+    "The studio's server does not answer. Nothing was changed; try again in a moment.": "工作室的服务器没有响应，未做任何更改；请稍后再试。",
     "Animation": "动画",
     "As a table": "以表格显示",
     "Asked for": "临时要求的",

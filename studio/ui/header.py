@@ -19,7 +19,7 @@ from studio.ui.tabs.preprocess import SHOWN, PreprocessTab
 from studio.ui.tabs.train import TrainTab
 from studio.ui.theme import icon
 from studio.ui.widgets import REFRESH, Page, note
-from studio.ui.words import language, say, tell, titled
+from studio.ui.words import choice, complaint, language, say, tell, titled
 
 STEPS = (
     ("Pictures", "Drop 10 to 20 pictures of one thing."),
@@ -88,9 +88,9 @@ def _known(engine: Engine) -> str:
     return f'<i data-names="{escape(json.dumps(names), quote=True)}"></i>'
 
 
-def _vaes(engine: Engine) -> list[str]:
-    """What can be chosen as VAE."""
-    return ["Automatic", "None", *shelves.vaes(engine.paths)]
+def _vaes(engine: Engine) -> list[tuple[str, str]]:
+    """What can be chosen as VAE, with labels."""
+    return [choice("Automatic"), choice("None"), *((name, name) for name in shelves.vaes(engine.paths))]
 
 
 def _prefer(engine: Engine, name: str, value: Any) -> None:
@@ -98,14 +98,14 @@ def _prefer(engine: Engine, name: str, value: Any) -> None:
     try:
         engine.prefer({name: value})
     except StudioError as error:
-        raise gr.Error(str(error), print_exception=False) from error
+        raise complaint(str(error)) from error
 
 
 def _chosen(engine: Engine) -> list[Any]:
     """Checkpoint, VAE and clip skip as they were chosen last; what is gone is not chosen any more."""
     kept, names, vaes = engine.preferences(), shelves.checkpoints(engine.paths), _vaes(engine)
     checkpoint = kept.sd_model_checkpoint if kept.sd_model_checkpoint in names else default_checkpoint(engine.paths)
-    return [gr.update(choices=names, value=checkpoint), gr.update(choices=vaes, value=kept.sd_vae if kept.sd_vae in vaes else "Automatic"), kept.CLIP_stop_at_last_layers]
+    return [gr.update(choices=names, value=checkpoint), gr.update(choices=vaes, value=kept.sd_vae if kept.sd_vae in [value for _, value in vaes] else "Automatic"), kept.CLIP_stop_at_last_layers]
 
 
 @dataclass(frozen=True)
@@ -158,7 +158,7 @@ def _restarter(engine: Engine) -> Callable[[gr.Request], str]:
         try:
             engine.restart_worker()
         except StudioError as error:
-            raise gr.Error(str(error), print_exception=False) from error
+            raise complaint(str(error)) from error
         return note("busy", tell(lang, "The worker is being restarted."))
 
     return restart

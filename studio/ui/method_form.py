@@ -43,7 +43,7 @@ class MethodForm(Form):
     def __init__(self, prefix: str) -> None:
         super().__init__(TrainConfig, prefix)
         self.own = own_controls()
-        self.method = gr.Dropdown([(cls.title, cls.method) for cls in CONFIGS], value=FIRST, label=say("Method"), elem_id=f"{prefix}_method")
+        self.method = gr.Dropdown([(str(_said(cls.title)), cls.method) for cls in CONFIGS], value=FIRST, label=say("Method"), elem_id=f"{prefix}_method")
         self.before = gr.State(FIRST)
 
     def add_own(self, more: bool) -> None:

@@ -6,19 +6,20 @@ from functools import lru_cache
 from studio.prompts.notices import NOTICES
 from studio.ui.widgets import note
 from studio.ui.words import tell
+from studio.wording import localized
 
 _PLACE = re.compile(r"\{(\w+)\}")
 _ZH = {"hypernetwork": "超网络"}
 
 
 def translated(lang: str, sentence: str) -> str:
-    """A sentence in a language when it is one of the NOTICES filled in; any other as it stands."""
+    """A sentence in a language when it is one of the NOTICES filled in, or an error; any other as it stands."""
     if lang != "zh":
         return sentence
     for text in NOTICES:
         if match := _pattern(text).fullmatch(sentence):
             return tell(lang, text, **{name: _ZH.get(value, value) if name == "kind" else value for name, value in match.groupdict().items()})
-    return sentence
+    return localized(lang, sentence)
 
 
 def warnings(lang: str, sentences: list[str]) -> str:

@@ -1,6 +1,7 @@
 """Presets in the Train tab: what is advised for an intent, what of the form differs from it, and settings taken over from other trainings."""
 
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from html import escape
 from pathlib import Path
 from types import MappingProxyType
@@ -21,10 +22,11 @@ from studio.presets.seen import batching_of
 from studio.projects.captions import is_captioned
 from studio.projects.training_images import learned_images, repeats_of
 from studio.requests.train import config_class
+from studio.ui.catalogue_choices import CHOICES
 from studio.ui.method_form import MethodForm
 from studio.ui.reasons import told
 from studio.ui.tabs.preprocess import located
-from studio.ui.widgets import REFRESH, Page, note
+from studio.ui.widgets import REFRESH, Page, note, refusal
 from studio.ui.words import language, say, tell
 
 NOTHING: Mapping[str, Any] = MappingProxyType({})
@@ -35,6 +37,16 @@ OPENED = (".safetensors", ".json", ".toml")
 """Files whose settings can be taken over."""
 TITLES = {"person": "A person", "object": "An object", "style": "A style", "character": "A character"}
 """Intents as a person reads them."""
+
+
+@dataclass(frozen=True)
+class Changed:
+    """What else is drawn when the form changes: from `inputs` into `outputs`, also when one of `further` changes."""
+
+    draw: Callable[[dict[Component, Any], gr.Request], list[Any]]
+    inputs: set[Component]
+    outputs: list[Component]
+    further: list[Any]
 
 
 class Presetting:
@@ -55,12 +67,17 @@ class Presetting:
         """What a preset is chosen and compared by."""
         return {self.intent, self.page.checkpoint, *self.form.inputs}
 
-    def wire(self) -> None:
-        """Apply, compare whenever something changes, take over a file."""
+    def wire(self, changed: Changed) -> None:
+        """Apply, compare whenever something changes, take over a file; `changed` draws what else follows from the form."""
         options: dict[str, Any] = {"show_progress": "hidden"}
-        self.apply.click(self._applied, self._inputs, self.form.restored, **options).then(None, js=REFRESH)
-        changes = [part.change for part in (self.intent, self.form.method, *self.form.parts.values())]
-        gr.on(changes, self._compared(), self._inputs, self.said, trigger_mode="always_last", **options)
+        self.apply.click(self._applied, self._inputs, [*self.form.restored, self.taken], **options).then(None, js=REFRESH)
+        changes = [part.change for part in (self.intent, self.page.checkpoint, self.form.method, *self.form.parts.values(), *changed.further)]
+        compared = self._compared()
+
+        def draw(data: dict[Component, Any], request: gr.Request) -> list[Any]:
+            return [compared(data, request), *changed.draw(data, request)]
+
+        gr.on(changes, draw, self._inputs | changed.inputs, [self.said, *changed.outputs], trigger_mode="always_last", **options)
         self.file.upload(self._taken(), self.file, [*self.form.restored, self.taken], **options).then(None, js=REFRESH)
 
     def _preset(self, data: dict[Component, Any], values: Mapping[str, Any] = NOTHING) -> Preset | None:
@@ -86,7 +103,7 @@ class Presetting:
         """The form with the preset's values."""
         found = self._preset(data)
         method = data[self.form.method]
-        return self.form.restore_all(method, found.values) if found else [gr.skip()] * len(self.form.restored)
+        return [*(self.form.restore_all(method, found.values) if found else [gr.skip()] * len(self.form.restored)), ""]
 
     def _compared(self) -> Callable[..., str]:
         """What draws the differences."""
@@ -109,7 +126,7 @@ class Presetting:
             try:
                 found = imported(Path(path), shelves.checkpoints(self.page.engine.paths), Path(path).name)
             except (StudioError, InputError) as error:
-                return [*[gr.skip()] * len(self.form.restored), note("bad", str(error))]
+                return [*[gr.skip()] * len(self.form.restored), refusal(error)]
             lines = "".join(f"<li>{escape(told(lang, reason))}</li>" for reason in found.notes)
             title = config_class(found.method).title
             head = tell(lang, "Settings taken over: {method}, {count} knobs.", method=tell(lang, title), count=len(found.values))
@@ -122,7 +139,7 @@ def _said(lang: str, found: Preset, values: dict[str, Any]) -> str:
     """A preset's reasons, what differs from it, and whether it fits a card of 8 GB."""
     labels = {control.name: control.label for control in controls(config_class(found.case.method))}
     rows = "".join(
-        f"<li><b>{escape(tell(lang, labels[knob]))}</b> {escape(_short(value))} · <span class='small'>{escape(tell(lang, 'preset {value}', value=_short(wanted)))}</span></li>"
+        f"<li><b>{escape(tell(lang, labels[knob]))}</b> {escape(_short(lang, value))} · <span class='small'>{escape(tell(lang, 'preset {value}', value=_short(lang, wanted)))}</span></li>"
         for knob, wanted, value in differences(values, found)
     )
     other = (
@@ -133,7 +150,7 @@ def _said(lang: str, found: Preset, values: dict[str, Any]) -> str:
     return f"<div class='small'>{escape(told(lang, fits(found.case.method, found.case.family, None)))}</div>{other}{why}"
 
 
-def _short(value: Any) -> str:
-    """A value in a line."""
-    text = str(value).replace("\n", " · ")
+def _short(lang: str, value: Any) -> str:
+    """A value in a line, a choice by its label."""
+    text = str(CHOICES.get(value, value) if lang == "zh" and isinstance(value, str) else value).replace("\n", " · ")
     return text if len(text) <= 60 else text[:57] + "…"

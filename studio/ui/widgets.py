@@ -2,6 +2,7 @@
 
 import json
 import time
+import uuid
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from html import escape
@@ -19,7 +20,8 @@ from studio.jobs import Job, State
 from studio.ui.browser import browser_of
 from studio.ui.keeping import Offers, kept_fields, kept_tabs, restore, save_fields
 from studio.ui.live import Follower, View
-from studio.ui.words import language, say, tell
+from studio.ui.words import browser_language, choice, language, say, tell
+from studio.wording import localized
 
 Draw = Callable[..., Sequence[Any]]
 """`draw(language, *inputs)` gives one value or update for each output of a screen; `draw(language, browser, *inputs)` for a screen that is per browser."""
@@ -201,9 +203,10 @@ def component(control: Control, elem_id: str, **more: Any) -> Component:
     if control.kind == "flag":
         return gr.Checkbox(**options)
     if control.kind == "choices":
-        return gr.CheckboxGroup(options.pop("choices", list(control.choices)), **{**options, "value": list(options["value"] or ())})
+        return gr.CheckboxGroup(list(map(choice, options.pop("choices", control.choices))), **{**options, "value": list(options["value"] or ())})
     if control.kind == "choice":
-        return gr.Dropdown(list(control.choices), **options) if len(control.choices) > 4 else gr.Radio(list(control.choices), **options)
+        choices = list(map(choice, control.choices))
+        return gr.Dropdown(choices, **options) if len(choices) > 4 else gr.Radio(choices, **options)
     if control.kind == "text":
         return gr.Textbox(**{"lines": 3 if control.multiline else 1, **options, "value": options["value"] or ""})
     if control.default is not None and control.maximum is not None and control.minimum is not None and control.maximum <= 2048:  # a slider cannot be empty
@@ -211,12 +214,30 @@ def component(control: Control, elem_id: str, **more: Any) -> Component:
     return gr.Number(precision=0 if control.kind == "integer" else None, **options)
 
 
-def submit(engine: Engine, cls: type[Config], values: dict[str, Any], browser: str = "") -> tuple[str, str]:
-    """Queue a request of a browser; returns the job's id (empty when it was refused) and a note to show."""
+def submit(engine: Engine, cls: type[Config], values: dict[str, Any], browser: str = "", form: str = "") -> tuple[str, str]:
+    """Queue a request of a browser; returns the job's id (empty when it was refused) and a note to show, which marks the fields of `form` that are wrong."""
     try:
         return engine.submit(cls.check(values), browser), ""
     except StudioError as error:
-        return "", note("bad", str(error))
+        return "", refusal(error, form)
+
+
+def refusal(error: StudioError, form: str = "") -> str:
+    """Why something was refused, in the browser's language; static/fields.js marks the fields of the form it names and hides the note when they are edited."""
+    lang = browser_language()
+    fields = {name: localized(lang, text) for name, text in error.fields.items()}
+    return f'<div class="note bad" role="status" data-refusal="{uuid.uuid4().hex}" {_about(form, fields)}>{escape(localized(lang, str(error)))}</div>'
+
+
+def _about(form: str, fields: dict[str, str]) -> str:
+    """Attributes that say which fields of a form a note is about."""
+    return f'data-form="{form}" data-fields="{escape(json.dumps(fields, ensure_ascii=False))}"'
+
+
+def missing_note(form: str, reasons: Sequence[tuple[str, str]]) -> str:
+    """What keeps a form from being sent: each reason with the field it stands at, or with no field."""
+    fields = {field: text for field, text in reasons if field}
+    return f'<div class="note" role="status" {_about(form, fields)}>{escape(" ".join(text for _, text in reasons))}</div>' if reasons else ""
 
 
 def asked(engine: Engine, job: str, kind: str) -> None:
@@ -272,7 +293,7 @@ def progress(lang: str, job: Job, view: View, engine: Engine | None = None) -> s
 
 def failed(lang: str, job: Job) -> str:
     """Why a job failed, in words."""
-    return note("bad", tell(lang, "Failed: {reason}", reason=job.error or "?"))
+    return note("bad", tell(lang, "Failed: {reason}", reason=localized(lang, job.error or "?")))
 
 
 def took(job: Job) -> str:

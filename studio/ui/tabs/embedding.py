@@ -42,7 +42,7 @@ def build(page: Page, key: str = "") -> EmbeddingTab:
     embedding_room.build(page, key)
 
     def run(data: dict[Component, Any], request: gr.Request) -> str:
-        return submit(page.engine, CreateEmbeddingRequest, {**form.values(data), "checkpoint": data[page.checkpoint] or ""}, browser_of(request))[1]
+        return submit(page.engine, CreateEmbeddingRequest, {**form.values(data), "checkpoint": data[page.checkpoint] or ""}, browser_of(request), "embedding")[1]
 
     reset()
     start.click(run, form.inputs | {page.checkpoint}, refused, show_progress="hidden").then(None, js=REFRESH)

@@ -16,11 +16,12 @@ from studio.jobs import Job, State
 from studio.requests.embedding_room import EditEmbeddingRequest, InspectEmbeddingRequest
 from studio.ui.browser import browser_of
 from studio.ui.embedding_figures import figures
-from studio.ui.widgets import REFRESH, Page, failed, note, submit
-from studio.ui.words import language, say, tell
+from studio.ui.widgets import REFRESH, Page, failed, note, refusal, submit
+from studio.ui.words import choice, language, say, tell
+from studio.wording import localized
 
 QUIET: dict[str, Any] = {"show_progress": "hidden"}
-LAYOUTS = [("A1111 .pt", "pt"), (".safetensors", "safetensors"), ("PNG", "png"), ("diffusers", "diffusers")]
+LAYOUTS = [("A1111 .pt", "pt"), (".safetensors", "safetensors"), ("PNG", "png"), choice("diffusers")]
 EDITS = ("prune", "convert", "merge")
 """Acts that the worker does."""
 BUTTONS = ("rename", "duplicate", "delete", "prune", "convert", "merge", "restore")
@@ -126,7 +127,7 @@ def _act(page: Page, act: str) -> Callable[..., Any]:
         try:
             text, chosen = _filed(page, act, form, lang)
         except StudioError as error:
-            text, chosen = note("bad", str(error)), gr.skip()
+            text, chosen = refusal(error), gr.skip()
         return text if act == "duplicate" else (text, chosen)
 
     return edit if act in EDITS else files
@@ -233,7 +234,7 @@ def _look(page: Page, lang: str, card: dict[str, Any] | None, key: str) -> str:
     if card is None:
         return note("", tell(lang, "Choose an embedding to see its vectors."))
     if card["problem"]:
-        return note("bad", card["problem"])
+        return note("bad", localized(lang, card["problem"]))
     job = next((job for job in page.engine.jobs(30, "inspect_embedding") if str(job.request.get("name", "")).lower() == card["name"].lower()), None)
     link = _link(f"file?name={quote(card['name'])}", key, tell(lang, "Download {name}", name=card["file"]))
     if job is None or not job.state.over:

@@ -15,7 +15,7 @@ from gradio.components import Component
 from studio.ui.browser import browser_of
 from studio.ui.tabs.painting import Painting
 from studio.ui.widgets import Page
-from studio.ui.words import say
+from studio.ui.words import choice, complaint, say
 
 NAME = "img2img"
 MODES = {"img2img": "plain", "Sketch": "paint", "Inpaint": "mask", "Inpaint sketch": "sketch"}
@@ -41,7 +41,7 @@ def build(page: Page, source: Painting) -> Img2Img:
     painting.prompting.build(painting.fields)
     with gr.Row():
         with gr.Column(scale=5, min_width=320):
-            mode = gr.Radio(list(MODES), value="Inpaint", label=say("Mode"), elem_id=f"{NAME}_mode")
+            mode = gr.Radio(list(map(choice, MODES)), value="Inpaint", label=say("Mode"), elem_id=f"{NAME}_mode")
             gr.HTML(f'<div class="mask-canvas" data-canvas="{NAME}" data-mode="mask" data-modes="{escape(json.dumps(MODES))}"></div>', elem_id=f"{NAME}_canvas", padding=False)
             picture = gr.Textbox("", elem_id=f"{NAME}_picture", elem_classes=["unseen"], show_label=False, container=False)
             mask = gr.Textbox("", elem_id=f"{NAME}_mask", elem_classes=["unseen"], show_label=False, container=False)
@@ -99,7 +99,7 @@ def _sent(painting: Painting, mode: str) -> Callable[..., list[Any]]:
     def send(request: gr.Request, job: str, chosen: int, *knobs: Any) -> list[Any]:
         picture = painting.picture(job, chosen, browser_of(request))
         if picture is None:
-            raise gr.Error("There is no picture to send yet; press Generate first.", print_exception=False)
+            raise complaint("There is no picture to send yet; press Generate first.")
         return [picture, mode, gr.Tabs(selected=NAME), *knobs]
 
     return send
@@ -108,12 +108,12 @@ def _sent(painting: Painting, mode: str) -> Callable[..., list[Any]]:
 def _kept(page: Page, picture: str, strokes: str, mode: str) -> dict[str, str]:
     """Copies of the canvas's picture and strokes as fields of a request; raises gr.Error in words when something is missing."""
     if not picture:
-        raise gr.Error("There is no picture to begin from yet: drop one on the canvas, or send one from txt2img.", print_exception=False)
+        raise complaint("There is no picture to begin from yet: drop one on the canvas, or send one from txt2img.")
     folder = page.engine.paths.uploads / f"{NAME}-{time.strftime('%Y%m%d-%H%M%S')}-{time.monotonic_ns() % 10**6:06d}"
     folder.mkdir(parents=True)
     kept = {"init_image": _copy(page, picture, folder, "picture"), "mask": "", "sketch": ""}
     if mode.startswith("Inpaint") and not strokes:
-        raise gr.Error("There is no mask: paint over the part that should change.", print_exception=False)
+        raise complaint("There is no mask: paint over the part that should change.")
     if strokes and mode != "img2img":
         copy = _copy(page, strokes, folder, "strokes")
         kept["mask"] = copy if mode.startswith("Inpaint") else ""
@@ -131,5 +131,5 @@ def _copy(page: Page, path: str, folder: Path, name: str) -> str:
     """A copy of a file that was sent to the page or made by it; raises gr.Error for any other file of the machine."""
     source = Path(path).resolve()
     if not _is_shown(page, source):
-        raise gr.Error("The picture on the canvas is not there any more; open it again.", print_exception=False)
+        raise complaint("The picture on the canvas is not there any more; open it again.")
     return str(shutil.copy(source, folder / f"{name}{source.suffix.lower()}"))

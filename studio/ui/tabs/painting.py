@@ -18,7 +18,7 @@ from studio.ui.notices import warnings
 from studio.ui.tabs.prompting import Prompting
 from studio.ui.tabs.scripting import Scripting
 from studio.ui.widgets import REFRESH, Form, Page, asked, embedding_names, failed, note, progress, took
-from studio.ui.words import say, tell
+from studio.ui.words import complaint, say, tell
 
 LOOKED_BACK = 50
 """Jobs among which the newest picture is sought when a page opens."""
@@ -150,14 +150,14 @@ class Painting:
             return [refused + progress(lang, job, view, self.page.engine) + sketch, gr.skip(), "", gr.update(interactive=True), *[gr.update(interactive=job.state is State.RUNNING)] * 2, *picks]
         if job.result is None:
             ended = failed(lang, job) if job.state is State.FAILED else note("", tell(lang, "Stopped before it began."))
-            return [refused + ended, gr.skip(), "", *still, *picks]
+            return [refused or ended, gr.skip(), "", *still, *picks]
         images, texts = _pictures(job), job.result["infotexts"]
         early = "Stopped early; the picture is what was there by then." if images else "Stopped before it began."
         sentence = early if job.result.get("stopped") else "Done in {time}."
         text = texts[_place(job, chosen, len(texts))] if texts else ""
         warned = warnings(lang, [*job.result.get("notes", ()), *job.result.get("problems", ())])
         return [
-            refused + note("good", tell(lang, sentence, time=took(job))) + warned,
+            refused or note("good", tell(lang, sentence, time=took(job))) + warned,
             gr.update(value=images, selected_index=0 if images else None),
             f'<div class="infotext">{escape(text)}</div>',
             *still,
@@ -181,7 +181,7 @@ class Painting:
         job = self._shown(job_id, browser_of(request))
         images = [Path(p) for p in _pictures(job)] if job is not None and job.result else []
         if job is None or not images:
-            raise gr.Error("There is no picture to pack yet; press Generate first.", print_exception=False)
+            raise complaint("There is no picture to pack yet; press Generate first.")
         target = self.page.engine.paths.uploads / f"pictures-{job.id}.zip"
         try:
             with zipfile.ZipFile(target, "w") as packed:

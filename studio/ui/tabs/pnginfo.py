@@ -11,8 +11,8 @@ from studio.errors import StudioError
 from studio.ui.tabs.img2img import Img2Img
 from studio.ui.tabs.painting import Painting
 from studio.ui.tabs.prompting import taken
-from studio.ui.widgets import Page, note
-from studio.ui.words import language, say, tell
+from studio.ui.widgets import Page, note, refusal
+from studio.ui.words import complaint, language, say, tell
 
 
 def build(page: Page, txt2img: Painting, img2img: Img2Img) -> gr.Image:
@@ -28,7 +28,8 @@ def build(page: Page, txt2img: Painting, img2img: Img2Img) -> gr.Image:
                     gr.Button(say(label), elem_id=f"pnginfo_send_{target}", size="sm")
                     for label, target in (("Send to txt2img", "txt2img"), ("Send to img2img", "img2img"), ("Send to inpaint", "inpaint"))
                 ]
-    picture.change(_reader(page), picture, [text, shown], show_progress="hidden")
+    emptied = picture.change(lambda: ("", ""), None, [text, shown], show_progress="hidden")  # also when the new picture cannot be read
+    emptied.then(_reader(page), picture, [text, shown], show_progress="hidden")
     buttons[0].click(_carrier(page, txt2img), text, [page.tabs, *txt2img.form.parts.values()])
     for button, mode in ((buttons[1], "img2img"), (buttons[2], "Inpaint")):
         button.click(_onto(page, img2img.painting, mode), [text, picture], [page.tabs, img2img.picture, img2img.mode, *img2img.painting.form.parts.values()])
@@ -45,7 +46,7 @@ def _reader(page: Page) -> Callable[..., tuple[str, str]]:
         try:
             infotext, items = page.engine.picture_info(Path(path))
         except StudioError as error:
-            return "", note("bad", str(error))
+            return "", refusal(error)
         if not items:
             return "", note("warn", tell(lang, "Nothing is written inside this picture."))
         rows = "".join(f'<h4>{escape(key)}</h4><div class="infotext">{escape(value)}</div>' for key, value in items.items())
@@ -68,7 +69,7 @@ def _onto(page: Page, painting: Painting, mode: str) -> Callable[[str, str | Non
 
     def carry(text: str, path: str | None) -> list[Any]:
         if not path:
-            raise gr.Error("There is no picture to send yet: drop one here first.", print_exception=False)
+            raise complaint("There is no picture to send yet: drop one here first.")
         values = taken(page, text) if text else {}
         return [gr.Tabs(selected=painting.name), path, mode, *painting.form.restore(values)]
 
@@ -78,5 +79,5 @@ def _onto(page: Page, painting: Painting, mode: str) -> Callable[[str, str | Non
 def _said(text: str) -> str:
     """The infotext, or gr.Error when there is none."""
     if not text:
-        raise gr.Error("Nothing is written inside this picture that could be sent.", print_exception=False)
+        raise complaint("Nothing is written inside this picture that could be sent.")
     return text

@@ -21,6 +21,7 @@ from studio.ui.browser import browser_of
 from studio.ui.keeping import reset_button
 from studio.ui.widgets import REFRESH, Form, Page, asked, failed, note, progress, submit, took
 from studio.ui.words import language, say, tell
+from studio.wording import localized
 
 SHOWN = 60
 """Pictures shown in a gallery; the folder holds all of them."""
@@ -64,11 +65,12 @@ def build(page: Page) -> PreprocessTab:
         values = form.values(data)
         values["destination"] = destination(page.engine.paths, values["destination"])
         values["source"] = located(page.engine.paths, values["source"])
-        return submit(page.engine, PreprocessRequest, values, browser_of(request))[1]
+        return submit(page.engine, PreprocessRequest, values, browser_of(request), "preprocess")[1]
 
     reset()
     start.click(run, form.inputs, refused, show_progress="hidden").then(None, js=REFRESH)
     stop.click(_stopper(page), None, None, queue=False)
+    form.parts["source"].input(lambda: ("", []), None, [took_in, originals], show_progress="hidden")  # what was dropped is not what is typed now
     dropped.upload(_taker(page.engine.paths), dropped, [form.parts["source"], took_in, originals])
     page.follow(_drawer(page), [status, result, originals, stop, use, look], [refused], per_browser=True)
     return PreprocessTab(form, originals, use, look, opened)
@@ -181,15 +183,15 @@ def _drawer(page: Page) -> Any:
         if not job.state.over:
             return [refused + progress(lang, job, view), made or gr.skip(), cuts or gr.skip(), stop, use, use]
         if job.state is State.FAILED or job.result is None:
-            return [refused + failed(lang, job), made or gr.skip(), cuts or gr.skip(), stop, use, use]
+            return [refused or failed(lang, job), made or gr.skip(), cuts or gr.skip(), stop, use, use]
         sentence = "{written} pictures are ready ({time})." if job.state is State.DONE else "Stopped: {written} pictures are ready ({time})."
-        left_out = "".join(note("warn", f"{s['source']}: {s['reason']}") for s in job.result["skipped"])
+        left_out = "".join(note("warn", f"{s['source']}: {localized(lang, s['reason'])}") for s in job.result["skipped"])
         text = note("good", tell(lang, sentence, written=job.result["written"], time=took(job)), f'<div class="small">{escape(job.result["destination"])}</div>')
         if job.result.get("unsure"):
             text += note("warn", tell(lang, UNSURE))
         if view.items and not any(item["caption"] for item in view.items):
             bare = "None of the {count} images has a caption. Choose a captioner, or write captions in the dataset; training would use file names."
             text += note("warn", tell(lang, bare, count=job.result["written"]))
-        return [refused + text + left_out, made, cuts, stop, use, use]
+        return [refused or text + left_out, made, cuts, stop, use, use]
 
     return draw

@@ -13,9 +13,9 @@ from studio.ui.browser import browser_of
 from studio.ui.catalogue import ZH
 from studio.ui.catalogue_cards import CARDS, SHARED
 from studio.ui.keeping import reset_button
-from studio.ui.notices import warnings
+from studio.ui.notices import translated, warnings
 from studio.ui.widgets import Form, Page
-from studio.ui.words import language, say
+from studio.ui.words import browser_language, complaint, language, say
 
 
 class Prompting:
@@ -83,7 +83,7 @@ class Prompting:
             done = next((j for j in engine.jobs(20, "generate", browser_of(request)) if j.result and j.result.get("infotexts")), None)
             text = done.result["infotexts"][0] if done is not None and done.result else ""
         if not text:
-            raise gr.Error("There is no infotext to paste: put one into the prompt, or paint a picture first.", print_exception=False)
+            raise complaint("There is no infotext to paste: put one into the prompt, or paint a picture first.")
         return self.form.restore(taken(self.page, text))
 
 
@@ -92,9 +92,9 @@ def taken(page: Page, text: str) -> dict[str, Any]:
     try:
         values, notes = page.engine.pasted(text)
     except StudioError as error:
-        raise gr.Error(str(error), print_exception=False) from error
+        raise complaint(str(error)) from error
     for sentence in notes:
-        gr.Warning(sentence)
+        gr.Warning(translated(browser_language(), sentence))
     return values
 
 

@@ -13,6 +13,7 @@ from studio.requests.train import subject_of
 from studio.ui.catalogue import ZH
 from studio.ui.widgets import Page, asked, note, took
 from studio.ui.words import say, tell, titled
+from studio.wording import localized
 
 ROWS = 40
 """Jobs in the table."""
@@ -72,11 +73,11 @@ def _row(lang: str, job: Job) -> str:
     cells = (_time(job), tell(lang, titled(job.kind)), _subject(job)[:120])
     plain = "".join(f"<td>{escape(cell)}</td>" for cell in cells)
     state = f'<td><span class="state {job.state}">{escape(tell(lang, titled(str(job.state))))}</span></td>'
-    return f'<tr>{plain}{state}<td class="num">{took(job)}</td><td>{escape(_outcome(job))}</td></tr>'
+    return f'<tr>{plain}{state}<td class="num">{took(job)}</td><td>{escape(_outcome(lang, job))}</td></tr>'
 
 
-def _outcome(job: Job) -> str:
+def _outcome(lang: str, job: Job) -> str:
     """What came of a job."""
     result = job.result or {}
     made = result.get("images", [""])
-    return job.error or str(result.get("embedding") or result.get("path") or result.get("destination") or (made[0] if made else ""))
+    return localized(lang, job.error) if job.error else str(result.get("embedding") or result.get("path") or result.get("destination") or (made[0] if made else ""))

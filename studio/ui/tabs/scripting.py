@@ -11,7 +11,7 @@ from studio.requests import GenerateRequest
 from studio.requests.scripts import PlotRequest, PromptMatrixRequest, PromptsFromFileRequest
 from studio.requests.sd_upscale import SdUpscaleRequest
 from studio.ui.widgets import Form, Page, submit
-from studio.ui.words import say
+from studio.ui.words import choice, say
 
 SCRIPTS: tuple[tuple[str, type[Config] | None], ...] = (
     ("None", None),
@@ -33,7 +33,7 @@ class Scripting:
 
     def build(self) -> None:
         """Make the components here."""
-        self.choice = gr.Dropdown(list(self.scripts), value="None", label=say("Script"), elem_id=f"{self.name}_script")
+        self.choice = gr.Dropdown(list(map(choice, self.scripts)), value="None", label=say("Script"), elem_id=f"{self.name}_script")
         boxes = []
         for title, form in self.forms.items():
             with gr.Group(visible=False, elem_id=f"{form.prefix}_box") as box:
@@ -42,7 +42,7 @@ class Scripting:
                 else:
                     _PANELS[title](form)
             boxes.append(box)
-        self.choice.change(lambda choice: [gr.update(visible=title == choice) for title in self.forms], self.choice, boxes, show_progress="hidden")
+        self.choice.change(lambda chosen: [gr.update(visible=title == chosen) for title in self.forms], self.choice, boxes, show_progress="hidden")
 
     @property
     def inputs(self) -> set[Component]:
@@ -54,8 +54,8 @@ class Scripting:
         title = data[self.choice]
         cls = self.scripts[title]
         if cls is None:
-            return submit(self.page.engine, GenerateRequest, values, browser)
-        return submit(self.page.engine, cls, {**self.forms[title].values(data), "base": values}, browser)
+            return submit(self.page.engine, GenerateRequest, values, browser, self.name)
+        return submit(self.page.engine, cls, {**self.forms[title].values(data), "base": values}, browser, self.forms[title].prefix)
 
 
 def _plot(form: Form) -> None:
@@ -89,7 +89,7 @@ def _lines(form: Form) -> None:
 
 def _upscale(form: Form, upscalers: list[str]) -> None:
     """What enlarges the image, how much, and how far tiles overlap."""
-    form.hold("upscaler", gr.Dropdown(upscalers, value="None", label=say("Upscaler"), elem_id=f"{form.prefix}_upscaler"))
+    form.hold("upscaler", gr.Dropdown(list(map(choice, upscalers)), value="None", label=say("Upscaler"), elem_id=f"{form.prefix}_upscaler"))
     with gr.Row():
         form.add("overlap", "scale")
 

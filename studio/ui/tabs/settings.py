@@ -7,7 +7,7 @@ from gradio.components import Component
 
 from studio.errors import StudioError
 from studio.preferences import Preferences
-from studio.ui.widgets import Form, Page, note
+from studio.ui.widgets import Form, Page, note, refusal
 from studio.ui.words import language, say, tell
 
 ELSEWHERE = (
@@ -33,7 +33,7 @@ def build(page: Page) -> None:
         try:
             page.engine.prefer(form.values(data))
         except StudioError as error:
-            return note("bad", str(error))
+            return refusal(error, "settings")
         return note("good", tell(lang, "Kept. What concerns loaded models counts from the next job on."))
 
     apply.click(keep, form.inputs, told, show_progress="hidden")

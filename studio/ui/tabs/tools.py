@@ -19,10 +19,11 @@ from studio.settings import Paths
 from studio.ui.browser import browser_of
 from studio.ui.keeping import reset_button
 from studio.ui.live import View
-from studio.ui.widgets import REFRESH, Form, Page, asked, bar, duration, failed, note, progress, submit, took
-from studio.ui.words import language, say, tell
+from studio.ui.notices import warnings
+from studio.ui.widgets import REFRESH, Form, Page, asked, bar, duration, failed, note, progress, refusal, submit, took
+from studio.ui.words import choice, language, say, tell
 
-Kept = tuple[gr.Dropdown, Callable[[Paths], list[str]]]
+Kept = tuple[gr.Dropdown, Callable[[Paths], list[Any]]]
 """A dropdown and the files it offers."""
 LORA_CHOICE = "<lora:{}:1>"
 
@@ -103,7 +104,7 @@ def _tool(page: Page, tool: Tool, offers: list[Kept]) -> None:
 
     def run(data: dict[Component, Any], request: gr.Request) -> str:
         values = {name: value if value is not None else "" for name, value in form.values(data).items()}
-        return submit(page.engine, tool.request, values, browser_of(request))[1]
+        return submit(page.engine, tool.request, values, browser_of(request), f"tools_{tool.kind}")[1]
 
     def halt(request: gr.Request) -> None:
         job = page.engine.active(tool.kind, browser_of(request))
@@ -127,15 +128,15 @@ def _knob(page: Page, form: Form, tool: Tool, name: str, offers: list[Kept]) -> 
     elif name == "lora":
         _offered(form, tool, name, lambda paths: list(shelves.loras(paths)), offers)
     elif name == "bake_in_vae":
-        _offered(form, tool, name, lambda paths: [NO_VAE, *shelves.vaes(paths)], offers, NO_VAE)
+        _offered(form, tool, name, lambda paths: [choice(NO_VAE), *shelves.vaes(paths)], offers, NO_VAE)
     else:
         form.add(name)
 
 
-def _offered(form: Form, tool: Tool, name: str, offer: Callable[[Paths], list[str]], offers: list[Kept], value: str | None = None) -> None:
+def _offered(form: Form, tool: Tool, name: str, offer: Callable[[Paths], list[Any]], offers: list[Kept], value: str | None = None) -> None:
     """A dropdown of files."""
     field = tool.request.model_fields[name]
-    part = gr.Dropdown([value] if value else [], value=value, allow_custom_value=True, label=say(str(field.title)), info=say(str(field.description)), elem_id=f"tools_{tool.kind}_{name}")
+    part = gr.Dropdown([choice(value)] if value else [], value=value, allow_custom_value=True, label=say(str(field.title)), info=say(str(field.description)), elem_id=f"tools_{tool.kind}_{name}")
     form.hold(name, part)
     offers.append((part, offer))
 
@@ -158,7 +159,7 @@ def _drawer(page: Page, tool: Tool) -> Callable[..., Sequence[Any]]:
         job = page.follower.newest(tool.kind, browser)
         missing = "" if all((value or "").strip() for value in needed) else note("", tell(lang, "Choose the files first."))
         running = job is not None and not job.state.over
-        text = refused + missing + (_shown(page, lang, job) if job is not None else "")
+        text = refused + missing if refused and not running else refused + missing + (_shown(page, lang, job) if job is not None else "")
         return [text, gr.update(interactive=not missing and not running), gr.update(interactive=running)]
 
     return draw
@@ -175,8 +176,8 @@ def _shown(page: Page, lang: str, job: Job) -> str:
         return note("warn", tell(lang, "Stopped; no file was written."))
     result = job.result
     more = f'<div class="small">{escape(result["path"])}</div>' + _report(lang, result)
-    warnings = "".join(note("warn", str(event.data.get("text", ""))) for event in page.engine.events(job.id, kinds=("warning",)))
-    return note("good", tell(lang, "{name} is ready ({time}).", name=result["name"], time=took(job)), more) + warnings
+    warned = warnings(lang, [str(event.data.get("text", "")) for event in page.engine.events(job.id, kinds=("warning",))])
+    return note("good", tell(lang, "{name} is ready ({time}).", name=result["name"], time=took(job)), more) + warned
 
 
 def _progress(page: Page, lang: str, job: Job, view: View) -> str:
@@ -217,7 +218,7 @@ def _metadata(page: Page, offers: list[Kept]) -> None:
         try:
             found = said(page.engine.paths, str(name))
         except StudioError as error:
-            return note("bad", str(error))
+            return refusal(error, "tools_metadata")
         hashed = page.engine.checkpoint_hashes().get(found.path.name)
         rows = [*found.rows(), *([("model hash", hashed)] if hashed else [])]
         table = "".join(f"<tr><th>{escape(key)}</th><td>{escape(value)}</td></tr>" for key, value in rows)

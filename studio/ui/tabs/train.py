@@ -24,11 +24,11 @@ from studio.ui.catalogue import ZH
 from studio.ui.forecasting import forecast_of, forecast_panel
 from studio.ui.keeping import reset_button
 from studio.ui.method_form import FIRST, MethodForm
-from studio.ui.presetting import Presetting
+from studio.ui.presetting import Changed, Presetting
 from studio.ui.tabs.painting import Painting
 from studio.ui.tabs.preprocess import located
-from studio.ui.widgets import REFRESH, Page, embedding_names, note, submit
-from studio.ui.words import say, tell
+from studio.ui.widgets import REFRESH, Page, embedding_names, missing_note, note, submit
+from studio.ui.words import browser_language, say, tell
 
 READ = {"preview_prompt": "prompt", "preview_negative_prompt": "negative_prompt", "preview_seed": "seed", "preview_sampler": "sampler", "preview_steps": "steps", "preview_cfg_scale": "cfg_scale"}
 """Preview knobs that can be read from txt2img, with their names there."""
@@ -42,6 +42,8 @@ ADVANCED: tuple[tuple[str, tuple[tuple[str, ...], ...]], ...] = (
 """Groups of knobs below the usual ones: title, and rows of fields."""
 LOOKED = 200
 """Images whose captions are looked for while the form is filled in."""
+Reason = tuple[str, str, dict[str, Any]]
+"""A field or none, a sentence of the catalogue, and its values."""
 TEXTS = ("embedding", "name", "start_from", "data", "template")
 """Fields that are empty rather than nothing."""
 
@@ -55,7 +57,7 @@ class TrainTab:
 
 def build(page: Page, txt2img: Painting, key: str = "") -> TrainTab:
     """The form on the left; verdict, curve and previews on the right."""
-    refused = gr.State("")
+    refused, current = gr.State(""), gr.State(None)
     with gr.Row():
         with gr.Column(scale=4, min_width=320):
             form = MethodForm("train")
@@ -83,8 +85,12 @@ def build(page: Page, txt2img: Painting, key: str = "") -> TrainTab:
     inputs = form.inputs | {from_txt2img, page.checkpoint} | {txt2img.form.parts[there] for there in READ.values()}
     look = "() => { window.studio.refresh(); window.studio.training && window.studio.training.look(); }"
 
+    def changed(data: dict[Component, Any], request: gr.Request) -> list[Any]:
+        values = asked(data)
+        return [values, "", forecast_panel(page.engine, browser_language(), browser_of(request), values)]
+
     def train(data: dict[Component, Any], request: gr.Request) -> str:
-        return submit(page.engine, TrainRequest, asked(data), browser_of(request))[1]
+        return submit(page.engine, TrainRequest, asked(data), browser_of(request), "train")[1]
 
     def forecast_settings(data: dict[Component, Any], request: gr.Request) -> str:
         return forecast_of(page.engine, asked(data), browser_of(request))
@@ -92,7 +98,7 @@ def build(page: Page, txt2img: Painting, key: str = "") -> TrainTab:
     start.click(train, inputs, refused, show_progress="hidden").then(None, js=look)
     ahead.click(forecast_settings, inputs, refused, show_progress="hidden").then(None, js=REFRESH)
     form.wire()
-    presets.wire()
+    presets.wire(Changed(changed, inputs, [current, refused, forecast], [from_txt2img]))
     reset()
     clone.click(lambda text: [gr.Tabs(selected="train"), *_cloned(form, text)], cloned, [page.tabs, *form.restored], show_progress="hidden").then(None, js=REFRESH)
     for part in (form.method, *(form.parts[name] for name in ("embedding", "name", "data"))):
@@ -101,7 +107,7 @@ def build(page: Page, txt2img: Painting, key: str = "") -> TrainTab:
     _offer(page, form)
     chosen = [form.parts[name] for name in ("embedding", "data", "template")]
     page.follow(_shelved(page), [*chosen, form.parts["start_from"], start, ahead, missing], [form.method, *chosen, form.parts["name"], refused])
-    page.follow(lambda lang, browser: [forecast_panel(page.engine, lang, browser)], [forecast], per_browser=True)
+    page.follow(lambda lang, browser, settings, refusal: ["" if refusal else forecast_panel(page.engine, lang, browser, settings)], [forecast], [current, refused], per_browser=True)
     return TrainTab(form)
 
 
@@ -189,7 +195,7 @@ def _shelved(page: Page) -> Callable[..., Sequence[Any]]:
             gr.update(choices=["", *_begun(page.engine, method)]),
         ]
         reasons = _missing(page.engine, embedding if "embedding" in config_class(method).model_fields else name, data, method)
-        text = note("", " ".join(tell(lang, reason) for reason in reasons)) if reasons else ""
+        text = missing_note("train", [(field, tell(lang, reason, **values)) for field, reason, values in reasons])
         text += _caption_note(page.engine, lang, data, template)
         waits = "" if reasons or page.engine.active("train") is None else f'<div class="small">{escape(tell(lang, "A training is running; another one waits until it has ended."))}</div>'
         return [*updates, gr.update(interactive=not reasons), gr.update(interactive=not reasons), refused + text + waits]
@@ -222,20 +228,26 @@ def _choices(choices: list[Any], chosen: str | None, default: str | None) -> Any
     return gr.update(choices=choices) if chosen else gr.update(choices=choices, value=default)
 
 
-def _missing(engine: Engine, subject: str | None, data: str | None, method: str) -> list[str]:
-    """What keeps a training from starting, in words."""
-    reasons = []
+def _missing(engine: Engine, subject: str | None, data: str | None, method: str) -> list[Reason]:
+    """What keeps a training from starting: the field it stands at, a sentence, and its values."""
+    reasons: list[Reason] = []
     if not (subject or "").strip():
-        reasons.append("Create an embedding first." if "embedding" in config_class(method).model_fields else "Give it a name.")
+        reasons.append(("", "Create an embedding first." if "embedding" in config_class(method).model_fields else "Give it a name.", {}))
     if not (data or "").strip():
-        reasons.append("Prepare pictures first.")
+        reasons.append(("", "Prepare pictures first.", {}))
     else:
-        try:
-            if not training_images(Path(located(engine.paths, data))):
-                reasons.append("There is no picture in this data set.")
-        except StudioError:
-            reasons.append("There is no picture in this data set.")
+        reasons += _wrong_folder(Path(located(engine.paths, data)))
     running = engine.active("train")
     if running is not None and subject_of(running.request["config"]) == subject and running.request.get("method", FIRST) == method:
-        reasons.append("This is being trained; it can be trained further when that has ended.")
+        reasons.append(("", "This is being trained; it can be trained further when that has ended.", {}))
     return reasons
+
+
+def _wrong_folder(folder: Path) -> list[Reason]:
+    """Why a folder cannot be trained on."""
+    if not folder.is_dir():
+        return [("data", "The folder {folder} does not exist.", {"folder": folder})]
+    try:
+        return [] if training_images(folder) else [("data", "There is no picture in this data set.", {})]
+    except StudioError:
+        return [("data", "There is no picture in this data set.", {})]

@@ -5,7 +5,7 @@ import gradio as gr
 from studio import shelves
 from studio.ui.tabs.painting import Painting
 from studio.ui.widgets import Page
-from studio.ui.words import say
+from studio.ui.words import choice, say
 
 
 def build(page: Page) -> Painting:
@@ -29,7 +29,7 @@ def _hires(page: Page, painting: Painting) -> None:
     with gr.Accordion(say("Hires. fix"), open=False, elem_id="txt2img_hires_box"):
         add("hires")
         with gr.Row():
-            painting.form.hold("hires_upscaler", gr.Dropdown(shelves.upscalers(page.engine.paths), value="Latent", label=say("Upscaler"), elem_id="txt2img_hires_upscaler"))
+            painting.form.hold("hires_upscaler", gr.Dropdown(list(map(choice, shelves.upscalers(page.engine.paths))), value="Latent", label=say("Upscaler"), elem_id="txt2img_hires_upscaler"))
             add("hires_steps")
         with gr.Row():
             add("hires_denoising_strength", info=None)
