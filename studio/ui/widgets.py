@@ -203,7 +203,7 @@ def component(control: Control, elem_id: str, **more: Any) -> Component:
     if control.kind == "flag":
         return gr.Checkbox(**options)
     if control.kind == "choices":
-        return gr.CheckboxGroup(list(map(choice, options.pop("choices", control.choices))), **{**options, "value": list(options["value"] or ())})
+        return gr.CheckboxGroup([one if isinstance(one, tuple) else choice(one) for one in options.pop("choices", control.choices)], **{**options, "value": list(options["value"] or ())})
     if control.kind == "choice":
         choices = list(map(choice, control.choices))
         return gr.Dropdown(choices, **options) if len(choices) > 4 else gr.Radio(choices, **options)

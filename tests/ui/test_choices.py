@@ -71,3 +71,7 @@ def test_every_choice_has_a_chinese_label_or_is_a_name(parts: list[tuple[str, st
     labels = {str(choice[0]) for _, _, props in parts for choice in props.get("choices") or ()}
     assert sorted(label for label in labels if MARK not in label and label not in NAMES and label not in files) == []
     assert NAMES.isdisjoint(CHOICES)
+
+
+def test_every_value_of_a_choice_is_plain(parts: list[tuple[str, str, dict[str, Any]]]) -> None:
+    assert [(name, choice) for _, name, props in parts for choice in props.get("choices") or () if not isinstance(choice[1], str | int | float)] == []
