@@ -187,7 +187,7 @@ def test_mistakes_are_told_in_a1111s_shape(client: Client, fields: dict, status:
         ({"init_images": ["%%%"]}, 422, "base64"),
         ({"init_images": ["aGVsbG8="]}, 422, "not a picture"),
         ({"init_images": [base64_of(Image.new("1", (20000, 20000)))]}, 413, "too many pixels"),
-        ({"init_images": [base64_of(Image.new("1", (9400, 9400)))]}, 413, "9400x9400"),
+        ({"init_images": [base64_of(Image.new("1", (11700, 11700)))]}, 413, "11700x11700"),
         ({"init_images": [base64_of(Image.new("RGB", (8, 8)))] * 2}, 422, "one picture"),
         ({"init_images": [base64_of(Image.new("RGB", (8, 8)))], "inpainting_fill": 7, "mask": base64_of(Image.new("L", (8, 8)))}, 422, "inpainting_fill"),
         ({"init_images": [base64_of(Image.new("RGB", (8, 8)))], "mask_blur_x": 3}, 422, "mask_blur"),

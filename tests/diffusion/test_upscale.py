@@ -335,7 +335,7 @@ def test_sizes_that_cannot_be_made_are_refused(cache: ModelCache, size: tuple[in
 def test_the_shelf_lists_latent_modes_plain_ways_and_files(root: Paths) -> None:
     for name in ("B.pth", "a.safetensors", "same.pt", "same.pth", "notes.txt", ".hidden.pth"):
         (root.esrgan / name).write_bytes(b"")
-    assert shelves.upscalers(root, latent=False) == ["None", "Lanczos", "Nearest", "B", "a", "same.pt", "same.pth"]
+    assert shelves.upscalers(root, latent=False) == ["None", "Lanczos", "Nearest", "a", "B", "same.pt", "same.pth"]
     assert shelves.upscalers(root)[:2] == ["Latent", "Latent (antialiased)"]
     assert all(is_latent(name) for name in shelves.LATENT_UPSCALERS)
     assert not any(is_latent(name) for name in shelves.upscalers(root, latent=False))

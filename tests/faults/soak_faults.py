@@ -149,8 +149,9 @@ def clock(scene: Scene) -> str:
 
 
 def checkpoint(scene: Scene) -> str:
-    """The newest checkpoint of the newest run is noise when the worker dies: the run goes on from the one before."""
-    files = sorted(scene.studio.paths.runs.glob("*/checkpoints/*.safetensors"), key=lambda path: path.stat().st_mtime_ns)
+    """The newest checkpoint of a run that hasn't ended is noise when the worker dies: the run goes on from the one before."""
+    runs = [folder for folder in scene.studio.paths.runs.glob("*") if not (folder / "result.json").exists()]
+    files = sorted((file for folder in runs for file in folder.glob("checkpoints/*.safetensors")), key=lambda path: path.stat().st_mtime_ns)
     if files:
         files[-1].write_bytes(scene.dice.randbytes(5000))
     kill_worker(scene)
