@@ -1,7 +1,7 @@
 // A browser's id, and what was typed in it: the values of all fields and the open tabs, kept in localStorage and put back when the page opens.
 (() => {
   "use strict";
-  const ID = "studio_browser", FORMS = "studio-forms", YEAR = 31536000, WAIT = 400;
+  const ID = "studio_browser", FIELD = "studio-form:", YEAR = 31536000, WAIT = 400;
   const store = {
     read(key) { try { return localStorage.getItem(key) || ""; } catch { return ""; } },
     write(key, text) { try { localStorage.setItem(key, text); } catch { /* no room, or not allowed: the page works without */ } },
@@ -17,14 +17,18 @@
     document.cookie = `${ID}=${id}; path=/; max-age=${YEAR}; samesite=strict`;
   }
 
-  function stored() {
-    try {
-      const kept = JSON.parse(store.read(FORMS) || "{}");
-      return kept && typeof kept === "object" && !Array.isArray(kept) ? kept : {};
-    } catch { return {}; }
+  // One entry for each field: two pages that read and write one entry for all would lose what the other wrote meanwhile.
+  function keep(values) {
+    for (const [name, value] of Object.entries(values)) store.write(FIELD + name, JSON.stringify(value));
   }
 
-  const keep = (values) => store.write(FORMS, JSON.stringify({ ...stored(), ...values }));
+  function stored() {
+    const kept = {};
+    try {
+      for (const key of Object.keys(localStorage)) if (key.startsWith(FIELD)) kept[key.slice(FIELD.length)] = JSON.parse(localStorage.getItem(key));
+    } catch { /* what cannot be read is not kept */ }
+    return kept;
+  }
 
   // The open tab of each group, by the ids that the page's tabs have: "tab_" and the name.
   function tabs() {
@@ -91,5 +95,5 @@
   const strokes = (name, path) => (path && left[`${name}_picture`] === path && left[`${name}_mask`]) || "";
 
   identify();
-  window.studio = Object.assign(window.studio || {}, { forms: { kept: () => [JSON.stringify(stored())], save, start, touch, strokes, ready: () => groupOf !== null } });
+  window.studio = Object.assign(window.studio || {}, { forms: { kept: () => [JSON.stringify(stored())], save, start, touch, strokes, keep, stored, ready: () => groupOf !== null } });
 })();

@@ -16,7 +16,7 @@ from gradio.components import Component
 from gradio.events import Dependency
 
 from studio.ui.catalogue import ZH
-from studio.ui.words import say, tell
+from studio.ui.words import KEY, say, tell
 
 FIELDS = (gr.Textbox, gr.Number, gr.Slider, gr.Checkbox, gr.CheckboxGroup, gr.Radio, gr.Dropdown)
 """Components that hold what a person typed or chose."""
@@ -140,7 +140,7 @@ def _instead(part: Component, value: Any, offers: Offers) -> Any:
 
 def _notice(lang: str, part: Component, value: Any, instead: Any) -> str:
     """What is said about a value that was replaced."""
-    label = getattr(part.label, "key", part.label) or part.elem_id
+    label = str(getattr(part.label, "key", part.label) or part.elem_id).removeprefix(KEY)
     said = {"label": ZH.get(label, label) if lang == "zh" else label, "value": _short(value)}
     if instead in (None, "", []) or isinstance(instead, list):
         return tell(lang, "{label}: {value} is not available any more.", **said)

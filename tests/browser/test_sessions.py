@@ -1,6 +1,5 @@
 """Two browsers on one studio: each has its own forms, pictures and Interrupt; a reload keeps what was typed and finds the running job again."""
 
-import json
 import re
 import time
 from collections.abc import Callable, Iterator
@@ -52,7 +51,7 @@ def reloaded(page: Page) -> None:
 def until(page: Page, field: str, wanted: str) -> None:
     """Wait until the browser has kept a value; a page in the background draws no frames, so it is asked again and again."""
     end = time.monotonic() + LONG / 1000
-    while (kept := json.loads(page.evaluate("localStorage['studio-forms'] || '{}'")).get(field)) != wanted:
+    while (kept := page.evaluate("window.studio.forms.stored()").get(field)) != wanted:
         assert time.monotonic() < end, f"{field}: {kept!r}"
         page.wait_for_timeout(100)
 
@@ -192,7 +191,7 @@ def test_what_is_gone_is_replaced_with_a_notice_in_the_persons_language(visit: V
     page = visit(locale="zh-CN")
     page.wait_for_selector("#txt2img_styles input")
     kept = {"checkpoint": "gone.safetensors", "txt2img_styles": ["old style", "gone style"], "train_method": "no such method", "txt2img_sampler": "DDIM"}
-    page.evaluate("(kept) => localStorage.setItem('studio-forms', JSON.stringify(kept))", kept)
+    page.evaluate("(kept) => window.studio.forms.keep(kept)", kept)
     reloaded(page)
     toast = page.locator(".toast-body")
     expect(toast.first).to_contain_text("gone.safetensors 已不存在")
@@ -201,7 +200,7 @@ def test_what_is_gone_is_replaced_with_a_notice_in_the_persons_language(visit: V
     expect(page.locator("#checkpoint input")).to_have_value(re.compile("tiny-world"))
     expect(page.locator("#txt2img_sampler input")).to_have_value("DDIM")
     expect(page.locator("#txt2img_styles")).to_contain_text("old style")
-    kept = json.loads(page.evaluate("localStorage['studio-forms']"))
+    kept = page.evaluate("window.studio.forms.stored()")
     assert (kept["txt2img_styles"], kept["train_method"]) == (["old style"], "textual_inversion")
     reloaded(page)
     expect(toast).to_have_count(0)
@@ -217,7 +216,7 @@ def test_the_picture_and_the_strokes_on_the_canvas_survive_a_reload(visit: Visit
     page.locator("#img2img_canvas [data-file=open]").set_input_files(path)
     expect(page.locator("#img2img_canvas .canvas-info")).to_contain_text("128 × 96")
     drag(page, (0.3, 0.5), (0.6, 0.5))
-    page.wait_for_function("JSON.parse(localStorage['studio-forms']).img2img_mask")
+    page.wait_for_function("window.studio.forms.stored().img2img_mask")
     painted = "window.studio.canvas('img2img').ink.context.getImageData(57, 48, 1, 1).data[3]"
     assert page.evaluate(painted) == 255
     reloaded(page)

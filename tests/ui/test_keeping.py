@@ -117,6 +117,11 @@ def test_a_browser_is_known_by_its_cookie_and_else_by_its_session() -> None:
     assert (browser_id({}), browser_id({}, None)) == ("", "")
 
 
+@pytest.mark.parametrize(("lang", "sentence"), [("en", "Checkpoint: gone.ckpt is not available any more; using tiny-world."), ("zh", "模型 Checkpoint：gone.ckpt 已不存在，改用 tiny-world。")])
+def test_a_notice_names_the_field_as_the_page_does(page: gr.Blocks, lang: str, sentence: str) -> None:
+    assert restore(page, offers_of(page), json.dumps({"checkpoint": "gone.ckpt"}), lang).notices == [sentence]
+
+
 def test_a_picture_on_the_canvas_is_put_back_only_from_the_pages_own_folders(page: gr.Blocks, tmp_path: Path) -> None:
     secret = tmp_path / "secret.png"
     secret.write_bytes(b"x")
