@@ -145,6 +145,21 @@ def test_what_was_baked_is_extracted(shelf: Paths, models: dict[str, Model], lan
     assert {name.split("_")[1] for name in read_adapter(Path(narrow["path"])).modules} == {"unet"} and narrow["layers"] < result["layers"]
 
 
+def test_text_layers_that_hardly_differ_are_told(shelf: Paths, lane: SilentLane) -> None:
+    """Text encoders that learned little fall below a threshold that fits the UNet; that used to go unsaid."""
+    done(baking, BakeLoraRequest(checkpoint="sd1", loras="<lora:sd1-a:0.001:1>", name="little-text", overwrite=True), lane, shelf)
+    request = ExtractLoraRequest(tuned="little-text", original="sd1", rank=4, min_difference=0.01, name="unsaid", overwrite=True)
+    result = done(extracting, request, lane, shelf)
+    assert {name.split("_")[1] for name in read_adapter(Path(result["path"])).modules} == {"unet"}
+    (warning,) = [data["text"] for kind, data in lane.events if kind == "warning" and "text encoder layers differ" in data["text"]]
+    assert 'Lower "Least difference"' in warning
+    (shelf.lora / "unsaid.safetensors").unlink()
+    lane.events.clear()
+    done(extracting, request.model_copy(update={"min_difference": 1e-7}), lane, shelf)
+    assert not [data for kind, data in lane.events if kind == "warning"]
+    (shelf.lora / "unsaid.safetensors").unlink()
+
+
 def test_resized_to_its_own_rank_it_does_the_same(shelf: Paths, models: dict[str, Model], lane: SilentLane) -> None:
     result = done(resizing, ResizeLoraRequest(lora="sd1-a", rank=4, name="same", precision="float32"), lane, shelf)
     close(wearing(models["sd1"], Wear(read_adapter(Path(result["path"])))), wearing(models["sd1"], Wear(read_adapter(shelf.lora / "sd1-a.safetensors"))))
