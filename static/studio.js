@@ -52,6 +52,15 @@
     }
   }
   setInterval(look, LOOK);
+  // Whether a training can start follows the form. A redraw that begins while another one runs may miss the last edit, so one more follows it.
+  let edited = 0;
+  for (const kind of ["input", "change"]) {
+    document.addEventListener(kind, (event) => {
+      if (!event.target.closest?.("[role=tabpanel]")?.querySelector("#train_start")) return;
+      clearTimeout(edited);
+      edited = setTimeout(refresh, 1500);
+    });
+  }
   window.studio = Object.assign(window.studio || {}, { refresh });
 
   function begin() {

@@ -61,13 +61,17 @@ def sent(page: Page) -> dict[str, list[Any]]:
     bodies: list[list[Any]] = []
 
     def keep(route: Route) -> None:
-        bodies.append(json.loads(route.request.post_data or "{}")["data"])
+        body = json.loads(route.request.post_data or "{}")
+        if body.get("trigger_id") == pressed:  # other events of the page are none of the button's
+            bodies.append(body["data"])
         route.fulfill(status=503, content_type="application/json", body='{"detail": "not sent"}')
 
     found: dict[str, list[Any]] = {}
+    pressed = 0
     for tab, button in PRESSED.items():
         show(page, tab)
         page.locator(f"#{button}").wait_for()
+        pressed = page.evaluate("(id) => window.gradio_config.components.find((one) => one.props.elem_id === id).id", button)
         page.route("**/queue/join*", keep)
         bodies.clear()
         page.locator(f"#{button}").click()
