@@ -51,4 +51,9 @@
   new MutationObserver(() => { waiting ||= requestAnimationFrame(() => { waiting = 0; draw(); }); }).observe(document.documentElement, { childList: true, subtree: true, attributes: true, attributeFilter: ["data-refusal", "data-fields"] });
   document.addEventListener("input", edited);
   document.addEventListener("change", edited);
+  // An entry picked from a list, a removed token and a slider's reset button change a field without an event of its input.
+  const picked = () => edited({ target: document.activeElement });
+  document.addEventListener("mousedown", (event) => { if (event.target.closest?.('[role="option"]')) picked(); }, true);
+  document.addEventListener("keydown", (event) => { if (event.key === "Enter" && event.target.getAttribute?.("aria-expanded") === "true") picked(); }, true);
+  document.addEventListener("click", (event) => { if (event.target.closest?.(".token-remove, .reset-button")) edited(event); }, true);
 })();

@@ -4,7 +4,7 @@ import re
 import shutil
 from pathlib import Path
 
-from playwright.sync_api import Page, expect
+from playwright.sync_api import Page, Route, expect
 
 from studio.shelves import sample_pictures
 from tests.browser.clicks import LONG, fill, newest, tab
@@ -73,6 +73,30 @@ def test_a_learning_rate_that_is_no_number_is_refused_before_anything_starts(pag
     expect(page.locator("#train_start")).to_be_enabled()
     fill(page, "train_learn_rate", "abc")
     page.locator("#train_start").click()
+    expect(page.locator("#train_missing")).to_contain_text("'abc' is not")
+    fill(page, "train_learn_rate", "0.005")
+
+
+def test_a_refusal_outlasts_an_edit_that_the_server_hears_of_only_afterwards(page: Page, studio: Studio) -> None:
+    data_set(studio, "three")
+    make_embedding(page, "late")
+    expect(page.locator("#embedding_status")).to_contain_text("late is created", timeout=LONG)
+    page.locator("#embedding_train").click()
+    expect(page.locator("#train_start")).to_be_enabled()
+    edited = page.evaluate("window.gradio_config.components.find((one) => one.props.elem_id === 'train_learn_rate').id")
+    held: list[Route] = []
+    page.route("**/queue/join*", lambda route: held.append(route) if route.request.post_data_json["trigger_id"] == edited else route.continue_())
+    fill(page, "train_learn_rate", "abc")
+    page.locator("#train_start").click()
+    expect(page.locator("#train_missing")).to_contain_text("'abc' is not")
+    assert held
+    for route in held:
+        with page.expect_response("**/queue/join*"):
+            route.continue_()
+    page.unroute("**/queue/join*")
+    page.wait_for_timeout(2000)
+    page.evaluate("window.studio.refresh()")
+    page.wait_for_timeout(2000)
     expect(page.locator("#train_missing")).to_contain_text("'abc' is not")
     fill(page, "train_learn_rate", "0.005")
 

@@ -113,6 +113,11 @@ def test_common_mistakes_are_told_in_chinese_at_their_fields(browser: Browser, s
     page.locator("#train_start").click()
     told(page, "#train_missing", "请写例如 0.005:100")
     told(page, "#train_learn_rate .field-error", "'快'")
+    choose(page, "train_template", "subject")  # picked from a list, which is no event of an input
+    expect(page.locator("#train_learn_rate .field-error")).to_have_count(0)
+    expect(page.locator("#train_missing [data-refusal]")).to_be_hidden()
+    page.locator("#train_start").click()
+    told(page, "#train_learn_rate .field-error", "'快'")
     fill(page, "train_learn_rate", "1e-4")
     expect(page.locator("#train_learn_rate .field-error")).to_have_count(0)
     typed(page, "train_data", "/nowhere")

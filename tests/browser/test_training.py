@@ -1,6 +1,7 @@
 """A training in hand: watched, paused, painted with while it rests, taken up, left and found again, stopped, an earlier step put on the shelf, two runs compared."""
 
 import json
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -162,7 +163,7 @@ def use_the_best(page: Page, shelf: Path, run: Path) -> None:
     expect(first).to_be_disabled()
     assert shelf.read_bytes() == (run / best["path"]).read_bytes() != before
     named.locator(".use-last").click()
-    expect(named).to_contain_text("(last)")
+    expect(named).to_contain_text(re.compile(r"now means step \d+ \(.*last\)"))
     assert shelf.read_bytes() == before
 
 

@@ -20,8 +20,8 @@ from PIL import Image
 
 from studio.shelves import sample_pictures
 from studio.training.run import Run
-from tests.faults.soak_faults import LOSING, Fault, Scene, possible
-from tests.faults.soak_studio import PATIENCE, Studio, own_disk
+from tests.faults.soak_faults import LOSING, RESTARTING, Fault, Scene, possible
+from tests.faults.soak_studio import PATIENCE, SECOND_MODEL, TINY_WORLD, Studio, own_disk
 
 WARM = 300.0
 """Seconds at the start that say nothing about leaks."""
@@ -29,6 +29,8 @@ SPAN = 1200.0
 """Seconds of one process from which on its slope is judged."""
 SLOPE = 150.0
 """MB of resident memory per hour that a process may grow."""
+CALM = 1800.0
+"""Seconds at the end of a soak of an hour or more in which no fault ends a process, so that one life is long enough to judge its memory."""
 HANDLES = 60
 """File handles that a process may gain."""
 IN_WORDS = ("disk is full", "read-only", "can't be used", "cannot be written", "cannot be kept", "no space left", "operation not permitted")
@@ -99,7 +101,8 @@ class Soak:
 
     def paint(self) -> str:
         """Submit a small picture."""
-        return self.submit("generate", {"prompt": "a cat", "steps": 2, "width": 64, "height": 64})
+        checkpoint = self.dice.choice((TINY_WORLD.name, SECOND_MODEL))
+        return self.submit("generate", {"prompt": "a cat", "steps": 2, "width": 64, "height": 64, "checkpoint": checkpoint})
 
     def wait(self, job: str, seconds: float = PATIENCE) -> dict[str, Any] | None:
         """The job once it is over; None when it isn't in time, or is gone."""
@@ -118,11 +121,11 @@ class Soak:
         data = self.studio.disk / "data" / name
         if not data.exists():
             shutil.copytree(sample_pictures(), data)
-        made = self.submit("create_embedding", {"name": name, "initialization_text": "monster"})
+        made = self.submit("create_embedding", {"name": name, "initialization_text": "monster", "checkpoint": TINY_WORLD.name})
         if not made or self.wait(made, seconds) is None:
             return None
         config = {"embedding": name, "data": str(data), "steps": self.plan.steps, "batch_size": 1, "learn_rate": "0.01", "preview_every": 0, "save_every": 5, "probe_every": 20}
-        training = Training(name, data, self.submit("train", {"config": {**config, "width": 64, "height": 64}}))
+        training = Training(name, data, self.submit("train", {"config": {**config, "width": 64, "height": 64, "checkpoint": TINY_WORLD.name}}))
         return training if training.job else None
 
     def live(self) -> Training | None:
@@ -201,6 +204,9 @@ class Soak:
         self._until_training()
         while bag or (not self.plan.faults and time.monotonic() < end):
             began = time.monotonic()
+            if self.plan.minutes >= 60 and began > end - CALM:
+                faults = {name: fault for name, fault in faults.items() if name not in RESTARTING}
+                bag = [name for name in bag if name in faults]
             if not self.plan.faults and not bag:
                 bag = self.dice.sample(sorted(faults), len(faults))
             name = bag.pop(0)

@@ -16,7 +16,7 @@ from pathlib import Path
 import psutil
 from PIL import Image
 
-from tests.faults.soak_studio import PATIENCE, Studio
+from tests.faults.soak_studio import PATIENCE, SECOND_MODEL, Studio
 
 
 @dataclass(frozen=True)
@@ -169,6 +169,20 @@ def dataset(scene: Scene) -> str:
     return "an image deleted, one replaced, a caption rewritten"
 
 
+def model(scene: Scene) -> str:
+    """The checkpoint file of a model in use is replaced: the next picture is drawn with the new file, bit for bit as when it was there before."""
+    studio = scene.studio
+    version = studio.replace_model()
+    answer = studio.generate({"prompt": "a cat", "seed": 1, "steps": 2, "width": 64, "height": 64, "checkpoint": SECOND_MODEL})
+    with Image.open(answer["result"]["images"][0]) as opened:
+        pixels = opened.tobytes()
+    if pixels != studio.drawn.setdefault(version, pixels):
+        raise AssertionError(f"version {version} of the replaced model draws another picture than before")
+    if len(set(studio.drawn.values())) != len(studio.drawn):
+        raise AssertionError("the replaced model still draws the picture of the old one")
+    return "checkpoint file replaced"
+
+
 ANYWHERE: dict[str, Fault] = {
     "lock": lock,
     "stopped": stopped,
@@ -181,10 +195,13 @@ ANYWHERE: dict[str, Fault] = {
     "checkpoint": checkpoint,
     "dataset": dataset,
     "clock": clock,
+    "model": model,
 }
 """Faults that need nothing special."""
 OWN_DISK: dict[str, Fault] = {"full disk": full_disk, "read only": read_only}
 """Faults that need a disk of their own."""
+RESTARTING = frozenset({"hung", "kill worker", "kill web", "checkpoint"})
+"""Faults that end a process."""
 LOSING = frozenset({"garbage", "truncated", "deleted"})
 """Faults that may take queued jobs along: the requests were only in that file."""
 

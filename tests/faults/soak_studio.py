@@ -16,14 +16,18 @@ from typing import Any
 
 import httpx
 import psutil
+from safetensors.torch import load_file, save_file
 
-from studio.settings import Paths
+from studio.settings import SHIPPED_ROOT, Paths
 
 REPO = Path(__file__).resolve().parents[2]
-DISK = 768
+DISK = 3072
 """Size of the soak's own disk in MB."""
 PATIENCE = 240.0
 """Seconds within which the studio answers, recovers and finishes."""
+TINY_WORLD = SHIPPED_ROOT / "models" / "Stable-diffusion" / "tiny-world"
+SECOND_MODEL = "second-model"
+"""A copy of the tiny world whose file is replaced while it is in use."""
 
 
 HOOK = """
@@ -88,6 +92,11 @@ class Studio:
             self.port = free.getsockname()[1]
         self.http = httpx.Client(base_url=f"http://127.0.0.1:{self.port}", timeout=60)
         self.process: subprocess.Popen[bytes] | None = None
+        self.model = self.paths.checkpoints / SECOND_MODEL
+        shutil.copytree(TINY_WORLD, self.model)
+        self.version = 0
+        self.drawn: dict[int, bytes] = {}
+        """The picture that each version of the second model draws."""
 
     def start(self) -> None:
         """Start the web process and wait until it answers."""
@@ -111,6 +120,31 @@ class Studio:
             return answer.status_code, answer.json()
         except ValueError:
             return answer.status_code, answer.text
+
+    def generate(self, body: dict[str, Any]) -> dict[str, Any]:
+        """The finished job of a picture; AssertionError when it isn't accepted, or isn't done in time."""
+        status, answer = self.ask("POST", "/studio/v1/jobs/generate", body)
+        if status != 200:
+            raise AssertionError(f"a picture was refused: {status} {answer}")
+        end = time.monotonic() + PATIENCE
+        while time.monotonic() < end:
+            status, job = self.ask("GET", f"/studio/v1/jobs/{answer['id']}")
+            if status == 200 and job["state"] in ("done", "stopped", "failed"):
+                if job["state"] == "done":
+                    return dict(job)
+                raise AssertionError(f"a picture ended as {job['state']}: {job['error']}")
+            time.sleep(0.3)
+        raise AssertionError(f"a picture was not done within {PATIENCE:.0f} s")
+
+    def replace_model(self) -> int:
+        """Put the other one of two versions in the place of the second model's file; its number."""
+        self.version = 1 - self.version
+        file = self.model / "unet" / "diffusion_pytorch_model.safetensors"
+        tensors = load_file(TINY_WORLD / file.relative_to(self.model))
+        tensors["conv_out.weight"] = tensors["conv_out.weight"] * (1.0 + self.version / 2)
+        save_file(tensors, file.with_suffix(".new"))
+        file.with_suffix(".new").replace(file)
+        return self.version
 
     def worker(self) -> psutil.Process | None:
         """The worker of this root, found without the database."""

@@ -87,7 +87,7 @@ def build(page: Page, txt2img: Painting, key: str = "") -> TrainTab:
 
     def changed(data: dict[Component, Any], request: gr.Request) -> list[Any]:
         values = asked(data)
-        return [values, "", forecast_panel(page.engine, browser_language(), browser_of(request), values)]
+        return [values, forecast_panel(page.engine, browser_language(), browser_of(request), values)]
 
     def train(data: dict[Component, Any], request: gr.Request) -> str:
         return submit(page.engine, TrainRequest, asked(data), browser_of(request), "train")[1]
@@ -98,7 +98,7 @@ def build(page: Page, txt2img: Painting, key: str = "") -> TrainTab:
     start.click(train, inputs, refused, show_progress="hidden").then(None, js=look)
     ahead.click(forecast_settings, inputs, refused, show_progress="hidden").then(None, js=REFRESH)
     form.wire()
-    presets.wire(Changed(changed, inputs, [current, refused, forecast], [from_txt2img]))
+    presets.wire(Changed(changed, inputs, [current, forecast], [from_txt2img]))
     reset()
     clone.click(lambda text: [gr.Tabs(selected="train"), *_cloned(form, text)], cloned, [page.tabs, *form.restored], show_progress="hidden").then(None, js=REFRESH)
     for part in (form.method, *(form.parts[name] for name in ("embedding", "name", "data"))):
