@@ -1,7 +1,7 @@
 // Cards of networks under the prompts: LoRA and its kin, hypernetworks, embeddings. A click puts one into the prompt or takes it out. Everything is asked of /studio/v1/networks.
 (() => {
   "use strict";
-  const { el, put, t, ask, url, key, dialog } = window.studio.parts;
+  const { el, put, t, ask, url, dialog } = window.studio.parts;
   const LOOK = 1500, SAID = 30000;
   const KINDS = [["lora", "LoRA"], ["hypernet", "Hypernetworks"], ["embedding", "Embeddings"]];
   const SORTS = { name: (a, b) => a.name.localeCompare(b.name), date: (a, b) => b.changed - a.changed, path: (a, b) => `${a.folder}/${a.name}`.localeCompare(`${b.folder}/${b.name}`) };
@@ -105,7 +105,7 @@
       return el("div", { class: `card${reason ? " misfit" : ""}` }, face, more);
     }
 
-    picture(card, size) { return url(`networks/${card.kind}/picture`, { name: card.name, v: card.picture, size, key: key() }).href; }
+    picture(card, size) { return url(`networks/${card.kind}/picture`, { name: card.name, v: card.picture, size }).href; }
 
     // Arrows walk over the cards; E opens the details.
     keys(event, card) {

@@ -41,8 +41,6 @@
     return host;
   }
 
-  const key = () => document.querySelector("[data-key]")?.dataset.key || "";
-
   function url(path, query = {}) {
     const address = new URL(`studio/v1/${path}`, document.baseURI);
     for (const [name, value] of Object.entries(query)) if (value !== "" && value !== undefined && value !== null) address.searchParams.set(name, value);
@@ -51,7 +49,7 @@
 
   async function ask(method, path, body, query) {
     const plain = body === undefined || body instanceof FormData || body instanceof Blob;
-    const sent = fetch(url(path, query), { method, cache: "no-store", headers: { "X-Studio-Page": key(), ...(plain ? {} : { "Content-Type": "application/json" }) }, body: plain ? body : JSON.stringify(body) });
+    const sent = fetch(url(path, query), { method, cache: "no-store", headers: plain ? {} : { "Content-Type": "application/json" }, body: plain ? body : JSON.stringify(body) });
     const answer = await sent.catch(() => { throw new Error(t("The studio's server does not answer. Nothing was changed; try again in a moment.")); });
     const data = (answer.headers.get("content-type") || "").includes("json") ? await answer.json() : await answer.text();
     if (!answer.ok) throw Object.assign(new Error(data.detail || String(answer.status)), { status: answer.status });
@@ -83,6 +81,6 @@
     return box;
   }
 
-  const parts = { el, put, t, zh, key, url, ask, duration, sentence, dialog };
+  const parts = { el, put, t, zh, url, ask, duration, sentence, dialog };
   window.studio = Object.assign(window.studio || {}, { parts });
 })();

@@ -17,7 +17,7 @@
     },
 
     picture(kind, name, version) {
-      return room.url(room.here(kind), { picture: name, v: version, key: room.key }).href;
+      return room.url(room.here(kind), { picture: name, v: version }).href;
     },
 
     // An act of the person: its failure is told, and what it changed is shown.
@@ -223,7 +223,6 @@
 
   function build(root) {
     room.root = root;
-    room.key = root.dataset.key || "";
     const button = (label, act, more = {}) => el("button", { type: "button", onclick: act, ...more }, label);
     root.replaceChildren(
       el("div", { class: "room-top" },

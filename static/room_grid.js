@@ -198,6 +198,6 @@
     return undefined;
   }
   addEventListener("beforeunload", () => {
-    for (const entry of unsaved.values()) fetch(room.url(address(entry, "caption")), { method: "PUT", keepalive: true, headers: { "Content-Type": "application/json", "X-Studio-Page": room.key }, body: JSON.stringify({ name: entry.name, text: entry.text, seen: entry.seen }) });
+    for (const entry of unsaved.values()) fetch(room.url(address(entry, "caption")), { method: "PUT", keepalive: true, headers: { "Content-Type": "application/json" }, body: JSON.stringify({ name: entry.name, text: entry.text, seen: entry.seen }) });
   });
 })();

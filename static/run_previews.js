@@ -1,10 +1,10 @@
 // Previews of a training: rows are steps, columns are prompts and seeds; large with arrows through time, two steps under one slider, and "use this one".
 (() => {
   "use strict";
-  const { el, put, t, url, key, dialog } = window.studio.parts;
+  const { el, put, t, url, dialog } = window.studio.parts;
   const FEW = 8;
 
-  const source = (run, preview, size) => url(`runs/${encodeURIComponent(run.id)}/picture`, { path: preview.path, size, v: preview.step, key: key() }).href;
+  const source = (run, preview, size) => url(`runs/${encodeURIComponent(run.id)}/picture`, { path: preview.path, size, v: preview.step }).href;
   const planned = (run) => run.previews.filter((p) => p.column !== null && p.column !== undefined && p.column >= 0);
   const asked = (run) => run.previews.filter((p) => p.column === null || p.column === undefined || p.column < 0);
   const steps = (previews) => [...new Set(previews.map((p) => p.step))].sort((a, b) => a - b);

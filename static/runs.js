@@ -1,7 +1,7 @@
 // The Runs tab: a table of all runs, what can be done with the chosen one, several beside each other, and the queue. Everything is asked of /studio/v1/runs and /studio/v1/queue.
 (() => {
   "use strict";
-  const { el, put, t, ask, url, key, duration, sentence, dialog } = window.studio.parts;
+  const { el, put, t, ask, url, duration, sentence, dialog } = window.studio.parts;
   const LOOK = 1500, MOST = 6;
   const LIVE = ["queued", "running", "paused", "stopping"];
   const STATES = ["queued", "running", "paused", "stopping", "done", "stopped", "failed", "interrupted"], DIAGNOSES = ["improving", "plateau", "overfitting", "diverging", "not_learning", "too_early"];
@@ -11,7 +11,7 @@
     find: (selector) => room.root.querySelector(selector),
     row: (id) => room.rows.find((row) => row.id === id),
     here: (id, path) => `runs/${encodeURIComponent(id)}/${path}`,
-    picture: (id, path, size, v) => url(room.here(id, "picture"), { path, size, v, key: key() }).href,
+    picture: (id, path, size, v) => url(room.here(id, "picture"), { path, size, v }).href,
 
     // A sentence in the bar, with a button beside it where something can be taken back.
     say(kind, text, label, back) {

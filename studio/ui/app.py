@@ -42,29 +42,29 @@ def mount_options(paths: Paths) -> dict[str, Any]:
     }
 
 
-def build(engine: Engine, key: str = "") -> gr.Blocks:
-    """The whole page; with `key` its own scripts may use the API."""
+def build(engine: Engine) -> gr.Blocks:
+    """The whole page."""
     with gr.Blocks(title="SD Training Studio", analytics_enabled=False, fill_width=True) as blocks:
         timer = gr.Timer(TICK)
         pulse = gr.Button("pulse", elem_id="pulse", elem_classes=["unseen"])
         top = header.Top.build(engine)
         checklist = header.Checklist.build()
         with gr.Tabs(elem_id="tabs") as tabs:
-            page = Page(engine, Follower(engine), blocks, top.checkpoint, top.vae, top.clip_skip, tabs, key)
+            page = Page(engine, Follower(engine), blocks, top.checkpoint, top.vae, top.clip_skip, tabs)
             with gr.Tab("txt2img", id="txt2img", elem_id="tab_txt2img"):
                 painting = txt2img.build(page)
             with gr.Tab(say("img2img · Inpaint"), id="img2img", elem_id="tab_img2img"):
                 repainting = img2img.build(page, painting)
             with gr.Tab(say("Data set"), id="dataset", elem_id="tab_dataset"):
-                room = dataset.build(page, key)
+                room = dataset.build(page)
             with gr.Tab(say("Preprocess"), id="preprocess", elem_id="tab_preprocess"):
                 preparing = preprocess.build(page)
             with gr.Tab(say("Embedding"), id="embedding", elem_id="tab_embedding"):
-                creating = embedding.build(page, key)
+                creating = embedding.build(page)
             with gr.Tab(say("Train"), id="train", elem_id="tab_train"):
-                training = train.build(page, painting, key)
+                training = train.build(page, painting)
             with gr.Tab(say("Runs"), id="runs", elem_id="tab_runs"):
-                runs.build(page, key)
+                runs.build(page)
             with gr.Tab("PNG Info", id="pnginfo", elem_id="tab_pnginfo"):
                 pnginfo.build(page, painting, repainting)
             with gr.Tab(say("Tools"), id="tools", elem_id="tab_tools"):

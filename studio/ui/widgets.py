@@ -46,7 +46,7 @@ class Screen:
 
 @dataclass(frozen=True)
 class Page:
-    """What every tab works with: the engine, the views, and the parts of the page that all tabs share; with `key` the page's scripts may use the API."""
+    """What every tab works with: the engine, the views, and the parts of the page that all tabs share."""
 
     engine: Engine
     follower: Follower
@@ -55,7 +55,6 @@ class Page:
     vae: gr.Dropdown
     clip_skip: gr.Number
     tabs: gr.Tabs
-    key: str = ""
     screens: list[Screen] = field(default_factory=list)
     fills: list[tuple[Callable[[], list[Any]], list[Component]]] = field(default_factory=list)
     offers: Offers = field(default_factory=Offers)

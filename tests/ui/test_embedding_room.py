@@ -33,7 +33,7 @@ class Tab:
         self.engine, self.cache, self.form = Engine(root), cache, dict(EMPTY)
         with gr.Blocks() as blocks:
             self.page = Page(self.engine, Follower(self.engine), blocks, gr.Dropdown([""]), gr.Dropdown([]), gr.Number(1), gr.Tabs())
-            embedding.build(self.page, "secret")
+            embedding.build(self.page)
 
     def work(self) -> None:
         """Do what waits."""
@@ -85,7 +85,7 @@ def test_the_room_shows_the_figures_of_the_chosen_embedding_and_knows_when_they_
     tab.work()
     shown = tab.drawn()["look"]
     assert "It can be used with" in shown and shown.count("× a word") == 3 and 'id="embedding_likeness"' in shown
-    assert "<b>" not in shown.replace("&lt;b&gt;", "") and "key=secret" in shown
+    assert "<b>" not in shown.replace("&lt;b&gt;", "")
     assert "look again" not in shown
     path = root.embeddings / f"{name}.pt"
     write_embedding(path, Embedding(name, torch.ones(1, 128)))

@@ -21,10 +21,10 @@ class DatasetTab:
     use: gr.Button
 
 
-def build(page: Page, key: str) -> DatasetTab:
-    """The room's place in the page; `key` lets it ask the server for what this page may see."""
+def build(page: Page) -> DatasetTab:
+    """The room's place in the page."""
     words = json.dumps({**KNOBS, **DOCTOR, **ADVISED, **WORDS, **SCRIPTED}, ensure_ascii=False)
-    gr.HTML(f'<div id="room" data-key="{escape(key)}" data-words="{escape(words)}"></div>', elem_id="room_place", padding=False)
+    gr.HTML(f'<div id="room" data-words="{escape(words)}"></div>', elem_id="room_place", padding=False)
     folder = gr.Textbox(elem_id="room_train", elem_classes=["unseen"], container=False)
     use = gr.Button("use", elem_id="room_use", elem_classes=["unseen"])
     return DatasetTab(folder, use)

@@ -27,8 +27,8 @@ class EmbeddingTab:
     train: gr.Button
 
 
-def build(page: Page, key: str = "") -> EmbeddingTab:
-    """The form on the left, the shelf on the right, the room of a chosen embedding below; `key` lets links ask the server for files."""
+def build(page: Page) -> EmbeddingTab:
+    """The form on the left, the shelf on the right, the room of a chosen embedding below."""
     form, refused = Form(CreateEmbeddingRequest, "embedding"), gr.State("")
     with gr.Row():
         with gr.Column(scale=5, min_width=320):
@@ -39,7 +39,7 @@ def build(page: Page, key: str = "") -> EmbeddingTab:
             reset = reset_button("embedding", form.parts.values)
         with gr.Column(scale=6, min_width=320):
             table = gr.HTML(elem_id="embedding_table")
-    embedding_room.build(page, key)
+    embedding_room.build(page)
 
     def run(data: dict[Component, Any], request: gr.Request) -> str:
         return submit(page.engine, CreateEmbeddingRequest, {**form.values(data), "checkpoint": data[page.checkpoint] or ""}, browser_of(request), "embedding")[1]

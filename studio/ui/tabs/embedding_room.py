@@ -56,7 +56,7 @@ class Room:
         return [getattr(self, name) for name in INPUTS]
 
 
-def build(page: Page, key: str) -> None:
+def build(page: Page) -> None:
     """Lay the room out and wire it."""
     with gr.Accordion(say("Look into an embedding, or change it"), open=True, elem_id="embedding_room"):
         with gr.Row():
@@ -87,7 +87,7 @@ def build(page: Page, key: str) -> None:
     room = Room(chosen, again, look, to, replace, keep, others, how, weights, layout, on_shelf, buttons, trash, reason, gr.State(""), status)
     _wire(page, room)
     outputs = [room.chosen, room.look, room.others, room.trash, *(room.buttons[name] for name in BUTTONS), room.reason, room.status]
-    page.follow(_drawer(page, key), outputs, [*room.inputs, room.said], per_browser=True)
+    page.follow(_drawer(page), outputs, [*room.inputs, room.said], per_browser=True)
 
 
 def _wire(page: Page, room: Room) -> None:
@@ -164,7 +164,7 @@ def _named(values: Sequence[Any]) -> dict[str, Any]:
     return dict(zip(INPUTS, values, strict=True))
 
 
-def _drawer(page: Page, key: str) -> Callable[..., list[Any]]:
+def _drawer(page: Page) -> Callable[..., list[Any]]:
     """The room as it is: choices, figures, which buttons are on, and why the others are off."""
 
     def draw(lang: str, browser: str, *values: Any) -> list[Any]:
@@ -176,12 +176,12 @@ def _drawer(page: Page, key: str) -> Callable[..., list[Any]]:
         card = cards.get(form["chosen"] or "")
         return [
             gr.update(choices=list(cards)),
-            _look(page, lang, card, key),
+            _look(page, lang, card),
             gr.update(choices=[name for name in cards if name != form["chosen"]]),
             gr.update(choices=gone) if form["trash"] in [one for _, one in gone] else gr.update(choices=gone, value=gone[0][1] if gone else None),
             *(gr.update(interactive=name not in off) for name in BUTTONS),
             _off(lang, off),
-            said or _newest(page, lang, browser, key),
+            said or _newest(page, lang, browser),
         ]
 
     return draw
@@ -229,14 +229,14 @@ def _off(lang: str, off: dict[str, str]) -> str:
     return f'<p class="small">{escape(lines)}</p>' if lines else ""
 
 
-def _look(page: Page, lang: str, card: dict[str, Any] | None, key: str) -> str:
+def _look(page: Page, lang: str, card: dict[str, Any] | None) -> str:
     """What is known about the chosen embedding."""
     if card is None:
         return note("", tell(lang, "Choose an embedding to see its vectors."))
     if card["problem"]:
         return note("bad", localized(lang, card["problem"]))
     job = next((job for job in page.engine.jobs(30, "inspect_embedding") if str(job.request.get("name", "")).lower() == card["name"].lower()), None)
-    link = _link(f"file?name={quote(card['name'])}", key, tell(lang, "Download {name}", name=card["file"]))
+    link = _link(f"file?name={quote(card['name'])}", tell(lang, "Download {name}", name=card["file"]))
     if job is None or not job.state.over:
         return note("busy", tell(lang, "Looking into it …")) + link
     if job.state is State.FAILED or not job.result:
@@ -253,7 +253,7 @@ def _changed(page: Page, name: str, job: Job) -> bool:
         return False
 
 
-def _newest(page: Page, lang: str, browser: str, key: str) -> str:
+def _newest(page: Page, lang: str, browser: str) -> str:
     """What became of the browser's newest edit."""
     job = page.follower.newest("edit_embedding", browser)
     if job is None:
@@ -266,9 +266,9 @@ def _newest(page: Page, lang: str, browser: str, key: str) -> str:
     if job.result.get("trash"):
         text += " " + tell(lang, "What it replaced lies in the trash.")
     files = [] if job.result["shelf"] else job.result["files"]
-    return note("good", text, "".join(_link(f"exported?path={quote(file)}", key, tell(lang, "Download {name}", name=file.rpartition("/")[2])) for file in files))
+    return note("good", text, "".join(_link(f"exported?path={quote(file)}", tell(lang, "Download {name}", name=file.rpartition("/")[2])) for file in files))
 
 
-def _link(place: str, key: str, text: str) -> str:
+def _link(place: str, text: str) -> str:
     """A link to a file of the embedding room."""
-    return f'<p><a href="studio/v1/embeddings/{escape(place)}{f"&amp;key={quote(key)}" if key else ""}" download>{escape(text)}</a></p>'
+    return f'<p><a href="studio/v1/embeddings/{escape(place)}" download>{escape(text)}</a></p>'

@@ -47,7 +47,7 @@ class Prompting:
     def _cards(self) -> None:
         """The place of the cards of networks, which static/cards.js draws over /studio/v1/networks."""
         words = escape(json.dumps({text: ZH[text] for text in (*CARDS, *SHARED)}, ensure_ascii=False))
-        gr.HTML(f'<div class="cards-room" data-tab="{self.name}" data-key="{escape(self.page.key)}" data-words="{words}"></div>', elem_id=f"{self.name}_cards", padding=False)
+        gr.HTML(f'<div class="cards-room" data-tab="{self.name}" data-words="{words}"></div>', elem_id=f"{self.name}_cards", padding=False)
 
     def _prompt(self, field: str, placeholder: Any, lines: int) -> None:
         """A prompt, and below it how many of its tokens are used."""

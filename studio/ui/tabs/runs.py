@@ -19,10 +19,10 @@ ROWS = 40
 """Jobs in the table."""
 
 
-def build(page: Page, key: str = "") -> None:
-    """The place of the runs' table; `key` lets it ask the server for what this page may see. Below it, closed, every job."""
+def build(page: Page) -> None:
+    """The place of the runs' table. Below it, closed, every job."""
     words = escape(json.dumps(ZH, ensure_ascii=False))
-    gr.HTML(f'<div id="runs_room" data-key="{escape(key)}" data-words="{words}"></div>', elem_id="runs_place", padding=False)
+    gr.HTML(f'<div id="runs_room" data-words="{words}"></div>', elem_id="runs_place", padding=False)
     with gr.Accordion(say("All jobs"), open=False, elem_id="runs_all"):
         table = gr.HTML(elem_id="runs_jobs")
         with gr.Row():

@@ -55,7 +55,7 @@ class TrainTab:
     form: MethodForm
 
 
-def build(page: Page, txt2img: Painting, key: str = "") -> TrainTab:
+def build(page: Page, txt2img: Painting) -> TrainTab:
     """The form on the left; verdict, curve and previews on the right."""
     refused, current = gr.State(""), gr.State(None)
     with gr.Row():
@@ -71,7 +71,7 @@ def build(page: Page, txt2img: Painting, key: str = "") -> TrainTab:
             forecast = gr.HTML(elem_id="train_forecast", elem_classes=["reason"])
         with gr.Column(scale=7, min_width=360):
             words = escape(json.dumps(ZH, ensure_ascii=False))
-            gr.HTML(f'<div id="train_screen" data-key="{escape(key)}" data-words="{words}"></div>', elem_id="train_place", padding=False)
+            gr.HTML(f'<div id="train_screen" data-words="{words}"></div>', elem_id="train_place", padding=False)
     cloned = gr.Textbox(elem_id="train_cloned", elem_classes=["unseen"], container=False)
     clone = gr.Button("clone", elem_id="train_clone", elem_classes=["unseen"])
 
