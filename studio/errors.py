@@ -1,5 +1,6 @@
 """What a person can be told: one tree of errors, each a sentence and what to do about it."""
 
+import errno
 from collections.abc import Mapping
 
 
@@ -69,3 +70,19 @@ class Diverged(StudioError):
 
 EXIT_CODES = {"invalid": 2, "not_found": 2, "conflict": 2, "unreadable": 2}
 """Exit code of the command line by error code; anything else is 1."""
+DISK_ERRORS: dict[int, tuple[str, str]] = {
+    **dict.fromkeys(
+        (errno.ENAMETOOLONG, errno.EINVAL, errno.EILSEQ, errno.ELOOP), ("invalid", "A name or path is longer than the disk allows, or cannot be a file's name. Use a shorter, plainer one.")
+    ),
+    **dict.fromkeys((errno.ENOENT, errno.ENOTDIR, errno.EISDIR), ("not_found", "What was asked for is not there any more.")),
+    **dict.fromkeys((errno.EACCES, errno.EPERM), ("conflict", "The studio may not read or write there (operation not permitted).")),
+    errno.EROFS: ("conflict", "The disk is read-only: nothing can be written there."),
+    **dict.fromkeys((errno.ENOSPC, errno.EDQUOT), ("out_of_space", "The disk is full. Free some space and try again.")),
+}
+"""What is said of a failure of the file system, by its number: code and sentence. None of them tells a path."""
+
+
+def disk_error(error: OSError) -> StudioError | None:
+    """A failure of the file system as one that can be told; None for a number that has no sentence."""
+    code, sentence = DISK_ERRORS.get(error.errno or 0, ("", ""))
+    return StudioError(sentence, code=code) if sentence else None

@@ -1,5 +1,6 @@
 """The lane: one process per device that claims jobs, runs the services, and lets short jobs in between two steps."""
 
+import errno
 import importlib
 import logging
 import os
@@ -15,7 +16,7 @@ from studio import shelves, webhook
 from studio.cancellation import Stopped, raise_if_stopped, stoppable
 from studio.config import Config
 from studio.database import Watch
-from studio.errors import StudioError, Unavailable
+from studio.errors import StudioError, Unavailable, disk_error
 from studio.jobs import Job, JobStore, State
 from studio.preferences import Preferences, read_preferences
 from studio.requests import request_of
@@ -373,8 +374,8 @@ def _words(error: Exception) -> str:
     """An unforeseen failure as a sentence."""
     if "out of memory" in str(error).lower() or isinstance(error, MemoryError):
         return "The device is out of memory. Use a smaller batch or picture size; what was saved before is kept."
-    if isinstance(error, OSError) and error.errno == 28:
-        return "The disk is full. Free some space and start again; what was saved before is kept."
+    if isinstance(error, OSError) and error.errno != errno.EINVAL and (known := disk_error(error)):
+        return f"{known} What was saved before is kept; outputs/logs/worker.log holds the details."
     said = error.strerror if isinstance(error, OSError) and error.strerror else error  # an OSError's own words hold a path
     return f"Something unforeseen happened ({type(error).__name__}: {said}). What was saved before is kept; outputs/logs/worker.log holds the details."
 

@@ -3,7 +3,7 @@
 from typing import Annotated, Any
 from uuid import uuid4
 
-from fastapi import Body, FastAPI
+from fastapi import Body, Depends, FastAPI
 from fastapi.responses import HTMLResponse
 from starlette.middleware import Middleware
 
@@ -11,6 +11,7 @@ from studio import __version__
 from studio.api import datasets, embedding_room, networks, presets, room, room_check, room_pictures, room_words, runs, runs_pictures, training_view, worker_control
 from studio.api.auth import Access, Gate
 from studio.api.body_limit import BodyLimit
+from studio.api.body_text import check_text
 from studio.api.faults import tell_faults
 from studio.api.headers import PagePolicy, SafeHeaders, inline_scripts, page_policy
 from studio.api.hosts import HostGuard
@@ -89,7 +90,7 @@ def docs(app: FastAPI) -> None:
 def bare_app(engine: Engine, auth: Access | None = None) -> FastAPI:
     """The server without the page: both APIs, their description, and who may use them."""
     access = auth or Access()
-    app = FastAPI(title="SD Training Studio", version=__version__, docs_url=None, redoc_url=None)
+    app = FastAPI(title="SD Training Studio", version=__version__, docs_url=None, redoc_url=None, dependencies=[Depends(check_text)])
     app.state.counter = Counter(engine)
     jobs_api(app, engine)
     for router in (

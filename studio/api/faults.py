@@ -1,6 +1,5 @@
 """Failures as JSON: A1111's four keys under its own routes, two keys under ours, and a status that says whose mistake it was."""
 
-import errno
 import logging
 from typing import Any
 
@@ -12,20 +11,23 @@ from starlette.datastructures import Headers
 from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from studio.errors import StudioError
+from studio.errors import StudioError, disk_error
 from studio.wording import READER, for_reader, language
 
-STATUS = {"invalid": 422, "not_found": 404, "conflict": 409, "unreadable": 422, "sampler": 400, "unauthorized": 401, "too_large": 413, "missing_service": 501, "out_of_space": 507, "unavailable": 503}
-"""HTTP status by error code; anything else is 500."""
-OF_DISK = {
-    **dict.fromkeys(
-        (errno.ENAMETOOLONG, errno.EINVAL, errno.EILSEQ, errno.ELOOP), (422, "invalid", "A name or path is longer than the disk allows, or cannot be a file's name. Use a shorter, plainer one.")
-    ),
-    **dict.fromkeys((errno.ENOENT, errno.ENOTDIR, errno.EISDIR), (404, "not_found", "What was asked for is not there any more.")),
-    **dict.fromkeys((errno.EACCES, errno.EPERM, errno.EROFS), (409, "conflict", "The studio may not read or write there.")),
-    **dict.fromkeys((errno.ENOSPC, errno.EDQUOT), (507, "out_of_space", "The disk is full. Free some space and try again.")),
+STATUS = {
+    "invalid": 422,
+    "not_found": 404,
+    "conflict": 409,
+    "unreadable": 422,
+    "sampler": 400,
+    "unauthorized": 401,
+    "too_large": 413,
+    "missing_service": 501,
+    "out_of_space": 507,
+    "unavailable": 503,
+    "unreachable": 503,
 }
-"""What is said of a failure of the file system, by its number: status, code, sentence. None of them tells a path."""
+"""HTTP status by error code; anything else is 500."""
 log = logging.getLogger("studio.api")
 A1111_PATHS = ("/sdapi/", "/internal/")
 """Where failures have A1111's shape."""
@@ -47,7 +49,8 @@ def refusal(scope: Scope, status: int, code: str, detail: str, headers: dict[str
 
 
 def _answer(request: Request, status: int, error: tuple[str, str], detail: str, headers: dict[str, str] | None = None) -> JSONResponse:
-    """One failure in the shape of the route it happened on; `error` is the class and the code."""
+    """One failure in the shape of the route it happened on, in the reader's language; `error` is the class and the code."""
+    detail = for_reader(detail)
     if request.url.path.startswith(A1111_PATHS):
         return JSONResponse(fault(error[0], detail), status, headers)
     return JSONResponse({"error": error[1], "detail": detail}, status, headers)
@@ -81,12 +84,12 @@ def tell_faults(app: FastAPI) -> None:
     @app.exception_handler(StudioError)
     async def in_words(request: Request, error: StudioError) -> JSONResponse:
         """What a person can be told."""
-        return _answer(request, STATUS.get(error.code, 500), (type(error).__name__, error.code), for_reader(str(error)))
+        return _answer(request, STATUS.get(error.code, 500), (type(error).__name__, error.code), str(error))
 
     @app.exception_handler(RequestValidationError)
     async def wrong_body(request: Request, error: RequestValidationError) -> JSONResponse:
         """A body that is not what the route takes."""
-        return _answer(request, 422, ("RequestValidationError", "invalid"), for_reader(" ".join(_sentence(item) for item in error.errors())))
+        return _answer(request, 422, ("RequestValidationError", "invalid"), " ".join(_sentence(item) for item in error.errors()))
 
     @app.exception_handler(HTTPException)
     async def plain(request: Request, error: HTTPException) -> JSONResponse:
@@ -96,10 +99,11 @@ def tell_faults(app: FastAPI) -> None:
     @app.exception_handler(OSError)
     async def of_disk(request: Request, error: OSError) -> JSONResponse:
         """What the file system refused; its own words hold a path, and stay in the log."""
-        if error.errno not in OF_DISK:
-            log.error("%s failed", request.url.path, exc_info=error)
-        status, code, detail = OF_DISK.get(error.errno or 0, (500, "error", f"The file system failed ({error.strerror or type(error).__name__})."))
-        return _answer(request, status, (type(error).__name__, code), detail)
+        known = disk_error(error)
+        if known is not None:
+            return _answer(request, STATUS[known.code], (type(error).__name__, known.code), str(known))
+        log.error("%s failed", request.url.path, exc_info=error)
+        return _answer(request, 500, (type(error).__name__, "error"), f"The file system failed ({error.strerror or type(error).__name__}).")
 
     @app.exception_handler(ValueError)
     async def of_text(request: Request, error: ValueError) -> JSONResponse:
@@ -117,4 +121,4 @@ def tell_faults(app: FastAPI) -> None:
 def unforeseen(request: Request, error: Exception) -> JSONResponse:
     """What nobody foresaw: its words, which may hold a path, stay in the server's log."""
     log.error("%s failed", request.url.path, exc_info=error)
-    return _answer(request, 500, (type(error).__name__, "error"), for_reader(f"Something unforeseen happened ({type(error).__name__}). The server's log holds the details."))
+    return _answer(request, 500, (type(error).__name__, "error"), f"Something unforeseen happened ({type(error).__name__}). The server's log holds the details.")

@@ -40,7 +40,7 @@ def find_checkpoint(paths: Paths, name: str) -> Path:
     entry = shelves.checkpoint_named(known, name) if name else next(iter(known), None)
     if entry is not None:
         return known[entry]
-    raise NotFound(f"There is no checkpoint {name!r}." if name else "There is no checkpoint.", f"Put one into models/{paths.checkpoints.name}, or choose one of {', '.join(known) or 'none'}.")
+    raise NotFound(f"There is no checkpoint {name[:120]!r}." if name else "There is no checkpoint.", f"Put one into models/{paths.checkpoints.name}, or choose one of {', '.join(known) or 'none'}.")
 
 
 def checkpoint_name(paths: Paths, path: Path) -> str:
@@ -64,7 +64,7 @@ def find_vae(paths: Paths, checkpoint: Path, choice: str = AUTOMATIC) -> Path | 
     for name, path in files.items():
         if choice in (name, path.stem):
             return path
-    raise NotFound(f"There is no VAE {choice!r}.", f"Put it into models/{paths.vae.name}, or choose {AUTOMATIC}, {OWN}{''.join(f', {name}' for name in files)}.")
+    raise NotFound(f"There is no VAE {choice[:120]!r}.", f"Put it into models/{paths.vae.name}, or choose {AUTOMATIC}, {OWN}{''.join(f', {name}' for name in files)}.")
 
 
 def load_model(path: Path, device: torch.device, dtype: torch.dtype, vae: Path | nn.Module | None = None, hashes: Path | None = None) -> Model:

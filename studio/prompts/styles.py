@@ -67,7 +67,7 @@ def chosen_styles(styles: Iterable[Style], names: Sequence[str]) -> list[Style]:
     known = {style.name: style for style in styles}
     missing = [name for name in names if name not in known]
     if missing:
-        raise NotFound(f"There is no style called {', '.join(map(repr, missing))}.", f"There is {', '.join(sorted(known)[:20])}." if known else "No style has been saved yet.")
+        raise NotFound(f"There is no style called {', '.join(repr(name[:120]) for name in missing[:20])}.", f"There is {', '.join(sorted(known)[:20])}." if known else "No style has been saved yet.")
     return [known[name] for name in names]
 
 

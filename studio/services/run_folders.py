@@ -1,5 +1,6 @@
 """Folders of runs as services use them: found by name, with their weights by step, and room for what is made of them."""
 
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -16,8 +17,8 @@ __all__ = ["chosen", "config_of", "method_of", "numbered", "run_folder", "spread
 def run_folder(paths: Paths, name: str) -> Path:
     """The folder of a run; raises NotFound for a name that is none of a run."""
     folder = paths.runs / name
-    if folder.parent != paths.runs or not name.strip(".") or not folder.is_dir():
-        raise NotFound(f"Run: there is no {name!r} in {paths.runs.name}.", "It may have been renamed or deleted; refresh the list.")
+    if folder.parent != paths.runs or not name.strip(".") or not os.path.isdir(folder):  # also for a name that no disk can keep
+        raise NotFound(f"Run: there is no {name[:120]!r} in {paths.runs.name}.", "It may have been renamed or deleted; refresh the list.")
     return folder
 
 

@@ -8,8 +8,9 @@ from studio.wording.errors_zh import ERRORS
 from studio.wording.errors_zh_data import DATA_ERRORS
 from studio.wording.errors_zh_files import FILE_ERRORS
 from studio.wording.errors_zh_more import MORE_ERRORS
+from studio.wording.errors_zh_worker import WORKER_ERRORS
 
-CATALOGUE: dict[str, str] = {**ERRORS, **DATA_ERRORS, **FILE_ERRORS, **MORE_ERRORS}
+CATALOGUE: dict[str, str] = {**ERRORS, **DATA_ERRORS, **FILE_ERRORS, **MORE_ERRORS, **WORKER_ERRORS}
 """English sentence to Chinese, with `{}` for each value."""
 LABELS: dict[str, str] = {}
 """Labels of fields as errors name them, in Chinese; the page adds its own."""

@@ -1,5 +1,6 @@
 """Every route of the server, gradio's included: refused without a login, under a foreign name, and to a foreign page; no mistake of a client is a 500 or tells a path."""
 
+import json
 import re
 import threading
 from collections.abc import Iterator
@@ -14,6 +15,7 @@ from studio.api.app import create_app
 from studio.api.auth import OPEN, Access
 from studio.engine import Engine
 from studio.jobs import State
+from studio.requests import REQUESTS
 from studio.settings import Paths
 
 METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE"})
@@ -127,3 +129,57 @@ def test_an_awkward_name_is_a_mistake_of_the_client(app: FastAPI, engine: Engine
         answer = client.request(method, address, auth=("ann", "secret"), json={} if method in ("POST", "PUT", "PATCH") else None)
         assert answer.status_code < 500, (method, path, answer.text[:300])
         assert str(engine.paths.root) not in answer.text.replace(awkward, ""), (method, path, answer.text[:300])
+
+
+WRONG = {
+    "long": LONG,
+    "traversal": "../../etc/passwd",
+    "NUL": "a\0b",
+    "surrogate": "\ud800x",
+    "list": [[LONG], {"\udfff": 1}],
+    "huge": 10**30,
+    "not a number": float("nan"),
+}
+"""Values that some field of a body can't take: names no file can have, text that can't be encoded, wrong types, numbers out of range."""
+DEEP = (b"[" * 100_000 + b"]" * 100_000, b'{"a":' * 5000 + b"1" + b"}" * 5000, b'{"a":' + b"9" * 5000 + b"}", b"\xff\xfe", b"", b"null", b"NaN", b'"x"')
+"""Bodies that are no object of fields."""
+TELLS_FOLDERS = frozenset({"/studio/v1/datasets", "/studio/v1/datasets/open", "/sdapi/v1/create/embedding", "/sdapi/v1/create/hypernetwork"})
+"""Routes that answer success with the place of what was made, as A1111 does."""
+
+
+def fields_of_bodies(described: dict[str, Any]) -> Iterator[tuple[str, str, str]]:
+    """Method, path and name of every field of every JSON body, those of each kind of job too; a body without named fields has one called `x`."""
+    for path, methods in described["paths"].items():
+        for method, about in methods.items():
+            schema = about.get("requestBody", {}).get("content", {}).get("application/json", {}).get("schema")
+            if schema is None:
+                continue
+            if path.endswith("/jobs/{kind}"):
+                yield from (("POST", path.format(kind=kind), field) for kind, cls in REQUESTS for field in cls.model_fields)
+                continue
+            named = described["components"]["schemas"].get(schema.get("$ref", "").rpartition("/")[2], {}).get("properties", {})
+            yield from ((method.upper(), re.sub(r"\{[^}]*\}", "x", path), field) for field in named or {"x": {}})
+
+
+@pytest.mark.parametrize("wrong", WRONG.values(), ids=WRONG)
+def test_a_wrong_value_in_a_body_is_a_mistake_of_the_client(app: FastAPI, engine: Engine, answered: None, wrong: Any) -> None:
+    client = TestClient(app, raise_server_exceptions=False)
+    described = client.get("/openapi.json", auth=("ann", "secret")).json()
+    fields = list(fields_of_bodies(described))
+    assert {("POST", "/sdapi/v1/txt2img", "hr_upscaler"), ("POST", "/studio/v1/jobs/train", "config"), ("PUT", "/studio/v1/datasets/x/caption", "text")} <= set(fields)
+    for method, path, field in fields:
+        answer = client.request(method, path, auth=("ann", "secret"), content=json.dumps({field: wrong}), headers={"Content-Type": "application/json"})
+        assert answer.status_code < 500, (method, path, field, answer.text[:300])
+        assert str(engine.paths.root) not in answer.text or (path in TELLS_FOLDERS and answer.status_code == 200), (method, path, field, answer.text[:300])
+        if answer.status_code >= 400:
+            assert "detail" in answer.json() and len(answer.json()["detail"]) >= len("nonsense"), (method, path, field, answer.text[:300])
+
+
+def test_a_body_that_is_no_object_is_a_mistake_of_the_client(app: FastAPI, engine: Engine) -> None:
+    client = TestClient(app, raise_server_exceptions=False)
+    described = client.get("/openapi.json", auth=("ann", "secret")).json()
+    for method, path in sorted({(method, path) for method, path, _ in fields_of_bodies(described)}):
+        for body in DEEP:
+            answer = client.request(method, path, auth=("ann", "secret"), content=body, headers={"Content-Type": "application/json"})
+            assert answer.status_code < 500, (method, path, body[:20], answer.text[:300])
+            assert str(engine.paths.root) not in answer.text, (method, path, body[:20])

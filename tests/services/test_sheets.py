@@ -101,6 +101,8 @@ def test_what_cannot_be_shown_is_said(bench: Bench, lane: SilentLane) -> None:
         run(SheetRequest(run=RUN, columns=(0, 4, 5)), lane, bench)
     with pytest.raises(NotFound, match="no 'nowhere'"):
         run(SheetRequest(run="nowhere"), lane, bench)
+    with pytest.raises(NotFound, match="no 'nnn"):
+        run(SheetRequest(run="n" * 300), lane, bench)
     (bench.paths.runs / RUN / "previews.jsonl").write_text("")
     with pytest.raises(InputError, match="has no previews"):
         run(SheetRequest(run=RUN), lane, bench)

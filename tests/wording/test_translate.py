@@ -1,6 +1,7 @@
 """Errors in Chinese: every error that a form, a data set, a run or a tool can raise is in the catalogue, and what a person meets is Chinese from end to end."""
 
 import ast
+import os
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,18 +11,21 @@ import pytest
 
 from studio.config import Config
 from studio.engine import Engine
-from studio.errors import StudioError
+from studio.errors import DISK_ERRORS, StudioError
 from studio.requests import CreateEmbeddingRequest, GenerateRequest, PreprocessRequest, TrainRequest
 from studio.settings import Paths
 from studio.ui.words import language
 from studio.wording import localized
 from studio.wording.translate import BLANK, CATALOGUE
+from studio.worker import _words
 
 STUDIO = Path(__file__).resolve().parents[2] / "studio"
-SPOKEN = ("requests", "presets", "prompts", "networks", "projects", "runs", "ui", "services", "training")
+SPOKEN = ("requests", "presets", "prompts", "networks", "projects", "runs", "ui", "services", "training", "formats", "diffusion", "dataset", "api")
 """Packages whose errors are all in the catalogue; so are those of the files beside them."""
 ELSEWHERE = ("launched.py",)
 """What only a command line of several machines says."""
+PROGRAMS = frozenset(("a1111_options", "auth", "hosts", "images", "library", "names", "options", "pictures", "projection", "scripts", "system", "training", "waiting"))
+"""Modules of studio/api whose errors only programs and a terminal meet: those of A1111's routes and of the command line."""
 RAISED = {"StudioError", "InputError", "NotFound", "Conflict", "Unreadable", "OutOfSpace", "Diverged", "ValueError", "complaint"}
 LEAST = 12
 """Fewer fixed letters would match any sentence, such as "{}: {}"."""
@@ -46,7 +50,7 @@ def raised(path: Path) -> Iterator[str]:
 def files() -> list[Path]:
     """The files whose errors a person meets on the page."""
     beside = [path for path in STUDIO.glob("*.py") if path.name not in ELSEWHERE]
-    return sorted([*beside, *(path for package in SPOKEN for path in (STUDIO / package).rglob("*.py"))])
+    return sorted([*beside, *(path for package in SPOKEN for path in (STUDIO / package).rglob("*.py") if not (package == "api" and path.stem in PROGRAMS))])
 
 
 def test_errors_are_found() -> None:
@@ -56,6 +60,14 @@ def test_errors_are_found() -> None:
 def test_every_error_of_the_page_is_in_chinese() -> None:
     missing = {text for path in files() for text in raised(path) if text not in CATALOGUE and len(re.findall(r"[A-Za-z]", text.replace(BLANK, ""))) >= LEAST}
     assert sorted(missing) == []
+
+
+def test_every_failure_of_the_disk_and_of_the_worker_is_said_in_chinese() -> None:
+    errors = [OSError(number, os.strerror(number), "/x") for number in DISK_ERRORS] + [MemoryError(), RuntimeError("CUDA out of memory"), ZeroDivisionError("division by zero")]
+    said = [localized("zh", _words(error)) for error in errors]
+    allowed = re.compile(r"outputs/logs/worker\.log|ZeroDivisionError: division by zero|OSError: Invalid argument")
+    assert [text for text in said if re.search(r"[A-Za-z]{3,}", allowed.sub("", text))] == []
+    assert not any("/x" in text for text in said)
 
 
 def test_every_value_of_an_error_is_said_in_chinese_too() -> None:
