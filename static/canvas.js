@@ -35,8 +35,8 @@
           <label>${words("Hardness", "硬度")} <input type="range" data-set="hardness" min="0" max="100" value="100"></label>
           <input type="color" data-set="colour" value="${this.colour}" aria-label="${words("Colour", "颜色")}">
           ${button("undo", "Undo", "撤销", "Ctrl+Z")}${button("redo", "Redo", "重做", "Ctrl+Y")}
-          ${button("invert", "Invert the mask", "反转遮罩")}${button("clear", "Clear", "清除")}
-          ${button("mask", "Open a mask", "打开遮罩")}
+          ${button("invert", "Invert the mask", "反转蒙版")}${button("clear", "Clear", "清除")}
+          ${button("mask", "Open a mask", "打开蒙版")}
           </span>
           ${button("fit", "Fit", "适合窗口", "R")}${button("full", "Full screen", "全屏", "S")}
           <span class="canvas-info"></span>
@@ -162,7 +162,7 @@
         await this.ink.read(file);
         this.changed();
       } catch (error) {
-        this.say(words("This mask could not be opened.", "无法打开这个遮罩。"));
+        this.say(words("This mask could not be opened.", "无法打开这个蒙版。"));
       }
     }
 
@@ -230,7 +230,7 @@
       try {
         this.put("mask", this.ink.painted ? await this.upload(await this.ink.file(), "mask.png") : "");
       } catch (error) {
-        this.say(words("The mask could not be sent; paint another stroke to try again.", "遮罩未能发送；再画一笔即可重试。"));
+        this.say(words("The mask could not be sent; paint another stroke to try again.", "蒙版未能发送；再画一笔即可重试。"));
       }
     }
 

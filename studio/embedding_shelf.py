@@ -46,7 +46,10 @@ def file_of(paths: Paths, name: str) -> Path:
 
 
 def files_of(paths: Paths, name: str) -> list[Path]:
-    """All files of the shelf that prompts could take for this name, the exact one first."""
+    """All files of the shelf that prompts could take for this name, the exact one first; a path such as `folder/name` means the one file."""
+    named = shelves.embedding_names(paths)
+    if "/" in name and name in named:
+        return [named[name]]
     found = [p for p in shelves.embedding_files(paths) if fold(p.stem) == fold(name)]
     return sorted(found, key=lambda p: composed(p.stem) != composed(name))
 

@@ -100,6 +100,11 @@ def embedding_files(paths: Paths) -> list[Path]:
     return [p for p in found if (carries_embedding(p) if p.suffix.lower() == ".png" else not is_second_half(p))]
 
 
+def embedding_names(paths: Paths) -> dict[str, Path]:
+    """Embedding files by the names that prompts use: the stem. Of several files with one stem the first has it; the others are named by their path, such as `folder/name`."""
+    return _named(embedding_files(paths), paths.embeddings)
+
+
 def loras(paths: Paths) -> dict[str, Path]:
     """LoRA files and their kin from models/Lora and below, by name: the stem. Of several files with one stem the first has it; the others are named by their path, such as `folder/name`."""
     return _named(_below(paths.lora, ADAPTER_SUFFIXES), paths.lora)
@@ -194,7 +199,7 @@ def embeddings(paths: Paths) -> list[EmbeddingCard]:
         known = JobStore(paths.database).cards()
     except Unavailable:
         known = {}
-    return [EmbeddingCard(path.stem, path, **known.get(str(path), {})) for path in embedding_files(paths)]
+    return [EmbeddingCard(name, path, **known.get(str(path), {})) for name, path in embedding_names(paths).items()]
 
 
 def templates(paths: Paths) -> list[str]:

@@ -237,8 +237,8 @@ class Worker:
             from studio.services.card import card
 
             free, total = torch.cuda.mem_get_info()
-            return {"device": device, "memory": f"{(total - free) / 2**30:.1f} of {total / 2**30:.0f} GB", "cuda": card()}
-        return {"device": device, "memory": f"{psutil.Process().memory_info().rss / 2**30:.1f} of {psutil.virtual_memory().total / 2**30:.0f} GB"}
+            return {"device": device, "memory": f"{(total - free) / 2**30:.1f} / {total / 2**30:.0f} GB", "cuda": card()}
+        return {"device": device, "memory": f"{psutil.Process().memory_info().rss / 2**30:.1f} / {psutil.virtual_memory().total / 2**30:.0f} GB"}
 
     def execute(self, job: Job) -> None:
         """Run one job to its end and write how it ended; never raises."""

@@ -130,11 +130,10 @@ def adapter_facts(path: Path, hashed: bool = True) -> AdapterFacts:
     )
 
 
-def find_adapter(files: Iterable[Path], name: str) -> Path | None:
-    """The file that a prompt means: by its stem, letter case aside if need be, else by the alias in its header; None when there is none."""
+def find_adapters(files: Iterable[Path], name: str) -> list[Path]:
+    """Files that a prompt may mean, the one to use first: by their stem, letter case aside if need be, else by the alias in their header."""
     files = list(files)
-    found = [p for p in files if p.stem == name] or [p for p in files if p.stem.lower() == name.lower()] or [p for p in files if _alias(p) == name]
-    return found[0] if found else None
+    return [p for p in files if p.stem == name] or [p for p in files if p.stem.lower() == name.lower()] or [p for p in files if _alias(p) == name]
 
 
 def _alias(path: Path) -> str:

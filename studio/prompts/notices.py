@@ -14,6 +14,7 @@ UNKNOWN_KIND = "<{kind}:{name}>: there is no kind of network called '{kind}'; it
 NEGATIVE = "<{kind}:{name}> is in the negative prompt, where networks have no effect; it was read as text. Move it to the prompt."
 WILDCARD = "'{written}' looks like a wildcard. Wildcards are not replaced here; it was read as text."
 AMBIGUOUS = "Several {kind} files are called '{name}': {files}. '{taken}' was used; write <{tag}> to choose another."
+AMBIGUOUS_EMBEDDING = "Several embeddings are called '{name}': {files}. '{taken}' was used; write {form} to use another."
 BUNDLED_HALF = "The embedding '{name}' in the LoRA '{lora}' was left out: it has vectors for one text encoder of SDXL only ({part} is missing)."
 BUNDLED_WIDTH = "The embedding '{name}' in the LoRA '{lora}' was left out: its vectors have width {width}, but {checkpoint} needs {needed}."
 NO_PLACE = "{count} layers of the LoRA '{name}' found no place in {checkpoint} (the first: {layer})."
@@ -33,6 +34,7 @@ NOTICES: tuple[str, ...] = (
     NEGATIVE,
     WILDCARD,
     AMBIGUOUS,
+    AMBIGUOUS_EMBEDDING,
     BUNDLED_HALF,
     BUNDLED_WIDTH,
     NO_PLACE,

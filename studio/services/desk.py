@@ -14,9 +14,14 @@ from studio.formats.embedding import inner_name, read_embedding
 from studio.formats.hashes import remembered_sha256
 from studio.formats.hypernetwork import Hypernetwork
 from studio.preferences import Preferences, current_preferences
-from studio.prompts.words import Names, composed, fold, mentions, unescaped
+from studio.prompts.notices import AMBIGUOUS_EMBEDDING
+from studio.prompts.words import Names, composed, escaped, fold, mentions, unescaped
 from studio.settings import Paths
 from studio.training.several import ALONE, Team
+
+
+SHOWN = 5
+"""Files of one name that are listed."""
 
 
 @dataclass(frozen=True)
@@ -53,18 +58,27 @@ class Desk:
         files = self._embedding_files()
         return {name: remembered_sha256(files[name], self.paths.hashes)[:12] for name in names if name in files and name not in self.live}
 
+    def ambiguous(self, names: Iterable[str]) -> list[str]:
+        """Sentences about embeddings of these names that have a namesake in another folder or of another kind of file: which one is used, and how to write the other."""
+        files = shelves.embedding_names(self.paths)
+        sentences = []
+        for name in names:
+            alike = {other: path for other, path in files.items() if composed(path.stem) == composed(name)}
+            if name in alike and name not in self.live and len(alike) > 1:
+                listed = [path.relative_to(self.paths.embeddings).as_posix() for path in alike.values()]
+                other = next(each for each in alike if each != name)
+                sentences.append(AMBIGUOUS_EMBEDDING.format(name=name, files=", ".join(listed[:SHOWN]), taken=alike[name].relative_to(self.paths.embeddings).as_posix(), form=escaped(other)))
+        return sentences
+
     def embedding_names(self) -> list[str]:
         """Every name that a prompt may use for an embedding: of files, of what a picture's embedding is called inside, and of what is being trained."""
         return [*self._embedding_files(), *self.live]
 
     def _embedding_files(self) -> dict[str, Path]:
-        """Embedding files by the names prompts use: the stem and, for a picture, also the name inside it, which is A1111's trigger; of two files with one name the first, stems first."""
-        paths = shelves.embedding_files(self.paths)
-        files: dict[str, Path] = {}
-        for path in paths:
-            files.setdefault(path.stem, path)
+        """Embedding files by the names prompts use: the stem (of several the first has it) or the path and, for a picture, also the name inside it, which is A1111's trigger."""
+        files = shelves.embedding_names(self.paths)
         taken = {fold(name) for name in files}
-        for path in paths:
+        for path in list(files.values()):
             inner = inner_name(path)
             if inner and fold(inner) not in taken:
                 files.setdefault(inner, path)

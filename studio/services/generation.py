@@ -70,9 +70,9 @@ def run(request: GenerateRequest, lane: Lane, desk: Desk, work: Work | None = No
     with desk.cache.lend(request.checkpoint, request.vae) as model, dressed(model, prompt_passes(request), desk) as outfit:
         words = {**desk.words(f"{request.prompt}\n{request.negative_prompt}\n{request.hires_prompt}\n{request.hires_negative_prompt}"), **outfit.words}
         painter = Painter(model, words, telling.of(model), desk.cache, telling.warn, lambda picture, name, size: _enlarged(desk, picture, name, size), outfit)
-        for note in (*outfit.notes, *_missed(request, [*desk.embedding_names(), *words])):
-            telling.warn(note)
         used = dict.fromkeys(name for texts in _passes(request) for name in used_embeddings(texts, words, _looks(request)))
+        for note in (*outfit.notes, *desk.ambiguous(used), *_missed(request, [*desk.embedding_names(), *words])):
+            telling.warn(note)
         gallery = Gallery(desk, {"Lora hashes": outfit.hashes, "TI hashes": desk.word_hashes(used)})
         gallery.hashes |= work.facts
         for batch in range(request.batch_count):

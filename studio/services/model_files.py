@@ -19,7 +19,7 @@ from studio.diffusion.blocks import BASE, block_weights
 from studio.diffusion.loading import find_checkpoint, find_vae
 from studio.diffusion.sources import Opened, open_checkpoint
 from studio.errors import Conflict, InputError, NotFound
-from studio.formats.adapter import Adapter, find_adapter, long_name, read_adapter
+from studio.formats.adapter import Adapter, find_adapters, long_name, read_adapter
 from studio.formats.finite import is_finite
 from studio.formats.keys import VAE, vae_to_original
 from studio.formats.streaming import Slot, Source
@@ -77,7 +77,7 @@ def lora_at(paths: Paths, name: str) -> Path:
     if path.is_absolute() and path.is_file():
         return path
     files = list(shelves.loras(paths).values())
-    found = next(iter(shelves.meant(files, paths.lora, name)), None) or find_adapter(files, name)
+    found = next(iter(shelves.meant(files, paths.lora, name) or find_adapters(files, name)), None)
     if found is None:
         known = ", ".join(list(shelves.loras(paths))[:20])
         raise NotFound(f"There is no LoRA {name[:120]!r}.", f"Put it into models/{paths.lora.name}" + (f", or choose one of {known}." if known else "."))

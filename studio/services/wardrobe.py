@@ -15,7 +15,7 @@ from studio.diffusion.adapters import Wear, worn
 from studio.diffusion.denoiser import Guidance, Guide
 from studio.diffusion.hypernetworks import Blend, blended
 from studio.diffusion.model import Model
-from studio.formats.adapter import find_adapter, read_adapter
+from studio.formats.adapter import find_adapters, read_adapter
 from studio.formats.hypernetwork import read_hypernetwork
 from studio.prompts.network_schedule import NetworkSchedule, PromptPass, network_schedule
 from studio.prompts.networks import Network
@@ -193,7 +193,7 @@ class _Found:
         files = self._files[label]
         alike = shelves.meant(files, self._homes[label], network.name)
         if not alike and label == "LoRA":
-            alike = list(filter(None, [find_adapter(files, network.name)]))
+            alike = find_adapters(files, network.name)
         if not alike:
             near = nearest(network.name, {fold(name): name for name in (*(path.stem for path in files), *self._live[label])})
             self._tell((MISSING_NEAR if near else MISSING).format(kind=label, name=network.name, near=near))

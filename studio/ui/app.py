@@ -15,6 +15,7 @@ from studio.engine import Engine
 from studio.settings import Paths
 from studio.ui import header, theme
 from studio.ui.browser import browser_of
+from studio.ui.event_errors import explain_errors
 from studio.ui.live import Follower
 from studio.ui.tabs import dataset, embedding, img2img, pnginfo, preprocess, runs, settings, tools, train, txt2img
 from studio.ui.tabs.painting import Painting
@@ -38,7 +39,7 @@ def mount_options(paths: Paths) -> dict[str, Any]:
         "favicon_path": theme.FAVICON,
         "i18n": translations(),
         "max_file_size": LARGEST_DROP,
-        "show_error": True,
+        "show_error": False,
     }
 
 
@@ -82,6 +83,7 @@ def build(engine: Engine) -> gr.Blocks:
         creating.train.click(_newest_embedding(engine), None, [tabs, training.form.method, training.form.parts["embedding"]])
         page.attach(pulse, timer)
         _lighten(blocks, pulse)
+        explain_errors(blocks)
     return blocks
 
 

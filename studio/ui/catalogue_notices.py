@@ -17,6 +17,7 @@ NOTICES: dict[str, str] = {
     said.NEGATIVE: "<{kind}:{name}> 写在反向提示词里，扩展网络在那里不起作用，只会被当作文字。请移到正向提示词。",
     said.WILDCARD: "“{written}”看起来是通配符（wildcard）。这里不会替换通配符，它被当作文字。",
     said.AMBIGUOUS: "有多个{kind}文件都叫“{name}”：{files}。使用了“{taken}”；要选另一个，请写 <{tag}>。",
+    said.AMBIGUOUS_EMBEDDING: "有多个 Embedding 都叫“{name}”：{files}。使用了“{taken}”；要用另一个，请写成 {form}。",
     said.BUNDLED_HALF: "LoRA “{lora}”自带的 Embedding “{name}”没有使用：它只有 SDXL 一个文本编码器的向量（缺少 {part}）。",
     said.BUNDLED_WIDTH: "LoRA “{lora}”自带的 Embedding “{name}”没有使用：它的向量宽度是 {width}，而 {checkpoint} 需要 {needed}。",
     said.NO_PLACE: "LoRA “{name}”有 {count} 层在 {checkpoint} 中找不到对应的层（第一个：{layer}）。",

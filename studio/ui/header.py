@@ -20,6 +20,7 @@ from studio.ui.tabs.train import TrainTab
 from studio.ui.theme import icon
 from studio.ui.widgets import REFRESH, Page, note
 from studio.ui.words import choice, complaint, language, say, tell, titled
+from studio.wording import localized
 
 STEPS = (
     ("Pictures", "Drop 10 to 20 pictures of one thing."),
@@ -186,7 +187,7 @@ def _trouble(lang: str, engine: Engine, facts: dict[str, Any]) -> str:
                 lang,
                 "The queue's database can't be written ({reason}). Jobs wait and continue on their own once it works again."
                 " Close programs that hold outputs/studio.db (a backup, a database browser), or free some disk space.",
-                reason=facts["problem"],
+                reason=localized(lang, facts["problem"]),
             ),
         )
     if facts["unresponsive"]:

@@ -16,6 +16,17 @@ WORKER_ERRORS: dict[str, str] = {
     "The device is out of memory.": "显存或内存不足。",
     "Use a smaller batch or picture size; what was saved before is kept.": "请减小批量或图片尺寸；之前保存的内容都在。",
     "What was saved before is kept; outputs/logs/worker.log holds the details.": "之前保存的内容都在；详情见 outputs/logs/worker.log。",
+    "The queue's database can't be used ({}).": "无法使用队列数据库（{}）。",
+    "Another program may hold it, or the disk may be full or read-only. Try again in a moment.": "可能被其他程序占用，或磁盘已满或只读。请稍后再试。",
+    # SQLite's reasons
+    "database is locked": "数据库被其他程序锁定",
+    "database table is locked": "数据库表被锁定",
+    "unable to open database file": "无法打开数据库文件",
+    "attempt to write a readonly database": "数据库是只读的",
+    "database or disk is full": "数据库或磁盘已满",
+    "disk I/O error": "磁盘读写错误",
+    "database disk image is malformed": "数据库已损坏",
+    "file is not a database": "文件不是数据库",
     # data sets over HTTP
     "{} does not exist.": "{} 不存在。",
     "Type the path of a folder, a .zip or a .toml on the machine the studio runs on.": "请输入运行本程序的机器上的文件夹、.zip 或 .toml 的路径。",

@@ -95,6 +95,15 @@ def scripted(page: Page) -> dict[str, list[str]]:
     return found
 
 
+@pytest.mark.parametrize("locale", ["zh", "zh-Hans-CN", "zh-HK", "zh-SG", "zh-TW"])
+def test_every_chinese_browser_gets_the_whole_page_in_chinese(browser: Browser, served: Studio, locale: str) -> None:
+    page = opened(browser, served, locale)
+    expect(page.locator("#txt2img_generate")).to_have_text("生成")
+    expect(page.locator("#tabs > .tab-wrapper button[role=tab]").nth(2)).to_have_text("数据集")
+    expect(page.locator("#engine .chip")).not_to_contain_text(" of ")
+    page.context.close()
+
+
 def test_the_chinese_page_sends_what_the_english_page_sends(browser: Browser, served: Studio) -> None:
     pages = [opened(browser, served, locale) for locale in ("en-US", "zh-CN")]
     english, chinese = (sent(page) for page in pages)

@@ -10,7 +10,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from studio.errors import Unreadable
-from studio.formats.adapter import adapter_facts, find_adapter, read_adapter
+from studio.formats.adapter import adapter_facts, find_adapters, read_adapter
 
 TO_Q = "down_blocks_0_attentions_0_transformer_blocks_0_attn1_to_q"
 TO_K = "down_blocks_0_attentions_0_transformer_blocks_0_attn2_to_k"
@@ -150,7 +150,7 @@ def test_an_adapter_is_found_by_its_file_or_by_its_alias(tmp_path: Path) -> None
     two = saved(tmp_path / "Other.safetensors", lora(f"lora_unet_{TO_Q}"), ss_output_name="v3-final")
     (tmp_path / "broken.safetensors").write_bytes(b"x")
     files = [two, one, tmp_path / "broken.safetensors"]
-    assert [find_adapter(files, name) for name in ("v3-final", "gnarl", "other", "nothing")] == [one, one, two, None]
+    assert [find_adapters(files, name) for name in ("v3-final", "gnarl", "other", "nothing")] == [[one], [one], [two], []]
     assert read_adapter(one).alias == "gnarl" == adapter_facts(one).alias
 
 

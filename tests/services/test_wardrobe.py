@@ -8,10 +8,12 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
+from studio import embedding_shelf, shelves
 from studio.diffusion.cache import ModelCache
 from studio.diffusion.model import Model
 from studio.errors import InputError
 from studio.formats.adapter import Adapter
+from studio.formats.embedding import Embedding, write_embedding
 from studio.formats.hypernetwork import Hypernetwork, write_hypernetwork
 from studio.jobs import SilentLane
 from studio.requests.generate import GenerateRequest
@@ -116,3 +118,28 @@ def test_files_of_one_name_are_told_apart_by_their_folder(desk: Desk, tiny: Mode
     assert f"styles/one: {other.hash[:12]}" in chosen["infotexts"][0]
     missing = painted(desk, "a <lora:styles/two:1>", lane)[0]["notes"]
     assert missing == ["There is no LoRA 'styles/two'; the picture was painted without it."]
+
+
+def test_loras_of_one_alias_are_told_and_the_other_can_be_named(desk: Desk, tiny: Model, lane: SilentLane) -> None:
+    for seed, name in enumerate(("four", "five")):
+        kohya_file(desk.paths.lora / f"{name}.safetensors", tiny, seed=seed, ss_output_name="hero")
+    plain, look = painted(desk, "a <lora:hero:1>", lane)
+    assert plain["notes"] == ["Several LoRA files are called 'hero': five.safetensors, four.safetensors. 'five.safetensors' was used; write <lora:four:1> to choose another."]
+    chosen, second = painted(desk, "a <lora:four:1>", lane)
+    assert chosen["notes"] == [] and second != look
+
+
+def test_embeddings_of_one_name_are_told_and_the_other_can_be_named(desk: Desk, tiny: Model, lane: SilentLane) -> None:
+    (desk.paths.embeddings / "styles").mkdir()
+    width = tiny.text_encoders[0].config.hidden_size
+    for seed, name in enumerate(("gnarl.pt", "styles/gnarl.pt", "styles/(odd).pt", "(odd).pt")):
+        write_embedding(desk.paths.embeddings / name, Embedding("gnarl", rand(1, width, seed=seed)))
+    plain, look = painted(desk, "a gnarl", lane)
+    assert plain["notes"] == ["Several embeddings are called 'gnarl': gnarl.pt, styles/gnarl.pt. 'gnarl.pt' was used; write styles/gnarl to use another."]
+    chosen, second = painted(desk, "a styles/gnarl", lane)
+    assert chosen["notes"] == [] and second != look
+    assert "styles/gnarl: " in chosen["infotexts"][0]
+    assert painted(desk, r"a \(odd\)", lane)[0]["notes"] == [r"Several embeddings are called '(odd)': (odd).pt, styles/(odd).pt. '(odd).pt' was used; write styles/\(odd\) to use another."]
+    assert painted(desk, "a cat", lane)[0]["notes"] == []
+    assert [card.name for card in shelves.embeddings(desk.paths)] == ["(odd)", "styles/(odd)", "gnarl", "styles/gnarl"]
+    assert embedding_shelf.file_of(desk.paths, "styles/gnarl") == desk.paths.embeddings / "styles" / "gnarl.pt"

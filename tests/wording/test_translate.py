@@ -26,7 +26,7 @@ ELSEWHERE = ("launched.py",)
 """What only a command line of several machines says."""
 PROGRAMS = frozenset(("a1111_options", "auth", "hosts", "images", "library", "names", "options", "pictures", "projection", "scripts", "system", "training", "waiting"))
 """Modules of studio/api whose errors only programs and a terminal meet: those of A1111's routes and of the command line."""
-RAISED = {"StudioError", "InputError", "NotFound", "Conflict", "Unreadable", "OutOfSpace", "Diverged", "ValueError", "complaint"}
+RAISED = {"StudioError", "InputError", "NotFound", "Conflict", "Unreadable", "OutOfSpace", "Unavailable", "Diverged", "ValueError", "complaint"}
 LEAST = 12
 """Fewer fixed letters would match any sentence, such as "{}: {}"."""
 
