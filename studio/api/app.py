@@ -126,10 +126,11 @@ def create_app(engine: Engine, auth: Access | None = None) -> FastAPI:
     import gradio as gr
 
     from studio.ui.app import build, mount_options
+    from studio.ui.theme import first_script
 
     access = auth or Access()
     options = mount_options(engine.paths)
     app = gr.mount_gradio_app(bare_app(engine, access), build(engine), path="/", **options)
     page = app.routes[-1].app
-    page.user_middleware.append(Middleware(PagePolicy, added=inline_scripts(options["head"])))  # innermost: gradio compresses what goes out
+    page.user_middleware.append(Middleware(PagePolicy, added=inline_scripts(options["head"]), first=first_script()))  # innermost: gradio compresses what goes out
     return app

@@ -78,10 +78,13 @@ def page_policy(scripts: Iterable[str], evaluated: bool = False) -> str:
 
 
 class PagePolicy:
-    """ASGI middleware around gradio: gives its page at the root the policy for the inline scripts in it, before it is compressed. Any other HTML may be a user's file."""
+    """ASGI middleware around gradio: gives its page at the root the policy for the inline scripts in it, before it is compressed. Any other HTML may be a user's file.
 
-    def __init__(self, app: ASGIApp, added: Iterable[str] = ()) -> None:
-        self.app, self.added = app, tuple(added)
+    `first` is put at the beginning of the page's head, for scripts that must run before gradio's; what gradio is given as head runs only after it has chosen the language.
+    """
+
+    def __init__(self, app: ASGIApp, added: Iterable[str] = (), first: str = "") -> None:
+        self.app, self.added, self.first = app, tuple(added), first
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Hold an HTML page back until it is whole; pass everything else on."""
@@ -101,10 +104,12 @@ class PagePolicy:
 
     async def _finish(self, held: list[Message], send: Send) -> None:
         """Send a page that is whole with its policy."""
-        text = b"".join(message.get("body", b"") for message in held[1:]).decode("utf-8", "replace")
-        MutableHeaders(scope=held[0])["Content-Security-Policy"] = page_policy([*inline_scripts(text), *self.added], evaluated=True)
-        for message in held:
-            await send(message)
+        text = b"".join(message.get("body", b"") for message in held[1:]).decode("utf-8", "replace").replace("<head>", f"<head>{self.first}", 1)
+        body, headers = text.encode(), MutableHeaders(scope=held[0])
+        headers["Content-Security-Policy"] = page_policy([*inline_scripts(text), *self.added], evaluated=True)
+        headers["Content-Length"] = str(len(body))
+        await send(held[0])
+        await send({"type": "http.response.body", "body": body})
 
 
 def is_own(path: str) -> bool:

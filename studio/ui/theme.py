@@ -14,8 +14,8 @@ _ROOM = ("room.js", "room_grid.js", "room_openers.js", "room_picture.js", "room_
 _RUN = ("run_chart.js", "run_previews.js", "run.js")
 _RUNS = ("runs.js", "runs_acts.js", "runs_compare.js", "runs_queue.js")
 _CARDS = ("cards_editor.js", "cards.js")
-SCRIPTS = ("locale.js", "forms.js", "studio.js", "fields.js", "toasts.js", "parts.js", "ink.js", "canvas.js", "prompts.js", *_CARDS, *_ROOM, *_RUN, *_RUNS)
-"""The language, kept forms, keys and dark switch, messages at fields, toasts, canvas, prompts, cards of networks; then the parts of the data set tab, of a run and of the Runs tab."""
+SCRIPTS = ("forms.js", "studio.js", "fields.js", "toasts.js", "parts.js", "ink.js", "canvas.js", "prompts.js", *_CARDS, *_ROOM, *_RUN, *_RUNS)
+"""Kept forms, keys and dark switch, messages at fields, toasts, canvas, prompts, cards of networks; then the parts of the data set tab, of a run and of the Runs tab."""
 _FONTS = ("system-ui", "-apple-system", "Segoe UI", "Noto Sans", "PingFang SC", "Microsoft YaHei", "Noto Sans CJK SC", "sans-serif")
 
 
@@ -47,6 +47,11 @@ def theme() -> gr.themes.Base:
         button_large_padding="8px 14px",
         slider_color="*primary_600",
     )
+
+
+def first_script() -> str:
+    """What runs before gradio's scripts: it settles the language."""
+    return f"<script>{(STATIC / 'locale.js').read_text(encoding='utf-8')}</script>"
 
 
 def head() -> str:

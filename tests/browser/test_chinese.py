@@ -104,6 +104,16 @@ def test_every_chinese_browser_gets_the_whole_page_in_chinese(browser: Browser, 
     page.context.close()
 
 
+def test_on_a_telephone_the_hint_of_a_slider_has_a_line_of_its_own(browser: Browser, served: Studio) -> None:
+    page = opened(browser, served, "zh-CN")
+    page.set_viewport_size({"width": 390, "height": 844})
+    hint, number = (page.locator(f"#txt2img_width {part}").bounding_box() for part in (".info-text", "input[type=number]"))
+    assert hint is not None and number is not None
+    assert hint["y"] + hint["height"] <= number["y"]
+    assert page.evaluate("document.documentElement.scrollWidth") <= 390
+    page.context.close()
+
+
 def test_the_chinese_page_sends_what_the_english_page_sends(browser: Browser, served: Studio) -> None:
     pages = [opened(browser, served, locale) for locale in ("en-US", "zh-CN")]
     english, chinese = (sent(page) for page in pages)
