@@ -19,7 +19,6 @@ from studio.prompts.words import Names, composed, escaped, fold, mentions, unesc
 from studio.settings import Paths
 from studio.training.several import ALONE, Team
 
-
 SHOWN = 5
 """Files of one name that are listed."""
 
