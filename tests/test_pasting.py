@@ -1,5 +1,6 @@
 """Infotext to request and back: texts as A1111 writes them, every field that its form can carry, and texts by other hands."""
 
+import re
 from typing import Any, get_args
 
 import pytest
@@ -10,6 +11,7 @@ from studio.config import controls
 from studio.pasting import VERSION, facts_of, lookup_in, parameters, read_hashes, read_infotext, request_values, sampler_of, write_hashes, write_infotext
 from studio.pasting.facts import LAST, ORDER
 from studio.requests.generate import GenerateRequest, Sampler, Schedule
+from studio.wording import localized
 
 TXT2IMG = (
     "masterpiece, (monster:1.2), <lora:inky:0.8> hero\nNegative prompt: lowres, bad anatomy\n"
@@ -400,3 +402,13 @@ def test_pictures_from_before_1_6_bring_the_old_timelines_of_prompt_editing(prom
     values, notes = request_values(f"{prompt}\nSteps: 20, Sampler: Euler a, Schedule type: Automatic, CFG scale: 7, Seed: 1, Size: 512x512{facts and f', {facts}'}")
     assert values["old_prompt_editing"] is old and notes == []
     assert facts_of(GenerateRequest(prompt=prompt, old_prompt_editing=old)).get("Old prompt editing timelines", False) is old
+
+
+def test_text_after_the_facts_is_told_and_every_note_has_its_chinese() -> None:
+    text = "a cat\nNegative prompt: dog\nSteps: many, Sampler: Nix, Size: 1x512, CFG scale: 900, Seed: 5, Model: gone, Dance: polka\n\nmy own words\nof two lines"
+    found, notes = request_values(text, lambda name, digest: None)
+    assert (found["prompt"], found["negative_prompt"]) == ("a cat", "dog")
+    assert notes[-1] == "The text after the settings was left out: 'my own words\\nof two lines'."
+    assert len(notes) == 7
+    assert [note for note in notes if re.search(r"[a-z]{3,} [a-z]{2,} [a-z]{2,}", re.sub(r"'[^']*'", "", localized("zh", note)))] == []
+    assert request_values(text.partition("\n\n")[0])[1][-1] != notes[-1]

@@ -97,24 +97,23 @@ def _mean_colour(image: Image.Image, mask: Image.Image) -> tuple[int, int, int]:
 
 
 def crop_box(mask: Image.Image, padding: int, aspect: float) -> Box:
-    """The box around the mask with padding, widened towards `aspect` (width / height) inside the picture; raises InputError when the mask is empty."""
+    """The box around the mask with padding, widened towards `aspect` (width / height) inside the picture, fractions of pixels dropped as in A1111; raises InputError when the mask is empty."""
     box = mask.getbbox()
     if box is None:
         raise InputError("The mask is empty: there is no masked part to cut out.", "Paint over the part that should change.")
     left, top = max(0, box[0] - padding), max(0, box[1] - padding)
     right, bottom = min(mask.width, box[2] + padding), min(mask.height, box[3] + padding)
     width, height = right - left, bottom - top
-    wanted = (max(width, round(height * aspect)), max(height, round(width / aspect)))
-    left, right = _widen(left, right, wanted[0], mask.width)
-    top, bottom = _widen(top, bottom, wanted[1], mask.height)
+    left, right = _widen(left, right, max(0, int(height * aspect - width)), mask.width)
+    top, bottom = _widen(top, bottom, max(0, int(width / aspect - height)), mask.height)
     return left, top, right, bottom
 
 
-def _widen(low: int, high: int, wanted: int, limit: int) -> tuple[int, int]:
-    """An interval made `wanted` long around its middle, pushed inside 0..limit."""
-    wanted = min(wanted, limit)
-    low = max(0, min(limit - wanted, (low + high - wanted) // 2))
-    return low, low + wanted
+def _widen(low: int, high: int, more: int, limit: int) -> tuple[int, int]:
+    """An interval made longer by `more` around its middle, an odd pixel behind it, pushed inside 0..limit."""
+    length = min(high - low + more, limit)
+    low = max(0, min(limit - length, low - more // 2))
+    return low, low + length
 
 
 def pasted(original: Image.Image, painted: Image.Image, mask: Image.Image) -> Image.Image:

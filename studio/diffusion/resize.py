@@ -93,10 +93,13 @@ def cropped(image: Image.Image, size: tuple[int, int]) -> Image.Image:
 
 
 def inner_box(source: tuple[int, int], size: tuple[int, int]) -> tuple[int, int, int, int]:
-    """Where a picture of `source` lies when it is scaled to fit into the middle of `size`; at least one pixel wide and high."""
-    scale = min(size[0] / source[0], size[1] / source[1])
-    width, height = (max(1, min(limit, round(side * scale))) for side, limit in zip(source, size, strict=True))
-    left, top = (size[0] - width) // 2, (size[1] - height) // 2
+    """Where a picture of `source` lies when it is scaled to fit into the middle of `size`; at least one pixel wide and high. Fractions of pixels are dropped, as in A1111."""
+    width, height = size
+    if width * source[1] < source[0] * height:
+        height = max(1, source[1] * width // source[0])
+    else:
+        width = max(1, source[0] * height // source[1])
+    left, top = size[0] // 2 - width // 2, size[1] // 2 - height // 2
     return left, top, left + width, top + height
 
 

@@ -52,36 +52,46 @@ def read_infotext(text: str) -> dict[str, str]:
     The facts may be wrapped, end in blank lines, or have other lines after them, which are left out unless they hold keys and values themselves.
     """
     lines = text.replace("\r\n", "\n").replace("\r", "\n").strip().split("\n")
-    start, pairs = _facts(lines)
+    start, _, pairs = _facts(lines)
     lines = "\n".join(lines[:start]).rstrip("\n").split("\n") if pairs else lines
     negative = next((i for i, line in enumerate(lines) if line.lstrip().startswith(NEGATIVE)), len(lines))
     found = {"Prompt": "\n".join(lines[:negative]), "Negative prompt": "\n".join(lines[negative:]).lstrip().removeprefix(NEGATIVE).removeprefix(" ")}
     return {**found, **pairs}
 
 
-def _facts(lines: list[str]) -> tuple[int, dict[str, str]]:
-    """Where the facts begin, and what they are: the last line that begins with Steps, as A1111's do, else the last one that holds facts."""
+def text_after(text: str) -> str:
+    """What an infotext holds after its facts and is read as neither a prompt nor a fact; empty when there is nothing."""
+    lines = text.replace("\r\n", "\n").replace("\r", "\n").strip().split("\n")
+    return "\n".join(lines[_facts(lines)[1] :]).strip()
+
+
+def _facts(lines: list[str]) -> tuple[int, int, dict[str, str]]:
+    """The lines where the facts begin and end, and what they are: the last line that begins with Steps, as A1111's do, else the last one that holds facts."""
     for first in (True, False):
         for start in range(len(lines) - 1, -1, -1):
             if lines[start].lstrip().startswith("Steps:") or not first:
-                pairs = _pairs(_unwrapped(lines[start : start + _WRAPPED]) if first or _pairs(lines[start]) else "")
+                line, count = _unwrapped(lines[start : start + _WRAPPED])
+                pairs = _pairs(line) if first or _pairs(lines[start]) else {}
                 if pairs:
-                    return start, pairs
-    return len(lines), {}
+                    return start, start + count, pairs
+    return len(lines), len(lines), {}
 
 
-def _unwrapped(lines: list[str]) -> str:
-    """The facts that begin in the first line, in one line: up to the last line that holds a pair, or the end of one."""
+def _unwrapped(lines: list[str]) -> tuple[str, int]:
+    """The facts that begin in the first line, in one line, and how many lines they take: up to the last line that holds a pair, or the end of one."""
     text = done = lines[0].strip()
-    for line in filter(None, map(str.strip, lines[1:])):
+    count = 1
+    for number, line in enumerate(map(str.strip, lines[1:]), 2):
+        if not line:
+            continue
         whole = _whole(text) and not line.startswith(",")
         paired = _KEY.match(line)
         text = f"{text}{',' * (whole and bool(paired))} {line}"
         if not whole or paired or _LATER.search(line):
-            done = text
+            done, count = text, number
         if len(text) > _LONGEST:
             break
-    return done
+    return done, count
 
 
 def _whole(text: str) -> bool:

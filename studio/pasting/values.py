@@ -8,7 +8,7 @@ from typing import Any
 
 from studio.config import Control, controls
 from studio.pasting.facts import SOFT
-from studio.pasting.grammar import read_infotext, size_of
+from studio.pasting.grammar import read_infotext, size_of, text_after
 from studio.requests.generate import GenerateRequest
 from studio.requests.sampler_names import sampler_of
 
@@ -95,6 +95,8 @@ def request_values(text: str, checkpoint: Lookup | None = None, vae: Lookup | No
     _files(reading, checkpoint, vae)
     unknown = [key for key in found if key not in _PLAIN and key not in _HANDLED and key not in _TOLD and not re.match(r"(Fixed )?[XYZ] (Type|Values)$", key)]
     reading.notes += [f"{key}: {_short(found[key])} is not something the studio can do, so it was left out." for key in unknown]
+    if rest := text_after(text):
+        reading.notes.append(f"The text after the settings was left out: {_short(rest)}.")
     return values, reading.notes
 
 

@@ -256,4 +256,16 @@ WORKER_ERRORS: dict[str, str] = {
     "{} became shorter while it was read.": "{} 在读取时变短了。",
     "Let no other program write it, and try again.": "请确保没有其他程序在写它，然后重试。",
     "not an embedding": "不是嵌入",
+    # what an infotext says that is not taken over
+    "{}: {} is not something the studio can do, so it was left out.": "{}：不支持 {}，已忽略。",
+    "{}: there is no {} here, so it was left out; there are {}.": "{}：这里没有 {}，已忽略；可选：{}。",
+    "{}: it is {} characters long, so it was cut to {}.": "{}：有 {} 个字符，已截断为 {} 个。",
+    "{}: {} is not a number, so it was left out.": "{}：{} 不是数字，已忽略。",
+    "{}: {} became {}; it can be {} to {}.": "{}：{} 已改为 {}；可取 {} 到 {}。",
+    "{}: {} became {}; it can be {} to {}, whole.": "{}：{} 已改为 {}；可取 {} 到 {} 的整数。",
+    "{}: {} is not a size such as 512x768, so it was left out.": "{}：{} 不是 512x768 这样的尺寸，已忽略。",
+    "{}: {} became {}; a side is a multiple of 8 from 64 to {}.": "{}：{} 已改为 {}；边长须为 8 的倍数，64 到 {}。",
+    "Schedule type: {} meant Uniform in version {}, which made this picture.": "调度类型：生成此图的版本 {1} 中，{0} 即 Uniform。",
+    "{}: {} is not here, so the one that is chosen stays; the picture will differ.": "{}：这里没有 {}，保留当前所选；图片会有不同。",
+    "The text after the settings was left out: {}.": "设置之后的文字没有使用：{}。",
 }

@@ -61,6 +61,11 @@ def test_the_inner_box_is_inside_touches_two_sides_and_keeps_the_shape(source: t
     assert abs(top - (size[1] - bottom)) <= 1
 
 
+@pytest.mark.parametrize(("source", "size", "box"), [((100, 37), (64, 64), (0, 21, 64, 44)), ((37, 100), (65, 64), (21, 0, 44, 64)), ((1000, 1), (64, 64), (0, 32, 64, 33))])
+def test_a_picture_is_fitted_in_whole_pixels_as_a1111_does(source: tuple[int, int], size: tuple[int, int], box: tuple[int, int, int, int]) -> None:
+    assert inner_box(source, size) == box  # 37 * 64 / 100 = 23.68 is 23
+
+
 def test_crop_and_resize_keeps_the_middle_in_its_shape() -> None:
     picture = Image.new("RGB", (300, 100), "red")
     picture.paste("blue", (100, 0, 200, 100))

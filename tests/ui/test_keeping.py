@@ -1,5 +1,6 @@
 """What a browser kept is put back where it is still valid, and replaced with a sentence where it is not."""
 
+import inspect
 import json
 from pathlib import Path
 from typing import Any
@@ -40,7 +41,8 @@ def test_a_field_of_files_says_which_there_are(page: gr.Blocks) -> None:
 def offers_of(page: gr.Blocks) -> Offers:
     """The offers that the page's load event looks at."""
     load = next(event for event in page.fns.values() if event.targets and event.targets[0][1] == "load" and event.fn is not None)
-    cells = dict(zip(load.fn.__code__.co_freevars, (cell.cell_contents for cell in load.fn.__closure__), strict=True))
+    function = inspect.unwrap(load.fn)
+    cells = dict(zip(function.__code__.co_freevars, (cell.cell_contents for cell in function.__closure__), strict=True))
     return cells["self"].offers
 
 

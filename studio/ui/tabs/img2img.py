@@ -90,6 +90,8 @@ def _mask_knobs(painting: Painting, mode: gr.Radio) -> None:
         add("inpainting_mask_weight")
     add("color_correction")
     add("background_color")
+    engine = painting.page.engine
+    painting.page.fill(lambda: [engine.preferences().img2img_background_color], [painting.form.parts["background_color"]])
     mode.change(lambda chosen: gr.update(visible=chosen.startswith("Inpaint")), mode, masked, show_progress="hidden")
 
 
