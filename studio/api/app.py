@@ -125,8 +125,7 @@ def create_app(engine: Engine, auth: Access | None = None) -> FastAPI:
     """The whole server: both APIs, and the page at the root, behind a login when `auth` names somebody for it."""
     import gradio as gr
 
-    from studio.ui.app import build, mount_options
-    from studio.ui.theme import first_script
+    from studio.ui.app import build, first_script, mount_options
 
     access = auth or Access()
     options = mount_options(engine.paths)

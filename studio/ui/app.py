@@ -43,6 +43,11 @@ def mount_options(paths: Paths) -> dict[str, Any]:
     }
 
 
+def first_script() -> str:
+    """What the page runs before gradio's scripts: it settles the language."""
+    return f"<script>{(theme.STATIC / 'locale.js').read_text(encoding='utf-8')}</script>"
+
+
 def build(engine: Engine) -> gr.Blocks:
     """The whole page."""
     with gr.Blocks(title="SD Training Studio", analytics_enabled=False, fill_width=True) as blocks:

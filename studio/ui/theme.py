@@ -49,11 +49,6 @@ def theme() -> gr.themes.Base:
     )
 
 
-def first_script() -> str:
-    """What runs before gradio's scripts: it settles the language."""
-    return f"<script>{(STATIC / 'locale.js').read_text(encoding='utf-8')}</script>"
-
-
 def head() -> str:
     """The page's own scripts, inline."""
     return "".join(f"<script>{(STATIC / name).read_text(encoding='utf-8')}</script>" for name in SCRIPTS)
