@@ -47,9 +47,10 @@
     return address;
   }
 
+  // The header tells the server that a person reads the answer, in the browser's language.
   async function ask(method, path, body, query) {
     const plain = body === undefined || body instanceof FormData || body instanceof Blob;
-    const sent = fetch(url(path, query), { method, cache: "no-store", headers: plain ? {} : { "Content-Type": "application/json" }, body: plain ? body : JSON.stringify(body) });
+    const sent = fetch(url(path, query), { method, cache: "no-store", headers: { "X-Studio-Page": "1", ...(plain ? {} : { "Content-Type": "application/json" }) }, body: plain ? body : JSON.stringify(body) });
     const answer = await sent.catch(() => { throw new Error(t("The studio's server does not answer. Nothing was changed; try again in a moment.")); });
     const data = (answer.headers.get("content-type") || "").includes("json") ? await answer.json() : await answer.text();
     if (!answer.ok) throw Object.assign(new Error(data.detail || String(answer.status)), { status: answer.status });

@@ -84,10 +84,19 @@
       } catch (error) {
         if (mine !== room.asked) return;
         if (error.status === 422 && room.filter) room.find(".room-filter").classList.add("wrong");
-        if (error.status === 404) await room.lists();
+        if (error.status === 404) await room.leave();
         room.say("bad", error.message);
       }
       room.draw();
+    },
+
+    // The open data set is not there any more: another one is shown, and nothing of the old one stays on the page, whose captions would be sent to the other.
+    async leave() {
+      const gone = room.set;
+      Object.assign(room, { data: null, current: "", offset: 0 });
+      room.chosen.clear();
+      await room.lists();
+      if (room.set && room.set !== gone) await room.load();
     },
 
     item: (name) => room.data && room.data.items.find((item) => item.name === (name || room.current)),
@@ -137,7 +146,9 @@
         room.examineNew(now.jobs);
         const busy = document.activeElement && document.activeElement.closest(".room-card textarea, .room-words");
         if (room.data && now.revision !== room.data.revision && !busy) await room.load();
-      } catch { /* the bar of the page says when the server is gone */ }
+      } catch (error) { // the bar of the page says when the server is gone
+        if (error.status === 404 && room.data && room.data.name) await room.load();
+      }
     },
 
     // Pictures that nobody looked at yet are looked at without being asked: crops and findings need it. Once for each number of them.

@@ -65,7 +65,7 @@
     // A card comes as a file of the browser; a refusal is told in the bar.
     async card(row, kind) {
       try {
-        const answer = await fetch(url(room().here(row.id, "card"), { kind }));
+        const answer = await fetch(url(room().here(row.id, "card"), { kind }), { headers: { "X-Studio-Page": "1" } });
         if (!answer.ok) throw new Error((await answer.json()).detail);
         const link = el("a", { href: URL.createObjectURL(await answer.blob()), download: `${row.id}.recipe.${kind}` });
         link.click();

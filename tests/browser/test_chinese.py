@@ -1,6 +1,7 @@
 """The page in Chinese: what it sends is what the English page sends, every tab opens without an error, and a training of every method runs to its end."""
 
 import json
+import shutil
 from collections.abc import Iterator
 from typing import Any
 
@@ -101,6 +102,21 @@ def test_every_chinese_browser_gets_the_whole_page_in_chinese(browser: Browser, 
     expect(page.locator("#txt2img_generate")).to_have_text("生成")
     expect(page.locator("#tabs > .tab-wrapper button[role=tab]").nth(2)).to_have_text("数据集")
     expect(page.locator("#engine .chip")).not_to_contain_text(" of ")
+    page.context.close()
+
+
+def test_a_data_set_that_is_deleted_while_it_is_open_is_told_in_chinese(browser: Browser, served: Studio) -> None:
+    sets = served.root / "outputs" / "datasets"
+    shutil.copytree(sets / "monster", sets / "alpha")
+    page = opened(browser, served, "zh-CN")
+    show(page, "dataset")
+    page.locator(".room-set").select_option("alpha")
+    expect(page.locator(".room-set")).to_have_value("alpha")
+    expect(page.locator(".room-card")).not_to_have_count(0)
+    shutil.rmtree(sets / "alpha")
+    expect(page.locator(".room-say")).to_contain_text("可能已被移动或删除；请换一个。")
+    expect(page.locator(".room-set")).to_have_value("monster")
+    expect(page.locator(".room-card")).not_to_have_count(0)
     page.context.close()
 
 
