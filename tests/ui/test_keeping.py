@@ -129,3 +129,13 @@ def test_a_picture_on_the_canvas_is_put_back_only_from_the_pages_own_folders(pag
     secret.write_bytes(b"x")
     found = restore(page, offers_of(page), json.dumps({"img2img_picture": str(secret)}), "en")
     assert list(found.replaced.items()) == [("img2img_picture", "")]
+
+
+def test_img2img_starts_with_the_background_color_of_the_settings(root: Paths) -> None:
+    root.settings.parent.mkdir(parents=True, exist_ok=True)
+    root.settings.write_text(json.dumps({"img2img_background_color": "#112233"}), encoding="utf-8")
+    blocks = build(Engine(root))
+    load = next(event for event in blocks.fns.values() if event.targets and event.targets[0][1] == "load" and event.fn is not None)
+    function = inspect.unwrap(load.fn)
+    cells = dict(zip(function.__code__.co_freevars, (cell.cell_contents for cell in function.__closure__), strict=True))
+    assert cells["self"]._filled()[kept_fields(blocks)["img2img_background_color"]] == "#112233"
