@@ -1,5 +1,6 @@
 """What a hand does on the page."""
 
+import os
 import time
 
 from playwright.sync_api import Page, expect
@@ -17,7 +18,9 @@ def tab(page: Page, name: str) -> None:
 
 
 def shot(page: Page, name: str) -> None:
-    """Keep a picture of the page."""
+    """Keep a picture of the page in `outputs/screens`, where STUDIO_SCREENS asks for pictures."""
+    if not os.environ.get("STUDIO_SCREENS"):
+        return
     SCREENS.mkdir(parents=True, exist_ok=True)
     page.wait_for_timeout(600)
     page.screenshot(path=SCREENS / f"{name}.png", full_page=True)

@@ -37,7 +37,7 @@ class Studio:
             self.process = subprocess.Popen(command, cwd=REPO, stdout=log, stderr=log, env={**os.environ, "PYTHONPATH": str(REPO)})
         end = time.monotonic() + 120
         while time.monotonic() < end:
-            with contextlib.suppress(OSError), urllib.request.urlopen(self.url, timeout=2) as answer:
+            with contextlib.suppress(OSError), urllib.request.urlopen(self.url, timeout=60) as answer:
                 if answer.status == 200:
                     return
             time.sleep(0.2)

@@ -3,6 +3,7 @@
 import io
 
 import numpy as np
+import pytest
 from PIL import Image
 from playwright.sync_api import Page, expect
 
@@ -14,11 +15,23 @@ PICTURE = sorted(sample_pictures().glob("*.png"))[0]
 INK = "canvas.ink"
 
 
+@pytest.fixture
+def page(shared_page: Page) -> Page:
+    """The page that the tests of this file share."""
+    return shared_page
+
+
 def opened(page: Page) -> None:
-    """The tab with a sample picture on its canvas."""
+    """The tab with a sample picture on its canvas, no strokes, and the brush as it is at first."""
     tab(page, "img2img · Inpaint")
-    page.locator("#img2img_canvas [data-file=open]").set_input_files(str(PICTURE))
-    expect(page.locator("#img2img_canvas .canvas-info")).to_contain_text("×")
+    info = page.locator("#img2img_canvas .canvas-info")
+    if "×" not in info.inner_text():
+        page.locator("#img2img_canvas [data-file=open]").set_input_files(str(PICTURE))
+    expect(info).to_contain_text("×")
+    page.locator("#img2img_canvas [data-act=brush]").click()
+    brush(page, "size", "32")
+    brush(page, "hardness", "100")
+    page.locator("#img2img_canvas [data-act=clear]").click()
 
 
 def alpha(page: Page) -> np.ndarray:
@@ -27,6 +40,15 @@ def alpha(page: Page) -> np.ndarray:
         "c => { const d = c.getContext('2d').getImageData(0, 0, c.width, c.height).data; return [c.width, c.height, ...d.filter((_, i) => i % 4 === 3)]; }"
     )
     return np.array(data[2:], dtype=int).reshape(data[1], data[0])
+
+
+def test_without_a_mask_or_a_picture_a_sentence_says_so(page: Page) -> None:  # the first test, as the canvas is still empty
+    tab(page, "img2img · Inpaint")
+    page.locator("#img2img_generate").click()
+    expect(page.get_by_text("There is no picture to begin from yet")).to_be_visible()
+    opened(page)
+    page.locator("#img2img_generate").click()
+    expect(page.get_by_text("There is no mask")).to_be_visible()
 
 
 def test_brush_eraser_undo_redo_invert_and_clear(page: Page) -> None:
@@ -132,15 +154,6 @@ def test_a_mask_from_a_file_is_what_is_repainted(page: Page, studio: Studio) -> 
     tab(page, "PNG Info")
     shot(page, "png-info-dark")
     page.locator("#theme_switch").click()
-
-
-def test_without_a_mask_or_a_picture_a_sentence_says_so(page: Page) -> None:
-    tab(page, "img2img · Inpaint")
-    page.locator("#img2img_generate").click()
-    expect(page.get_by_text("There is no picture to begin from yet")).to_be_visible()
-    opened(page)
-    page.locator("#img2img_generate").click()
-    expect(page.get_by_text("There is no mask")).to_be_visible()
 
 
 def test_a_picture_of_the_studio_is_read_in_png_info_and_sent_to_txt2img(page: Page, studio: Studio) -> None:

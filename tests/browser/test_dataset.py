@@ -40,18 +40,24 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Studio]:
     studio.end()
 
 
-@pytest.fixture
-def room(browser: Browser, served: Studio) -> Iterator[Page]:
-    """A page with the room open."""
+@pytest.fixture(scope="module")
+def room_page(browser: Browser, served: Studio) -> Iterator[Page]:
+    """The page that the tests of the room share."""
     context = browser.new_context(viewport={"width": 1440, "height": 1000}, locale="en-US")
     page = context.new_page()
     page.set_default_timeout(60_000)
     page.goto(served.url)
     page.wait_for_selector("#engine .chip")
-    tab(page, "Data set")
-    page.wait_for_selector("#room[data-ready]")
     yield page
     context.close()
+
+
+@pytest.fixture
+def room(room_page: Page) -> Page:
+    """The page with the room open."""
+    tab(room_page, "Data set")
+    room_page.wait_for_selector("#room[data-ready]")
+    return room_page
 
 
 def card(page: Page, name: str) -> "object":

@@ -4,11 +4,18 @@ import re
 import shutil
 from pathlib import Path
 
+import pytest
 from playwright.sync_api import Page, Route, expect
 
 from studio.shelves import sample_pictures
 from tests.browser.clicks import LONG, fill, newest, tab
 from tests.browser.served import Studio
+
+
+@pytest.fixture
+def page(shared_page: Page) -> Page:
+    """The page that the tests of this file share."""
+    return shared_page
 
 
 def data_set(studio: Studio, name: str) -> Path:
@@ -86,9 +93,9 @@ def test_a_refusal_outlasts_an_edit_that_the_server_hears_of_only_afterwards(pag
     edited = page.evaluate("window.gradio_config.components.find((one) => one.props.elem_id === 'train_learn_rate').id")
     held: list[Route] = []
     page.route("**/queue/join*", lambda route: held.append(route) if route.request.post_data_json["trigger_id"] == edited else route.continue_())
-    fill(page, "train_learn_rate", "abc")
+    fill(page, "train_learn_rate", "xyz")
     page.locator("#train_start").click()
-    expect(page.locator("#train_missing")).to_contain_text("'abc' is not")
+    expect(page.locator("#train_missing")).to_contain_text("'xyz' is not")
     assert held
     for route in held:
         with page.expect_response("**/queue/join*"):
@@ -97,7 +104,7 @@ def test_a_refusal_outlasts_an_edit_that_the_server_hears_of_only_afterwards(pag
     page.wait_for_timeout(2000)
     page.evaluate("window.studio.refresh()")
     page.wait_for_timeout(2000)
-    expect(page.locator("#train_missing")).to_contain_text("'abc' is not")
+    expect(page.locator("#train_missing")).to_contain_text("'xyz' is not")
     fill(page, "train_learn_rate", "0.005")
 
 
@@ -130,10 +137,12 @@ def test_the_page_comes_back_by_itself_when_its_server_was_killed_and_the_run_go
     page.locator("#train_start").click()
     expect(page.locator("#train_screen .at-state")).to_contain_text("of 4000", timeout=LONG)
     job = newest(studio, "train")
+    page.evaluate("window.before = true")
     studio.kill()
     expect(page.locator("#lost")).to_be_visible()
     studio.start()
-    page.wait_for_selector("#txt2img_prompt textarea", timeout=LONG)
+    page.wait_for_function("!window.before", timeout=LONG)  # the page loads itself anew, and opens the tab that was open
+    page.wait_for_selector("#engine .chip", timeout=LONG)
     tab(page, "Train")
     expect(page.locator("#train_screen .at-state")).to_contain_text("of 4000", timeout=LONG)
     page.locator("#train_screen .ask-stop").click()

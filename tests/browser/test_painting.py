@@ -2,10 +2,17 @@
 
 from pathlib import Path
 
+import pytest
 from playwright.sync_api import Page, expect
 
 from tests.browser.clicks import LONG, fill, generated, newest, tab
 from tests.browser.served import Studio
+
+
+@pytest.fixture
+def page(shared_page: Page) -> Page:
+    """The page that the tests of this file share."""
+    return shared_page
 
 
 def test_the_unfinished_picture_is_shown_and_an_interrupt_keeps_it(page: Page, studio: Studio) -> None:

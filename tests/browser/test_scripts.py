@@ -2,11 +2,18 @@
 
 from pathlib import Path
 
+import pytest
 from PIL import Image
 from playwright.sync_api import Page, expect
 
 from tests.browser.clicks import LONG, choose, fill, generated, shot, tab
 from tests.browser.served import Studio
+
+
+@pytest.fixture
+def page(shared_page: Page) -> Page:
+    """The page that the tests of this file share."""
+    return shared_page
 
 
 def ready(page: Page, prompt: str) -> None:
