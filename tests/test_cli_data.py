@@ -1,5 +1,7 @@
 """Data sets on the command line: one real worker does every act on a real folder, results are JSON, exit codes say how it went, and every knob is an option."""
 
+import contextlib
+import io
 import json
 import os
 import shutil
@@ -44,10 +46,12 @@ def studio(engine: Engine, *words: object, cwd: Path | None = None) -> subproces
 
 
 def told(engine: Engine, *words: object, code: int = 0) -> dict[str, Any]:
-    """What a command says as JSON."""
-    done = studio(engine, *words, "--json")
-    assert done.returncode == code, done.stderr + done.stdout
-    return json.loads(done.stdout)
+    """What a command says as JSON, run in this process."""
+    said, wrong = io.StringIO(), io.StringIO()
+    with contextlib.redirect_stdout(said), contextlib.redirect_stderr(wrong):
+        returned = cli.main([*map(str, words), "--root", str(engine.paths.root), "--json"])
+    assert returned == code, wrong.getvalue() + said.getvalue()
+    return json.loads(said.getvalue())
 
 
 def refused(arguments: list[object], root: Paths, capsys: pytest.CaptureFixture[str]) -> str:
