@@ -1,5 +1,6 @@
 """Infotext to request and back: texts as A1111 writes them, every field that its form can carry, and texts by other hands."""
 
+import functools
 import re
 from typing import Any, get_args
 
@@ -271,6 +272,7 @@ WORDS = st.text(st.characters(exclude_categories=("Cs", "Cc")) | st.sampled_from
 SIDE = st.integers(8, 256).map(lambda n: n * 8)
 
 
+@functools.cache
 def strategy(name: str) -> st.SearchStrategy[Any]:
     """Any value of a field."""
     knob = next(k for k in controls(GenerateRequest) if k.name == name)
