@@ -48,7 +48,7 @@ class Sizes:
     steps: int = 250
 
 
-QUICK = Sizes(prompts=8, pictures=16, concepts=1, steps=30)
+QUICK = Sizes(prompts=8, pictures=16, concepts=1, steps=12)
 
 
 @dataclass
