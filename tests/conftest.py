@@ -25,13 +25,46 @@ settings.load_profile(os.environ.get("STUDIO_HYPOTHESIS", "steady"))
 TestClient.__init__ = functools.partialmethod(TestClient.__init__, base_url="http://127.0.0.1")
 """A served studio answers to the names of this machine; starlette's client would ask for `testserver`."""
 
-LONG = ("test_several.py", "test_check.py", "test_worker.py", "test_serve.py", "test_cli_data.py", "test_memory.py", "test_matrix.py")
-"""Files that take longest: begun first, so that no core waits for one of them at the end."""
+LONG = (
+    "browser/test_chinese.py",
+    "tinyworld/test_check.py",
+    "browser/test_sessions.py",
+    "services/test_several.py",
+    "browser/test_training.py",
+    "faults/test_queue.py",
+    "browser/test_mistakes.py",
+    "faults/test_soak.py",
+    "browser/test_journey.py",
+    "tests/test_worker.py",
+    "browser/test_dataset.py",
+    "browser/test_canvas.py",
+    "services/test_priors.py",
+    "browser/test_first_visit.py",
+    "tests/test_serve.py",
+    "browser/test_outdated.py",
+    "services/test_training.py",
+    "browser/test_scripts.py",
+    "browser/test_methods.py",
+    "services/test_repeats.py",
+    "browser/test_typing.py",
+    "tests/test_cli_data.py",
+    "browser/test_painting.py",
+    "services/test_training_watch.py",
+    "services/test_memory.py",
+    "training/test_matrix.py",
+)
+"""Files that take longest: begun first, so that no core waits for one of them at the end; those that wait stand beside those that compute."""
+
+
+def _place(item: pytest.Item) -> int:
+    """A test's place in the order of files."""
+    path = item.path.as_posix()
+    return next((place for place, name in enumerate(LONG) if path.endswith(f"/{name}")), len(LONG))
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Order the files; tests within one stay as they are."""
-    items.sort(key=lambda item: LONG.index(item.path.name) if item.path.name in LONG else len(LONG))
+    items.sort(key=_place)
 
 
 @pytest.fixture
