@@ -87,8 +87,19 @@
   document.addEventListener("click", (event) => { if (!written(event.target)) note(event.target); }, true);
   document.addEventListener("mousedown", (event) => { if (event.target.closest?.("[role=option]")) note(document.activeElement); }, true);
   document.addEventListener("focusout", (event) => { if (event.target === typing || event.target.matches?.("[role=combobox], [role=listbox]")) note(event.target); }, true);
-  addEventListener("pagehide", press);
-  document.addEventListener("visibilitychange", () => { if (document.hidden) press(); });
+  // A page that is left may not live to see the event that saves: what was typed is read from the fields themselves.
+  function leave() {
+    const typed = {};
+    for (const name of groupOf ? pending : []) {
+      const place = document.getElementById(name), input = place?.querySelector("textarea, input[type=number], input[type=text]:not([role])");
+      if (!input || (input.type === "number" && !input.value && place.querySelector("[type=range]"))) continue; // a slider's box that is empty has no value yet
+      typed[name] = input.type !== "number" ? input.value : input.value ? Number(input.value) : null;
+    }
+    keep(typed);
+    press();
+  }
+  addEventListener("pagehide", leave);
+  document.addEventListener("visibilitychange", () => { if (document.hidden) leave(); });
 
   // What was painted over a picture when the page was left: the path of a file of the server.
   const left = stored();

@@ -35,7 +35,7 @@ class Studio:
         command = [sys.executable, "-m", "studio", "serve", "--root", str(self.root), "--port", str(self.port), "--no-browser"]
         with (self.root / "serve.log").open("ab") as log:
             self.process = subprocess.Popen(command, cwd=REPO, stdout=log, stderr=log, env={**os.environ, "PYTHONPATH": str(REPO)})
-        end = time.monotonic() + 120
+        end = time.monotonic() + 300
         while time.monotonic() < end:
             with contextlib.suppress(OSError), urllib.request.urlopen(self.url, timeout=60) as answer:
                 if answer.status == 200:
@@ -53,7 +53,7 @@ class Studio:
         """End the web process and the worker it started."""
         if self.process is not None:
             self.process.terminate()
-            self.process.wait(timeout=30)
+            self.process.wait(timeout=120)
         for worker in JobStore(self.root / "outputs" / "studio.db").workers():
             with contextlib.suppress(psutil.NoSuchProcess):
                 psutil.Process(worker["pid"]).terminate()
