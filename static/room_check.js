@@ -166,7 +166,7 @@
   });
 
   // ---- the word and the sentences it is trained in
-  let templateHost, shown = "", open = "";
+  let templateHost, shown = "", previewed = "", open = "";
   const drafts = new Map(); // template -> text that is typed and not kept yet
   room.panels.push({
     id: "template", title: "Word & template",
@@ -174,8 +174,14 @@
     async draw() {
       const { settings, templates } = room.data;
       const now = JSON.stringify([room.set, settings, templates]);
-      if (shown === now || templateHost.querySelector("textarea:focus, input:focus")) return;
-      shown = now;
+      if (shown === now) return;
+      if (templateHost.querySelector("textarea:focus, input:focus")) { // typing goes on: only the prompts below follow the new settings
+        const typed = templateHost.querySelector("textarea");
+        if (typed && previewed !== now) this.preview(typed.value);
+        previewed = now;
+        return;
+      }
+      shown = previewed = now;
       open = settings.template;
       const mine = open, keep = (values) => room.act("PUT", room.here("settings"), values);
       const text = el("textarea", { rows: 10, spellcheck: "false", class: "room-words", "aria-label": t("Template"), oninput: () => { drafts.set(mine, text.value); clearTimeout(this.timer); this.timer = setTimeout(() => this.preview(text.value), 300); } });

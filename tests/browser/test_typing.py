@@ -90,8 +90,13 @@ def test_what_is_typed_beside_a_setting_stays_when_the_setting_is_saved(page: Pa
     expect(text).not_to_have_value("")
     text.fill("a drawing of [name]")
     trigger = page.locator(".room-panel-template input[type=text]").first
+    preview, held = page.locator(".room-panel-template .template-preview"), []
+    page.route("**/settings*", lambda route: held.append(route) if route.request.method == "PUT" and not held else route.continue_())
     trigger.fill("gnarl")
     trigger.press("Tab")
-    expect(page.locator(".room-panel-template .template-preview")).to_contain_text("a drawing of gnarl")
+    expect(preview).to_contain_text("a drawing of [name]")  # the server has not heard of the trigger word yet
+    held[0].continue_()
+    expect(preview).to_contain_text("a drawing of gnarl")
+    page.unroute("**/settings*")
     expect(text).to_have_value("a drawing of [name]")
     expect(page.locator(".draft-line")).to_be_visible()

@@ -97,7 +97,7 @@ def test_a_result_that_can_not_be_written_is_kept_and_the_queue_goes_on(engine: 
         until(lambda: len(set(engine.paths.images.rglob("*.png")) - before) >= 3)
         until(lambda: engine.device()["problem"])
         assert "database can't be written (database is locked)" in shown(engine)
-        assert "数据库无法写入（database is locked）" in shown(engine, "zh")
+        assert "数据库无法写入（数据库被其他程序锁定）" in shown(engine, "zh")
         assert engine.pulse().endswith("unwritable")
         with pytest.raises(Unavailable, match="locked"):
             engine.submit(small())
