@@ -24,9 +24,11 @@
 
   function stored() {
     const kept = {};
-    try {
-      for (const key of Object.keys(localStorage)) if (key.startsWith(FIELD)) kept[key.slice(FIELD.length)] = JSON.parse(localStorage.getItem(key));
-    } catch { /* what cannot be read is not kept */ }
+    let keys = [];
+    try { keys = Object.keys(localStorage).filter((key) => key.startsWith(FIELD)); } catch { /* storage is not allowed: nothing is restored */ }
+    for (const key of keys) {
+      try { kept[key.slice(FIELD.length)] = JSON.parse(store.read(key)); } catch { /* an unreadable entry is skipped; the others are restored */ }
+    }
     return kept;
   }
 

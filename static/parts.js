@@ -47,7 +47,7 @@
     return address;
   }
 
-  // The header tells the server that a person reads the answer, in the browser's language.
+  // The header asks the server for error messages in the browser's language.
   async function ask(method, path, body, query) {
     const plain = body === undefined || body instanceof FormData || body instanceof Blob;
     const sent = fetch(url(path, query), { method, cache: "no-store", headers: { "X-Studio-Page": "1", ...(plain ? {} : { "Content-Type": "application/json" }) }, body: plain ? body : JSON.stringify(body) });

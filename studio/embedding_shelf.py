@@ -46,7 +46,7 @@ def file_of(paths: Paths, name: str) -> Path:
 
 
 def files_of(paths: Paths, name: str) -> list[Path]:
-    """All files of the shelf that prompts could take for this name, the exact one first; a path such as `folder/name` means the one file."""
+    """All embedding files that this name in a prompt could mean, the exact match first; a path such as `folder/name` means that one file."""
     named = shelves.embedding_names(paths)
     if "/" in name and name in named:
         return [named[name]]

@@ -79,10 +79,10 @@ DISK_ERRORS: dict[int, tuple[str, str]] = {
     errno.EROFS: ("conflict", "The disk is read-only: nothing can be written there."),
     **dict.fromkeys((errno.ENOSPC, errno.EDQUOT), ("out_of_space", "The disk is full. Free some space and try again.")),
 }
-"""What is said of a failure of the file system, by its number: code and sentence. None of them tells a path."""
+"""Error code and message of file system failures by errno. No message contains a path."""
 
 
 def disk_error(error: OSError) -> StudioError | None:
-    """A failure of the file system as one that can be told; None for a number that has no sentence."""
+    """The StudioError for a file system failure, by its errno; None for an errno without a message."""
     code, sentence = DISK_ERRORS.get(error.errno or 0, ("", ""))
     return StudioError(sentence, code=code) if sentence else None

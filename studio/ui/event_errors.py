@@ -1,4 +1,4 @@
-"""What an event of the page raises becomes a sentence in the person's language; its own words, which may hold a path or code, stay in the server's log."""
+"""Exceptions raised by the page's events are shown as messages in the user's language; their own text, which may contain a path or code, goes to the server's log."""
 
 import functools
 import logging

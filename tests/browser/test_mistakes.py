@@ -34,6 +34,15 @@ def make_embedding(page: Page, name: str) -> None:
     page.locator("#embedding_create").click()
 
 
+def prepare_training(page: Page, studio: Studio, name: str) -> None:
+    """Create an embedding and open the Train tab with it, ready to start."""
+    data_set(studio, "three")
+    make_embedding(page, name)
+    expect(page.locator("#embedding_status")).to_contain_text(f"{name} is created", timeout=LONG)
+    page.locator("#embedding_train").click()
+    expect(page.locator("#train_start")).to_be_enabled()
+
+
 def test_a_name_that_is_taken_or_cannot_be_a_file_is_refused_in_words(page: Page) -> None:
     make_embedding(page, "a/b")
     expect(page.locator("#embedding_status")).to_contain_text("a name cannot hold '/'")
@@ -73,11 +82,7 @@ def test_a_source_that_is_not_there_is_said(page: Page) -> None:
 
 
 def test_a_learning_rate_that_is_no_number_is_refused_before_anything_starts(page: Page, studio: Studio) -> None:
-    data_set(studio, "three")
-    make_embedding(page, "rated")
-    expect(page.locator("#embedding_status")).to_contain_text("rated is created", timeout=LONG)
-    page.locator("#embedding_train").click()
-    expect(page.locator("#train_start")).to_be_enabled()
+    prepare_training(page, studio, "rated")
     fill(page, "train_learn_rate", "abc")
     page.locator("#train_start").click()
     expect(page.locator("#train_missing")).to_contain_text("'abc' is not")
@@ -85,11 +90,7 @@ def test_a_learning_rate_that_is_no_number_is_refused_before_anything_starts(pag
 
 
 def test_a_refusal_outlasts_an_edit_that_the_server_hears_of_only_afterwards(page: Page, studio: Studio) -> None:
-    data_set(studio, "three")
-    make_embedding(page, "late")
-    expect(page.locator("#embedding_status")).to_contain_text("late is created", timeout=LONG)
-    page.locator("#embedding_train").click()
-    expect(page.locator("#train_start")).to_be_enabled()
+    prepare_training(page, studio, "late")
     edits = page.evaluate("""() => {
         const { components, dependencies } = window.gradio_config, rate = components.find((one) => one.props.elem_id === "train_learn_rate").id;
         return dependencies.filter((event) => event.targets.some(([part, kind]) => part === rate && kind === "change")).map((event) => event.id);

@@ -28,7 +28,7 @@ class EmbeddingTab:
 
 
 def build(page: Page) -> EmbeddingTab:
-    """The form on the left, the shelf on the right, the room of a chosen embedding below."""
+    """Build the tab: the form on the left, the list of embeddings on the right, the editor of the chosen one below."""
     form, refused = Form(CreateEmbeddingRequest, "embedding"), gr.State("")
     with gr.Row():
         with gr.Column(scale=5, min_width=320):
